@@ -1,0 +1,164 @@
+// Package config reads weir.yaml: types, defaults, validation and environment overrides.
+//
+// Every problem is reported, not only the first, each with file, line and key and what would be right. Keys, ranges and
+// defaults are declared once: the struct tags below (key, range, values) and Default; the decoder, the environment
+// variables and the test that holds docs/configuration.md to the code all read them from there.
+//
+// Times are whole milliseconds and say so in their names (MS), shares are fractions between 0 and 1.
+package config
+
+// Config is one whole, valid configuration. It is never changed after Load: a reload makes a new one and Diff tells
+// what differs.
+type Config struct {
+	Socket        Socket   `key:"socket"`
+	Admin         Admin    `key:"admin"`
+	Log           Log      `key:"log"`
+	RefreshMS     int      `key:"refresh_ms" range:"10..60000"`
+	StateFile     string   `key:"state_file"`
+	PrometheusURL URL      `key:"prometheus_url"`
+	Database      Database `key:"database"`
+	Zone          string   `key:"zone"`
+	Instance      string   `key:"instance"`
+	Defaults      Settings `key:"defaults"`
+	Pools         []Pool   `key:"pools"`
+}
+
+// Socket is where NGINX reaches the engine.
+type Socket struct {
+	Path  string `key:"path"`
+	Mode  Mode   `key:"mode"`
+	Group string `key:"group"` // group to own the socket; empty = the engine's own
+}
+
+// Admin is the TCP listener for people and scrapers. Load has read TokenFile into Token.
+type Admin struct {
+	Listen    string `key:"listen"`
+	Token     Secret `key:"token"`
+	TokenFile string `key:"token_file"`
+}
+
+// Log says how much is logged.
+type Log struct {
+	Level Level `key:"level"`
+}
+
+// Database is where history will be kept. Nothing reads it yet.
+type Database struct {
+	Host     string `key:"host"`
+	Port     int    `key:"port" range:"0..65535"` // 0 = the database's usual one
+	User     string `key:"user"`
+	Password Secret `key:"password"`
+	Name     string `key:"name"`
+}
+
+// Pool is one upstream pool. Settings are complete: what the pool does not set itself it has from `defaults`.
+type Pool struct {
+	Name     string `key:"name"`
+	Settings `key:",inline"`
+	Peers    []Peer `key:"peers"`
+}
+
+// Peer is one static member of a pool.
+type Peer struct {
+	// Address is canonical: "10.0.0.1:8080", "[::1]:9001" or "unix:/path". It is the peer's identity.
+	Address string  `key:"address"`
+	Weight  float64 `key:"weight" range:"0.01..1000"`
+}
+
+// Settings is everything a pool has besides its name and peers. It holds no pointer, so two can be compared with ==.
+type Settings struct {
+	Objective        Objective `key:"objective"`
+	Classes          Classes   `key:"classes"`
+	Explore          float64   `key:"explore" range:"0..0.2"`
+	Control          float64   `key:"control" range:"0..0.5"`
+	MaxStaleMS       int       `key:"max_stale_ms" range:"1000..86400000"`
+	ConnectTimeoutMS int       `key:"connect_timeout_ms" range:"1..75000"`
+	Retry            Retry     `key:"retry"`
+	Check            Check     `key:"check"`
+	Eject            Eject     `key:"eject"`
+	SlowStartMS      int       `key:"slow_start_ms" range:"0..3600000"`
+}
+
+// Classes bounds how many request classes are learned apart.
+type Classes struct {
+	Top int `key:"top" range:"1..1000"`
+}
+
+// Retry bounds further attempts on other peers.
+type Retry struct {
+	Tries     int     `key:"tries" range:"1..10"` // attempts in all, the first included
+	TimeoutMS int     `key:"timeout_ms" range:"1..3600000"`
+	Share     float64 `key:"share" range:"0..1"`           // retries may be at most this share of the requests
+	MinPerS   float64 `key:"min_per_s" range:"0..1000000"` // but so many each second are always allowed
+}
+
+// Check is the active health check. The zero value means none.
+type Check struct {
+	Enabled    bool      `key:"-"` // true when `check` is in the file
+	Path       string    `key:"path"`
+	IntervalMS int       `key:"interval_ms" range:"100..3600000"`
+	TimeoutMS  int       `key:"timeout_ms" range:"1..3600000"`
+	Rise       int       `key:"rise" range:"1..100"` // passes in a row before a down peer is up
+	Fall       int       `key:"fall" range:"1..100"` // failures in a row before an up peer is down
+	Pass       StatusSet `key:"pass"`
+	Host       string    `key:"host"` // Host header; empty = the peer's address
+	Method     Method    `key:"method"`
+}
+
+// Eject is passive ejection, by the outcomes of users' requests.
+type Eject struct {
+	Consecutive  int     `key:"consecutive" range:"0..10000"` // failures in a row; 0 = this rule is off
+	FailureShare float64 `key:"failure_share" range:"0..1"`   // share of failures in one interval; 0 = this rule is off
+	MinRequests  int     `key:"min_requests" range:"1..1000000"`
+	IntervalMS   int     `key:"interval_ms" range:"100..3600000"`
+	BaseMS       int     `key:"base_ms" range:"1..3600000"` // the first ejection lasts so long, each further one longer
+	MaxMS        int     `key:"max_ms" range:"1..86400000"`
+	MaxShare     float64 `key:"max_share" range:"0..1"` // of the pool's peers ejected at one time; the last peer never is
+}
+
+// Default is the configuration of an empty file. Instance is left empty: Parse fills it with the host's name.
+func Default() Config {
+	return Config{
+		Socket:    Socket{Path: "/run/weir/engine.sock", Mode: 0o660},
+		Admin:     Admin{Listen: "127.0.0.1:9180"},
+		Log:       Log{Level: "info"},
+		RefreshMS: 100,
+		Defaults:  DefaultSettings(),
+	}
+}
+
+// DefaultSettings is what a pool has when neither it nor `defaults` says otherwise.
+func DefaultSettings() Settings {
+	return Settings{
+		Objective:        Mean,
+		Classes:          Classes{Top: 50},
+		Explore:          0.01,
+		Control:          0.02,
+		MaxStaleMS:       30_000,
+		ConnectTimeoutMS: 1000,
+		Retry:            Retry{Tries: 3, TimeoutMS: 10_000, Share: 0.2, MinPerS: 10},
+		Eject: Eject{
+			Consecutive: 5, FailureShare: 0.5, MinRequests: 20, IntervalMS: 10_000,
+			BaseMS: 1000, MaxMS: 60_000, MaxShare: 0.5,
+		},
+		SlowStartMS: 10_000,
+	}
+}
+
+// DefaultCheck is what `check: {}` stands for.
+func DefaultCheck() Check {
+	return Check{
+		Enabled: true, Path: "/", IntervalMS: 2000, TimeoutMS: 1000, Rise: 2, Fall: 3,
+		Pass: statusRange(200, 399), Method: "GET",
+	}
+}
+
+// Pool finds a pool by name; nil when there is none.
+func (c *Config) Pool(name string) *Pool {
+	for i := range c.Pools {
+		if c.Pools[i].Name == name {
+			return &c.Pools[i]
+		}
+	}
+	return nil
+}
