@@ -1,0 +1,133 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// none is an environment with nothing in it.
+func none(string) (string, bool) { return "", false }
+
+func vars(kv map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		v, ok := kv[name]
+		return v, ok
+	}
+}
+
+func mustParse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, _, err := Parse("weir.yaml", []byte(text), none)
+	if err != nil {
+		t.Fatalf("refused:\n%v", err)
+	}
+	return c
+}
+
+// refused parses a text that must be refused and gives the findings as lines.
+func refused(t *testing.T, text string, env func(string) (string, bool)) []string {
+	t.Helper()
+	c, _, err := Parse("weir.yaml", []byte(text), env)
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("want an *Error, got %v for\n%s", err, text)
+	}
+	if c != nil {
+		t.Fatal("a refused file gave a configuration")
+	}
+	return strings.Split(e.Error(), "\n")
+}
+
+func TestAnEmptyFileIsTheDefaults(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "---\n", "{}", "null"} {
+		c := mustParse(t, text)
+		want := Default()
+		want.Instance = c.Instance
+		if fmt.Sprint(*c) != fmt.Sprint(want) {
+			t.Errorf("%q: got %+v, want %+v", text, *c, want)
+		}
+		if c.Instance == "" {
+			t.Error("instance is not the host's name")
+		}
+	}
+}
+
+func TestEveryKeyOfTheExampleIsRead(t *testing.T) {
+	c := mustParse(t, `
+socket: {path: /tmp/e.sock, mode: "0600", group: web}
+admin: {listen: "0.0.0.0:9999", token: "0123456789abcdef"}
+log: {level: debug}
+refresh_ms: 250
+state_file: /var/lib/weir/state
+prometheus_url: https://u:p@prom.example:9090/x
+database: {host: db, port: 5432, user: u, password: "p#1", name: n}
+zone: eu-1
+instance: web1
+defaults: {explore: 0.05, check: {path: /up}}
+pools:
+  - name: api
+    objective: p99
+    peers:
+      - "10.0.0.1:8080"
+      - {address: "[::1]:9001", weight: 2.5}
+      - unix:/run/app.sock
+    classes: {top: 7}
+    control: 0.1
+    max_stale_ms: 5000
+    connect_timeout_ms: 200
+    retry: {tries: 2, timeout_ms: 900, share: 0.1, min_per_s: 3}
+    check: {path: /healthz, interval_ms: 3000, timeout_ms: 500, rise: 1, fall: 4, pass: "200-299,401", host: app.example, method: HEAD}
+    eject: {consecutive: 4, failure_share: 0.3, min_requests: 9, interval_ms: 4000, base_ms: 50, max_ms: 700, max_share: 0.25}
+    slow_start_ms: 0
+  - {name: plain, peers: ["10.0.0.2:1"]}
+  - {name: bare, check: off, peers: ["10.0.0.2:1"]}
+`)
+	api := c.Pools[0]
+	want := Pool{
+		Name: "api",
+		Settings: Settings{
+			Objective: P99, Classes: Classes{7}, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
+			Retry: Retry{2, 900, 0.1, 3},
+			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD"},
+			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25},
+		},
+		Peers: []Peer{{"10.0.0.1:8080", 1}, {"[::1]:9001", 2.5}, {"unix:/run/app.sock", 1}},
+	}
+	if !api.Equal(&want) {
+		t.Errorf("got  %+v\nwant %+v", api, want)
+	}
+	if got := api.Check.Pass.String(); got != "200-299,401" {
+		t.Errorf("pass reads %s", got)
+	}
+	check := DefaultCheck()
+	check.Path = "/up"
+	inherited := DefaultSettings()
+	inherited.Explore, inherited.Check = 0.05, check
+	if c.Pools[1].Settings != inherited {
+		t.Errorf("a pool that sets nothing has %+v, want the defaults %+v", c.Pools[1].Settings, inherited)
+	}
+	if c.Pools[2].Check != (Check{}) {
+		t.Errorf("check: off kept %+v", c.Pools[2].Check)
+	}
+	if c.Socket != (Socket{"/tmp/e.sock", 0o600, "web"}) || c.Admin.Listen != "0.0.0.0:9999" || c.RefreshMS != 250 ||
+		c.Log.Level != "debug" || c.StateFile != "/var/lib/weir/state" || c.Zone != "eu-1" || c.Instance != "web1" ||
+		c.Database != (Database{"db", 5432, "u", "p#1", "n"}) || c.PrometheusURL.Reveal() != "https://u:p@prom.example:9090/x" {
+		t.Errorf("top level read as %+v", c)
+	}
+}
+
+func TestDefaultsApplyWhereverTheyStandInTheFile(t *testing.T) {
+	c := mustParse(t, "pools: [{name: a, peers: ['10.0.0.1:80']}]\ndefaults: {explore: 0.1}\n")
+	if c.Pools[0].Explore != 0.1 {
+		t.Errorf("explore is %v", c.Pools[0].Explore)
+	}
+}
+
+func TestAPlainSocketIsItsPath(t *testing.T) {
+	c := mustParse(t, "socket: /tmp/x.sock")
+	if c.Socket != (Socket{Path: "/tmp/x.sock", Mode: 0o660}) {
+		t.Errorf("got %+v", c.Socket)
+	}
+}

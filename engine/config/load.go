@@ -1,0 +1,140 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxFileSize bounds the file: 1024 pools of a hundred peers are a tenth of it.
+const maxFileSize = 8 << 20
+
+// Load reads and checks a configuration file. env finds environment variables; nil means the process's own, and then
+// variables beginning with WEIR_ that nothing reads are warned of too (see UnknownVariables).
+//
+// On failure the error is an *Error with every problem found, or, when the file cannot be read, one that wraps the
+// cause. The warnings are given in either case. Relative state_file and token_file are taken from the file's folder.
+func Load(path string, env func(string) (string, bool)) (*Config, []Warning, error) {
+	data, err := readBounded(path, maxFileSize)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	c, warnings, err := Parse(path, data, env)
+	if err != nil {
+		return nil, warnings, err
+	}
+	dir := filepath.Dir(path)
+	c.StateFile = within(dir, c.StateFile)
+	if c.Admin.TokenFile != "" {
+		c.Admin.TokenFile = within(dir, c.Admin.TokenFile)
+		token, err := readToken(c.Admin.TokenFile)
+		if err != nil {
+			return nil, warnings, &Error{Findings: []Finding{{File: path, Key: "admin.token_file", Message: err.Error()}}}
+		}
+		c.Admin.Token = token
+	}
+	return c, warnings, nil
+}
+
+// Parse reads and checks a configuration. name stands in the findings; env as for Load. It opens no file: with
+// admin.token_file set, Admin.Token stays empty.
+func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, []Warning, error) {
+	d := &decoder{file: name, origin: map[*yaml.Node]string{}, places: map[string]place{}}
+	if env == nil {
+		env = os.LookupEnv
+		d.warnings = UnknownVariables(os.Environ())
+	}
+	root, ok := d.document(data)
+	if !ok {
+		return nil, tidy(d.warnings), &Error{Findings: tidy(d.errs)}
+	}
+	d.overlay(root, env)
+	c := Default()
+	d.base = c.Defaults
+	d.object(root, reflect.ValueOf(&c).Elem(), "")
+	d.validate(&c)
+	if c.Instance == "" {
+		c.Instance, _ = os.Hostname()
+	}
+	if len(c.Pools) == 0 && len(d.errs) == 0 {
+		d.warnf(place{file: name, key: "pools"}, "there are no pools: nothing is balanced")
+	}
+	if len(d.errs) > 0 {
+		return nil, tidy(d.warnings), &Error{Findings: tidy(d.errs)}
+	}
+	return &c, tidy(d.warnings), nil
+}
+
+// document parses the text into the mapping at its root; an empty text is an empty mapping.
+func (d *decoder) document(data []byte) (*yaml.Node, bool) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, true
+	case err != nil:
+		d.syntax(err)
+		return nil, false
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		d.errorf(place{file: d.file}, "holds more than one document (a line with ---): keep one")
+		return nil, false
+	}
+	root := resolve(doc.Content[0])
+	if isNull(root) {
+		return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, true
+	}
+	if root.Kind != yaml.MappingNode {
+		d.errorf(place{file: d.file, line: root.Line}, "must be a mapping of keys (%s), is %s",
+			strings.Join(names(reflect.TypeFor[Config]()), ", "), describe(root))
+		return nil, false
+	}
+	return root, true
+}
+
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("has more than %d bytes", most)}
+	}
+	return data, nil
+}
+
+func within(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// readToken reads a token from its own file, as secrets are mounted. Errors name the file, never its content.
+func readToken(path string) (Secret, error) {
+	data, err := readBounded(path, 4096)
+	if err != nil {
+		return "", fmt.Errorf("reading the token: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("%s is empty: it must hold the token", path)
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s must hold one word of printable ASCII", path)
+	}
+	return Secret(token), nil
+}
