@@ -1,0 +1,226 @@
+package observe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unicode/utf8"
+)
+
+// DecodeCompact replaces the batch by the body of a compact batch.
+//
+// Errors: ErrTooMany, *VersionError and whatever wraps ErrHeader leave the batch empty; a *RecordError leaves the
+// records before the bad one in it.
+func (b *Batch) DecodeCompact(body []byte) error {
+	b.Reset()
+	if len(body) > MaxBody {
+		return ErrTooMany
+	}
+	line, rest, found := bytes.Cut(body, []byte{'\n'})
+	if !found {
+		return fmt.Errorf("%w does not end in a newline", ErrHeader)
+	}
+	declared, err := b.header(line)
+	if err != nil {
+		b.Reset()
+		return err
+	}
+	if declared > MaxRecords || len(rest) > MaxRecords*RecordSize {
+		b.Reset()
+		return ErrTooMany
+	}
+	for i := range declared {
+		if len(rest) < RecordSize {
+			return &RecordError{i, fmt.Sprintf("%d bytes are left where a record of %d should be; the header says %d records",
+				len(rest), RecordSize, declared)}
+		}
+		r := decodeRecord(rest)
+		if fault := b.recordFault(&r, rest); fault != "" {
+			return &RecordError{i, fault}
+		}
+		b.Records = append(b.Records, r)
+		rest = rest[RecordSize:]
+	}
+	if len(rest) > 0 {
+		return &RecordError{declared, fmt.Sprintf("%d bytes follow the %d records the header says", len(rest), declared)}
+	}
+	return nil
+}
+
+// recordFault adds to Record.fault what only the batch knows: its lists and the bytes as they came.
+func (b *Batch) recordFault(r *Record, raw []byte) string {
+	switch {
+	case int(r.Pool) >= len(b.Pools):
+		return fmt.Sprintf("pool index %d, but the header lists %d", r.Pool, len(b.Pools))
+	case int(r.Class) >= len(b.Classes):
+		return fmt.Sprintf("class index %d, but the header lists %d", r.Class, len(b.Classes))
+	case int(r.Peer) >= len(b.Peers):
+		return fmt.Sprintf("peer index %d, but the header lists %d", r.Peer, len(b.Peers))
+	case raw[14] != 0 || raw[15] != 0:
+		return "the reserved bytes 14 and 15 are not 0"
+	}
+	return r.fault()
+}
+
+func decodeRecord(p []byte) Record {
+	le := binary.LittleEndian
+	_ = p[RecordSize-1]
+	f32 := func(at int) float32 { return math.Float32frombits(le.Uint32(p[at:])) }
+	return Record{
+		Pool: le.Uint16(p[0:]), Class: le.Uint16(p[2:]), Peer: le.Uint16(p[4:]),
+		Attempt: p[6], Kind: Kind(p[7]),
+		Status: le.Uint16(p[8:]), Flags: Flags(le.Uint16(p[10:])), Inflight: le.Uint16(p[12:]),
+		Propensity: f32(16), HeaderMS: f32(20), TotalMS: f32(24), Weight: f32(28), PredictedMS: f32(32), AgeMS: f32(36),
+		Bytes: le.Uint32(p[40:]), Load: f32(44),
+	}
+}
+
+// header reads the JSON line into the batch and returns the number of records it declares.
+func (b *Batch) header(line []byte) (records int, err error) {
+	const (
+		sawVersion = 1 << iota
+		sawRecords
+	)
+	in := &b.text
+	in.reset(line)
+	seen := 0
+	more, err := in.first('{', '}')
+	for ; more && err == nil; more, err = in.next('}') {
+		var key []byte
+		if key, err = in.key(); err != nil {
+			break
+		}
+		switch string(key) {
+		case "v":
+			var v float64
+			if v, err = in.number(); err == nil && v != 1 {
+				return 0, &VersionError{v}
+			}
+			seen |= sawVersion
+		case "instance":
+			b.Instance, err = b.name()
+		case "worker":
+			b.Worker, err = in.integer(math.MaxInt32)
+		case "records":
+			records, err = in.integer(math.MaxInt32)
+			seen |= sawRecords
+		case "dropped":
+			var n int
+			n, err = in.integer(1 << 53)
+			b.Dropped = uint64(n)
+		case "pools":
+			b.Pools, err = b.names(b.Pools[:0])
+		case "classes":
+			b.Classes, err = b.names(b.Classes[:0])
+		case "peers":
+			b.Peers, err = b.names(b.Peers[:0])
+		case "inflight":
+			err = b.inflight()
+		default:
+			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight", key)
+		}
+		if err != nil {
+			if key != nil {
+				err = fmt.Errorf("at or after byte %d: %w", in.pos, err)
+			}
+			break
+		}
+	}
+	if err == nil {
+		err = in.end()
+	}
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", ErrHeader, err)
+	case seen&sawVersion == 0:
+		return 0, fmt.Errorf(`%w has no "v"; it must be 1`, ErrHeader)
+	case seen&sawRecords == 0:
+		return 0, fmt.Errorf(`%w has no "records", the number of records that follow`, ErrHeader)
+	}
+	return records, nil
+}
+
+func (b *Batch) name() (string, error) {
+	raw, err := b.text.str()
+	if err != nil {
+		return "", err
+	}
+	if len(raw) > MaxName {
+		return "", fmt.Errorf("a name of %d bytes; at most %d are allowed", len(raw), MaxName)
+	}
+	if !utf8.Valid(raw) {
+		return "", fmt.Errorf("the name %q is not valid UTF-8", raw)
+	}
+	return b.intern(raw), nil
+}
+
+// names reads a list of names. An empty object passes for an empty list: Lua's cjson writes an empty table so.
+func (b *Batch) names(list []string) ([]string, error) {
+	in := &b.text
+	if in.peek() == '{' {
+		if more, err := in.first('{', '}'); more || err != nil {
+			return list, fmt.Errorf("a list of names was expected")
+		}
+		return list, nil
+	}
+	more, err := in.first('[', ']')
+	for ; more && err == nil; more, err = in.next(']') {
+		if len(list) >= MaxNames {
+			return list, fmt.Errorf("more than %d names in a list", MaxNames)
+		}
+		var name string
+		if name, err = b.name(); err != nil {
+			return list, err
+		}
+		list = append(list, name)
+	}
+	return list, err
+}
+
+// inflight reads [[pool, peer, count], ...].
+func (b *Batch) inflight() error {
+	in := &b.text
+	b.Inflight = b.Inflight[:0]
+	if in.peek() == '{' {
+		if more, err := in.first('{', '}'); more || err != nil {
+			return fmt.Errorf("inflight must be a list of [pool, peer, count]")
+		}
+		return nil
+	}
+	more, err := in.first('[', ']')
+	for ; more && err == nil; more, err = in.next(']') {
+		if len(b.Inflight) >= MaxRecords {
+			return fmt.Errorf("more than %d entries in inflight", MaxRecords)
+		}
+		var entry Inflight
+		if entry, err = b.inflightEntry(); err != nil {
+			return fmt.Errorf("entry %d of inflight, [pool, peer, count]: %w", len(b.Inflight), err)
+		}
+		b.Inflight = append(b.Inflight, entry)
+	}
+	return err
+}
+
+func (b *Batch) inflightEntry() (e Inflight, err error) {
+	in := &b.text
+	if err = in.token('['); err != nil {
+		return e, err
+	}
+	if e.Pool, err = b.name(); err != nil {
+		return e, err
+	}
+	if err = in.token(','); err != nil {
+		return e, err
+	}
+	if e.Peer, err = b.name(); err != nil {
+		return e, err
+	}
+	if err = in.token(','); err != nil {
+		return e, err
+	}
+	if e.Count, err = in.integer(math.MaxInt32); err != nil {
+		return e, err
+	}
+	return e, in.token(']')
+}
