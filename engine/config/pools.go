@@ -17,7 +17,6 @@ const (
 
 // pools reads the list of pools. Each starts as a copy of the defaults, which were read before.
 func (d *decoder) pools(n *yaml.Node, v reflect.Value, path string) {
-
 	if n.Kind == yaml.MappingNode {
 		d.errorf(d.at(n, path), "must be a list: begin each pool with `- name: NAME`")
 		return
