@@ -10,9 +10,9 @@ import "strings"
 const (
 	// Shared is the class of everything that is not learned apart.
 	Shared = "*"
-	// MaxLen bounds what Of returns: "OPTIONS ", maxScan, 2 for each of seven "{n}" from one digit, 2 for "**" behind
+	// MaxLen bounds what Of returns: "DELETE ", maxScan, 2 for each of seven "{n}" from one digit, 2 for "**" behind
 	// the last "/" scanned, " b32k". It keeps below the 256 bytes of a string in an /observe batch.
-	MaxLen = 8 + maxScan + 7*2 + 2 + 5
+	MaxLen = 7 + maxScan + 7*2 + 2 + 5
 	// MaxName bounds a class that the operator names.
 	MaxName = 128
 
@@ -28,7 +28,11 @@ func Of(method, path string, bodyBytes int64) string {
 	b = append(b, knownMethod(method)...)
 	b = append(b, ' ')
 	b = appendTemplate(b, path)
-	b = append(b, bodySize(bodyBytes)...)
+	switch method {
+	case "GET", "HEAD", "OPTIONS": // a body here is rare and means nothing; NGINX need not look for one
+	default:
+		b = append(b, bodySize(bodyBytes)...)
+	}
 	return string(b)
 }
 
@@ -57,28 +61,27 @@ func bodySize(n int64) string {
 }
 
 func appendTemplate(b []byte, path string) []byte {
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
-	}
 	whole := len(path) <= maxScan
 	scan := path[:min(len(path), maxScan)]
+	if strings.HasPrefix(scan, "/") {
+		b = append(b, '/')
+		scan = scan[1:]
+	}
 	for range maxSegments {
-		scan = scan[1:] // the slash that begins the segment
 		end := strings.IndexByte(scan, '/')
 		if end < 0 {
 			if !whole {
-				return append(b, "/**"...)
+				break
 			}
 			return appendSegment(b, scan)
 		}
-		b = appendSegment(b, scan[:end])
-		scan = scan[end:]
+		b = append(appendSegment(b, scan[:end]), '/')
+		scan = scan[end+1:]
 	}
-	return append(b, "/**"...)
+	return append(b, "**"...)
 }
 
 func appendSegment(b []byte, s string) []byte {
-	b = append(b, '/')
 	if p := placeholder(s); p != "" {
 		return append(b, p...)
 	}
