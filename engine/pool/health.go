@@ -1,26 +1,65 @@
 package pool
 
-// Options are the rules of one pool. The zero value of a field means its default.
+import (
+	"fmt"
+	"math"
+)
+
+// Options are the rules of one pool. Zero turns a rule off where told; Defaults has the usual ones.
 type Options struct {
-	Consecutive  int     // failures in a row that eject; default 5
-	FailureShare float64 // share of failures in the window that ejects; default 0.5, at least
-	MinRequests  int     // results in the window before its share counts; default 10
-	WindowMS     float64 // length of the failure window; default 10000
-	BaseMS       float64 // first ejection; default 1000
-	MaxMS        float64 // longest ejection; default 60000
-	MaxShare     float64 // of the pool that may be ejected at once; default 0.5
-	Rise         int     // probes in a row that bring a down peer up; default 2
-	Fall         int     // failed probes in a row that take a peer down; default 3
-	SlowStartMS  float64 // ramp after joining or coming back; default 10000, negative = none
-	RiskShare    float64 // of the pool whose share prediction may shrink at once; default 0.3
-	RiskFloor    float64 // smallest admit prediction may set; default 0.1
+	Consecutive  int     // failures in a row that eject; 0 = rule off
+	FailureShare float64 // share of failures in the window that ejects, if the rest of the pool does better; 0 = rule off
+	MinRequests  int     // results in the window before its share counts
+	WindowMS     float64 // length of the failure window
+	BaseMS       float64 // first ejection
+	MaxMS        float64 // longest ejection
+	MaxShare     float64 // of the pool that may be ejected at once; 0 = nobody is ejected
+	Rise         int     // passed probes in a row that bring a down peer up
+	Fall         int     // failed probes in a row that take a peer down
+	SlowStartMS  float64 // ramp after joining or coming back; 0 = none
+	RiskShare    float64 // of the pool whose share prediction may shrink at once; 0 = none
+	RiskFloor    float64 // at full risk a peer's share is at most this part of an even share
+}
+
+// Defaults returns the rules used when the operator says nothing.
+func Defaults() Options {
+	return Options{
+		Consecutive: 5, FailureShare: 0.5, MinRequests: 20, WindowMS: 10_000, BaseMS: 1000, MaxMS: 60_000, MaxShare: 0.5,
+		Rise: 2, Fall: 3, SlowStartMS: 10_000, RiskShare: 0.3, RiskFloor: 0.1,
+	}
+}
+
+// sane replaces what would make a rule meaningless (a window of no length, NaN).
+func (o Options) sane() Options {
+	d := Defaults()
+	positive := func(v *float64, def float64) {
+		if !(*v > 0) || math.IsInf(*v, 0) {
+			*v = def
+		}
+	}
+	positive(&o.WindowMS, d.WindowMS)
+	positive(&o.BaseMS, d.BaseMS)
+	positive(&o.RiskFloor, d.RiskFloor)
+	o.RiskFloor = min(o.RiskFloor, 1)
+	if !(o.MaxMS >= o.BaseMS) {
+		o.MaxMS = o.BaseMS
+	}
+	for _, v := range []*float64{&o.FailureShare, &o.MaxShare, &o.SlowStartMS, &o.RiskShare} {
+		if !(*v > 0) || math.IsInf(*v, 0) {
+			*v = 0
+		}
+	}
+	o.MinRequests, o.Rise, o.Fall = max(o.MinRequests, 1), max(o.Rise, 1), max(o.Fall, 1)
+	return o
 }
 
 // PeerSpec is one configured peer.
 type PeerSpec struct {
-	Addr     string
-	Weight   float64 // operator's weight; <= 0 means 1
-	Draining bool    // drained by configuration
+	Addr   string
+	Weight float64 // operator's weight; not > 0 means 1
+	// Checked says that active checks run on this peer. Joining a pool that already has peers, it then waits, down, for its
+	// first passed probe: its port may open long after its name appears.
+	Checked bool
 }
 
 // View is what others may know of one peer.
@@ -32,13 +71,13 @@ type View struct {
 	Weight    float64
 	Reason    string  // why it is in this state, for people
 	SinceMS   float64 // when it entered the state
-	UntilMS   float64 // when a timer ends (ejected, slow start); 0 = none
+	UntilMS   float64 // when the state's timer ends (ejected, slow start); 0 = none
 	Ejections int     // since it joined
 	Risk      float64 // last prediction, 0..1
 	Drained   bool    // the operator's wish, whatever the state
 }
 
-// Transition is one change of state.
+// Transition is one change of state. A peer that joins or leaves makes none.
 type Transition struct {
 	AtMS     float64
 	Addr     string
@@ -46,51 +85,322 @@ type Transition struct {
 	Reason   string
 }
 
-// Health is the health of one pool's peers. Not safe for concurrent use.
-type Health struct{ opt Options }
+// maxTransitions bounds what is kept for a reader that never comes; the oldest are dropped.
+const maxTransitions = 1024
+
+// Health is the health of one pool's peers. Several facts are kept apart per peer (drained, down, ejected, ramping, failing)
+// and the state is read off them in a fixed order, so no event can leave a peer stuck between two of them:
+// draining > down > ejected > slow start > suspect > up.
+//
+// The rules:
+//   - Ejection, consecutive rule: each failure counts 1, a success forgives half of the count. At Consecutive the peer is
+//     ejected. Forgiving half instead of all means a peer that fails three times in four is still out within ten failures.
+//   - Ejection, share rule: at least MinRequests results in the window, a failure share of at least FailureShare, and at least
+//     half way from the share of the rest of the pool to 1. When everybody fails alike, nobody is singled out.
+//   - Cap: at most floor(MaxShare x peers) are ejected at once, but one is allowed when the pool has two peers or more
+//     (as Envoy does). The last usable peer is never ejected.
+//   - Length: BaseMS x 2^(level-1), at most MaxMS. The level rises with each ejection and falls by one for each quiet time of
+//     WindowMS + 4 x the last length spent usable without failures enough to eject.
+//   - Return: by timer, through slow start; two failures in a row eject again until a success came.
+//   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough).
+//   - Panic: when health leaves no usable peer, all that are not draining are used; when only draining ones exist, those.
+//
+// Not safe for concurrent use; the pool's goroutine owns it.
+type Health struct {
+	opt   Options
+	now   float64 // latest time seen; time never runs backwards
+	peers []peer
+	index map[string]int
+	panic bool
+	log   []Transition
+	order []int // scratch of shrink
+}
+
+type peer struct {
+	addr    string
+	weight  float64
+	drained bool
+
+	down       bool
+	waiting    bool // down since it joined, no probe passed yet
+	pass, fail int  // probes in a row
+
+	ejectedUntil float64 // 0 = not ejected
+	level        int     // of the back-off
+	lastMS       float64 // length of the last ejection
+	quietFrom    float64 // start of the quiet time that lowers the level
+	ejections    int
+
+	rampFrom float64 // start of slow start
+	ramping  bool
+
+	count   float64 // failures in a row, halved by a success
+	suspect bool
+	window  window
+	risk    float64
+
+	state   State
+	since   float64
+	reason  string
+	usable  bool
+	admit   float64
+	shrinks bool // prediction lowers its admit now
+	// returned is set from the end of an ejection to the next settle, which words the transition.
+	returned bool
+}
 
 // New returns the health of a pool without peers.
-func New(opt Options) *Health { return &Health{opt: opt} }
+func New(opt Options) *Health {
+	return &Health{opt: opt.sane(), index: map[string]int{}}
+}
 
-// SetOptions changes the rules; states stay.
-func (h *Health) SetOptions(now float64, opt Options) { panic("todo") }
+// SetOptions changes the rules; what is known of the peers stays.
+func (h *Health) SetOptions(now float64, opt Options) {
+	old := h.opt
+	h.opt = opt.sane()
+	if h.opt.WindowMS != old.WindowMS {
+		for i := range h.peers {
+			h.peers[i].window = window{}
+		}
+	}
+	h.settle(now, "the rules changed")
+}
 
 // SetPeers makes specs the members of the pool, in that order. State follows the address; a removed peer is forgotten and one
-// added again is new. Of two specs with one address the first wins.
-func (h *Health) SetPeers(now float64, specs []PeerSpec) { panic("todo") }
+// added again is new. Of two specs with one address the first wins. Peers that arrive in an empty pool are up at once, since
+// nobody is there to carry the load while they ramp.
+func (h *Health) SetPeers(now float64, specs []PeerSpec) {
+	h.tick(now)
+	boot := len(h.peers) == 0
+	next := make([]peer, 0, len(specs))
+	index := make(map[string]int, len(specs))
+	for _, s := range specs {
+		if _, twice := index[s.Addr]; twice {
+			continue
+		}
+		index[s.Addr] = len(next)
+		if i, ok := h.index[s.Addr]; ok {
+			p := h.peers[i]
+			p.weight = sane(s.Weight)
+			next = append(next, p)
+			continue
+		}
+		p := peer{addr: s.Addr, weight: sane(s.Weight), since: h.now, quietFrom: h.now, state: Up, reason: "joined"}
+		if !boot {
+			if s.Checked {
+				p.down, p.waiting, p.state, p.reason = true, true, Down, "joined; waits for its first passed probe"
+			} else if h.opt.SlowStartMS > 0 {
+				p.ramping, p.rampFrom, p.state = true, h.now, SlowStart
+			}
+		}
+		next = append(next, p)
+	}
+	h.peers, h.index = next, index
+	h.settle(now, "the pool's members changed")
+}
+
+func sane(weight float64) float64 {
+	if weight > 0 && !math.IsInf(weight, 0) {
+		return weight
+	}
+	return 1
+}
 
 // Len returns the number of peers.
-func (h *Health) Len() int { panic("todo") }
+func (h *Health) Len() int { return len(h.peers) }
 
 // Index returns the position of addr in the last SetPeers, or -1.
-func (h *Health) Index(addr string) int { panic("todo") }
+func (h *Health) Index(addr string) int {
+	if i, ok := h.index[addr]; ok {
+		return i
+	}
+	return -1
+}
 
-// Result is passive evidence: how an attempt on peer i ended. Kinds without evidence are ignored.
-func (h *Health) Result(now float64, i int, kind Kind) { panic("todo") }
+func (h *Health) has(i int) bool { return i >= 0 && i < len(h.peers) }
 
-// Probe is active evidence. Which answers pass is decided by the caller's written rule.
-func (h *Health) Probe(now float64, i int, pass bool) { panic("todo") }
+// Result is passive evidence: how an attempt on peer i ended. Kinds without evidence are ignored, as is an index out of range.
+// Results of a peer that is ejected or down are late news about what is known already, and ignored too.
+func (h *Health) Result(now float64, i int, kind Kind) {
+	if !h.has(i) || !kind.Known() || !kind.Evidence() {
+		return
+	}
+	h.tick(now)
+	p := &h.peers[i]
+	p.window.add(h.now, h.opt.WindowMS, kind.Failed())
+	if p.ejectedUntil > 0 {
+		return
+	}
+	if !kind.Failed() {
+		if p.count != 0 {
+			if p.count /= 2; p.count < 0.5 {
+				p.count = 0
+			}
+			if p.suspect && p.count < 1 {
+				p.suspect = false
+				h.settle(now, "answers again")
+			}
+		}
+		return
+	}
+	p.count++
+	why := ""
+	switch share, n := p.window.share(h.now, h.opt.WindowMS); {
+	case h.opt.Consecutive > 0 && p.count >= float64(h.opt.Consecutive):
+		why = fmt.Sprintf("ejected: failures in a row reached %d, the last one %q", h.opt.Consecutive, kind)
+	case h.opt.FailureShare > 0 && n >= h.opt.MinRequests && share >= h.opt.FailureShare && h.singledOut(i, share):
+		why = fmt.Sprintf("ejected: %.0f %% of %d requests failed, the last one with %q", 100*share, n, kind)
+	}
+	if why != "" && h.mayEject(i) {
+		h.eject(p)
+		h.settle(now, why)
+		return
+	}
+	if !p.suspect && p.count >= 2 {
+		p.suspect = true
+		h.settle(now, fmt.Sprintf("failures in a row, the last one %q", kind))
+	}
+	p.quietFrom = h.now
+}
+
+// singledOut reports whether a failure share stands out of what the rest of the pool does in the same window.
+func (h *Health) singledOut(i int, share float64) bool {
+	bad, all := 0, 0
+	for j := range h.peers {
+		if j != i {
+			b, a := h.peers[j].window.sum(h.now, h.opt.WindowMS)
+			bad, all = bad+b, all+a
+		}
+	}
+	if all == 0 {
+		return true
+	}
+	rest := float64(bad) / float64(all)
+	return rest < 0.9 && share >= rest+(1-rest)/2
+}
+
+// cap returns how many peers may be ejected at once.
+func (h *Health) cap() int {
+	n := len(h.peers)
+	if n < 2 || h.opt.MaxShare <= 0 {
+		return 0
+	}
+	return min(max(1, int(h.opt.MaxShare*float64(n))), n-1)
+}
+
+func (h *Health) mayEject(i int) bool {
+	out, others := 0, 0
+	for j := range h.peers {
+		p := &h.peers[j]
+		if p.ejectedUntil > 0 {
+			out++
+		}
+		if j != i && p.healthy() {
+			others++
+		}
+	}
+	return out < h.cap() && others > 0
+}
+
+func (h *Health) eject(p *peer) {
+	p.level++
+	p.lastMS = min(h.opt.BaseMS*math.Pow(2, float64(p.level-1)), h.opt.MaxMS)
+	if p.lastMS >= h.opt.MaxMS {
+		p.level = min(p.level, 2+int(math.Log2(h.opt.MaxMS/h.opt.BaseMS)))
+	}
+	p.ejectedUntil = h.now + p.lastMS
+	p.ejections++
+	p.count, p.suspect, p.ramping = 0, false, false
+}
+
+// Probe is active evidence. Which answers pass is decided by the caller's written rule; here every answer is one or the other,
+// so no status can freeze the counters.
+func (h *Health) Probe(now float64, i int, pass bool) {
+	if !h.has(i) {
+		return
+	}
+	h.tick(now)
+	p := &h.peers[i]
+	if pass {
+		p.pass, p.fail = p.pass+1, 0
+		if p.down && (p.waiting || p.pass >= h.opt.Rise) {
+			why := fmt.Sprintf("%d probes in a row passed", p.pass)
+			if p.waiting {
+				why = "first probe passed"
+			}
+			p.down, p.waiting, p.count, p.suspect = false, false, 0, false
+			h.ramp(p)
+			h.settle(now, why)
+		}
+		return
+	}
+	p.pass, p.fail = 0, p.fail+1
+	if !p.down && p.fail >= h.opt.Fall {
+		p.down, p.ramping = true, false
+		h.settle(now, fmt.Sprintf("%d probes in a row failed", p.fail))
+	}
+}
 
 // Drain takes peer i out of traffic until Undrain.
-func (h *Health) Drain(now float64, i int) { panic("todo") }
+func (h *Health) Drain(now float64, i int) {
+	if h.has(i) {
+		h.peers[i].drained = true
+		h.settle(now, "drained by the operator")
+	}
+}
 
-// Undrain ends Drain; the peer comes back through slow start.
-func (h *Health) Undrain(now float64, i int) { panic("todo") }
+// Undrain ends Drain; the peer comes back through slow start. It does nothing to a peer that is not drained.
+func (h *Health) Undrain(now float64, i int) {
+	if h.has(i) && h.peers[i].drained {
+		h.tick(now)
+		h.peers[i].drained = false
+		h.ramp(&h.peers[i])
+		h.settle(now, "drain ended by the operator")
+	}
+}
 
-// SetWeight sets the operator's weight of peer i.
-func (h *Health) SetWeight(now float64, i int, weight float64) { panic("todo") }
+// SetWeight sets the operator's weight of peer i; not > 0 means 1.
+func (h *Health) SetWeight(now float64, i int, weight float64) {
+	if h.has(i) {
+		h.peers[i].weight = sane(weight)
+	}
+}
 
-// Predict tells how likely peer i is to fail soon, 0..1; admit shrinks with it.
-func (h *Health) Predict(now float64, i int, risk float64) { panic("todo") }
+// Predict tells how likely peer i is to fail soon, 0..1. Its admit shrinks with it until the next prediction.
+func (h *Health) Predict(now float64, i int, risk float64) {
+	if h.has(i) {
+		h.peers[i].risk = min(max(risk, 0), 1)
+		if math.IsNaN(risk) {
+			h.peers[i].risk = 0
+		}
+	}
+}
 
-// Advance runs the timers up to now. Call it every 100 ms or so, and before reading.
-func (h *Health) Advance(now float64) { panic("todo") }
+// Advance runs the timers up to now and recomputes who is usable and how far. Call it each 100 ms or so, and before reading.
+func (h *Health) Advance(now float64) { h.settle(now, "") }
 
-// View returns what is known of peer i as of the last call with a time.
-func (h *Health) View(i int) View { panic("todo") }
+// View returns what is known of peer i as of the last event or Advance.
+func (h *Health) View(i int) View {
+	p := &h.peers[i]
+	v := View{
+		Addr: p.addr, State: p.state, Usable: p.usable, Admit: p.admit, Weight: p.weight, Reason: p.reason, SinceMS: p.since,
+		Ejections: p.ejections, Risk: p.risk, Drained: p.drained,
+	}
+	switch p.state {
+	case Ejected:
+		v.UntilMS = p.ejectedUntil
+	case SlowStart:
+		v.UntilMS = p.rampFrom + h.opt.SlowStartMS
+	}
+	return v
+}
 
-// Panic reports whether the panic rule holds: no peer is usable by health, so all that are not draining are used.
-func (h *Health) Panic() bool { panic("todo") }
+// Panic reports whether the panic rule holds: health leaves no usable peer, so all that are not draining are used.
+func (h *Health) Panic() bool { return h.panic }
 
-// Transitions appends the changes of state since the last call to dst and forgets them.
-func (h *Health) Transitions(dst []Transition) []Transition { panic("todo") }
+// Transitions appends the changes of state since the last call to dst and forgets them. At most 1024 are kept.
+func (h *Health) Transitions(dst []Transition) []Transition {
+	dst = append(dst, h.log...)
+	h.log = h.log[:0]
+	return dst
+}

@@ -1,0 +1,215 @@
+package pool
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// tick moves the pool's time on; an older time than the last changes nothing.
+func (h *Health) tick(now float64) {
+	if now > h.now && !math.IsInf(now, 0) {
+		h.now = now
+	}
+}
+
+// settle runs the timers and derives state, usability and admit of every peer. why explains a change caused by the event
+// itself; changes by timers have their own reasons.
+func (h *Health) settle(now float64, why string) {
+	h.tick(now)
+	for i := range h.peers {
+		h.timers(&h.peers[i])
+	}
+	h.release()
+	for i := range h.peers {
+		p := &h.peers[i]
+		if s := p.derive(); s != p.state {
+			reason := why
+			switch {
+			case p.state == SlowStart && s == Up:
+				reason = "slow start ended"
+			case p.state == Ejected && (s == SlowStart || s == Up) && p.returned:
+				reason = "ejection ended"
+			}
+			h.note(p, s, reason)
+		}
+		p.returned = false
+	}
+	h.usability()
+	h.admission()
+}
+
+func (h *Health) note(p *peer, to State, reason string) {
+	if len(h.log) >= maxTransitions {
+		h.log = slices.Delete(h.log, 0, 1)
+	}
+	h.log = append(h.log, Transition{AtMS: h.now, Addr: p.addr, From: p.state, To: to, Reason: reason})
+	p.state, p.since, p.reason = to, h.now, reason
+}
+
+func (h *Health) timers(p *peer) {
+	if p.ejectedUntil > 0 && h.now >= p.ejectedUntil {
+		h.readmit(p)
+	}
+	if p.ramping && h.now >= p.rampFrom+h.opt.SlowStartMS {
+		p.ramping = false
+	}
+	if p.level > 0 && p.ejectedUntil == 0 {
+		if quiet := h.opt.WindowMS + 4*p.lastMS; h.now-p.quietFrom >= quiet {
+			p.level--
+			p.lastMS /= 2
+			p.quietFrom = h.now
+		}
+	}
+}
+
+// readmit ends an ejection. The peer is on probation: two failures in a row are enough until a success came.
+func (h *Health) readmit(p *peer) {
+	p.ejectedUntil = 0
+	p.quietFrom = h.now
+	p.count = max(0, float64(h.opt.Consecutive-2))
+	p.window = window{}
+	p.returned = true
+	h.ramp(p)
+}
+
+// ramp starts slow start.
+func (h *Health) ramp(p *peer) {
+	p.ramping, p.rampFrom = h.opt.SlowStartMS > 0, h.now
+}
+
+// release keeps the cap when the pool shrank or the rules changed: those whose ejection ends first return early.
+func (h *Health) release() {
+	for {
+		first, out := -1, 0
+		for i := range h.peers {
+			if u := h.peers[i].ejectedUntil; u > 0 {
+				if out++; first < 0 || u < h.peers[first].ejectedUntil {
+					first = i
+				}
+			}
+		}
+		if out <= h.cap() {
+			return
+		}
+		h.readmit(&h.peers[first])
+	}
+}
+
+// healthy reports whether the peer may get traffic by its own facts, before the panic rule.
+func (p *peer) healthy() bool { return !p.drained && !p.down && p.ejectedUntil == 0 }
+
+func (p *peer) derive() State {
+	switch {
+	case p.drained:
+		return Draining
+	case p.down:
+		return Down
+	case p.ejectedUntil > 0:
+		return Ejected
+	case p.ramping:
+		return SlowStart
+	case p.suspect:
+		return Suspect
+	}
+	return Up
+}
+
+func (h *Health) usability() {
+	healthy, staying := 0, 0
+	for i := range h.peers {
+		if h.peers[i].healthy() {
+			healthy++
+		}
+		if !h.peers[i].drained {
+			staying++
+		}
+	}
+	h.panic = healthy == 0 && staying > 0
+	for i := range h.peers {
+		p := &h.peers[i]
+		switch {
+		case healthy > 0:
+			p.usable = p.healthy()
+		case staying > 0:
+			p.usable = !p.drained
+		default:
+			p.usable = true
+		}
+	}
+}
+
+// admission sets how far each usable peer is considered.
+//
+// Admit is a probability of being considered at all, so a peer's share can never pass it, whatever its costs say. That is how
+// slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. It needs somebody to carry the rest:
+// without a usable peer that is not ramping nobody is held back.
+func (h *Health) admission() {
+	n, settled := 0, 0
+	for i := range h.peers {
+		p := &h.peers[i]
+		p.admit = 1
+		if p.usable {
+			n++
+			if !p.ramping {
+				settled++
+			}
+		}
+	}
+	if n < 2 || settled == 0 || h.panic {
+		for i := range h.peers {
+			h.peers[i].shrinks = false
+		}
+		return
+	}
+	even := 1 / float64(n)
+	for i := range h.peers {
+		if p := &h.peers[i]; p.usable && p.ramping {
+			part := (h.now - p.rampFrom) / h.opt.SlowStartMS
+			p.admit = even * (0.1 + 0.9*min(max(part, 0), 1))
+		}
+	}
+	h.shrink(settled, even)
+}
+
+// shrink is predictive draining. What counts is a peer's risk above the pool's median: trouble that all share is not cured by
+// moving traffic. admit = (RiskFloor/n)^excess falls smoothly from 1 and at full risk leaves RiskFloor of an even share. At most
+// RiskShare of the usable peers past their ramp are shrunk, the riskiest, and never all; one that already is keeps its place
+// against an equal.
+func (h *Health) shrink(settled int, even float64) {
+	limit := 0
+	if h.opt.RiskShare > 0 {
+		limit = min(max(1, int(h.opt.RiskShare*float64(settled))), settled-1)
+	}
+	order := h.order[:0]
+	for i := range h.peers {
+		if p := &h.peers[i]; p.usable && !p.ramping {
+			order = append(order, i)
+		} else {
+			p.shrinks = false
+		}
+	}
+	h.order = order
+	slices.SortStableFunc(order, func(i, j int) int {
+		a, b := &h.peers[i], &h.peers[j]
+		if a.risk != b.risk {
+			return cmp.Compare(b.risk, a.risk)
+		}
+		if a.shrinks != b.shrinks {
+			if a.shrinks {
+				return -1
+			}
+			return 1
+		}
+		return 0
+	})
+	// The lower median: with two peers it is the smaller risk.
+	median := h.peers[order[len(order)/2]].risk
+	for rank, i := range order {
+		p := &h.peers[i]
+		p.shrinks = rank < limit && p.risk > median
+		if p.shrinks {
+			p.admit = min(p.admit, math.Pow(h.opt.RiskFloor*even, p.risk-median))
+		}
+	}
+}
