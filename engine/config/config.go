@@ -67,16 +67,18 @@ type Peer struct {
 
 // Settings is everything a pool has besides its name and peers. It holds no pointer, so two can be compared with ==.
 type Settings struct {
-	Objective        Objective `key:"objective"`
-	Classes          Classes   `key:"classes"`
-	Explore          float64   `key:"explore" range:"0..0.2"`
-	Control          float64   `key:"control" range:"0..0.5"`
-	MaxStaleMS       int       `key:"max_stale_ms" range:"1000..86400000"`
-	ConnectTimeoutMS int       `key:"connect_timeout_ms" range:"1..75000"`
-	Retry            Retry     `key:"retry"`
-	Check            Check     `key:"check"`
-	Eject            Eject     `key:"eject"`
-	SlowStartMS      int       `key:"slow_start_ms" range:"0..3600000"`
+	Objective Objective `key:"objective"`
+	Classes   Classes   `key:"classes"`
+	// Spread is how much dearer than the best, as a fraction, a peer may be and still be picked.
+	Spread           float64 `key:"spread" range:"0..1"`
+	Explore          float64 `key:"explore" range:"0..0.2"`
+	Control          float64 `key:"control" range:"0..0.5"`
+	MaxStaleMS       int     `key:"max_stale_ms" range:"1000..86400000"`
+	ConnectTimeoutMS int     `key:"connect_timeout_ms" range:"1..75000"`
+	Retry            Retry   `key:"retry"`
+	Check            Check   `key:"check"`
+	Eject            Eject   `key:"eject"`
+	SlowStartMS      int     `key:"slow_start_ms" range:"0..3600000"`
 }
 
 // Classes bounds how many request classes are learned apart.
@@ -132,6 +134,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Objective:        Mean,
 		Classes:          Classes{Top: 50},
+		Spread:           0.1,
 		Explore:          0.01,
 		Control:          0.02,
 		MaxStaleMS:       30_000,

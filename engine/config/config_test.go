@@ -74,6 +74,7 @@ pools:
       - {address: "[::1]:9001", weight: 2.5}
       - unix:/run/app.sock
     classes: {top: 7}
+    spread: 0.3
     control: 0.1
     max_stale_ms: 5000
     connect_timeout_ms: 200
@@ -88,7 +89,7 @@ pools:
 	want := Pool{
 		Name: "api",
 		Settings: Settings{
-			Objective: P99, Classes: Classes{7}, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
+			Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
 			Retry: Retry{2, 900, 0.1, 3},
 			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD"},
 			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25},

@@ -1,14 +1,16 @@
 package config
 
-import "slices"
-
 // Equal tells whether two pools are the same in everything. The order of peers counts for nothing.
 func (p *Pool) Equal(q *Pool) bool {
 	if p.Name != q.Name || p.Settings != q.Settings || len(p.Peers) != len(q.Peers) {
 		return false
 	}
+	weights := make(map[string]float64, len(p.Peers))
 	for _, peer := range p.Peers {
-		if !slices.Contains(q.Peers, peer) {
+		weights[peer.Address] = peer.Weight
+	}
+	for _, peer := range q.Peers {
+		if w, ok := weights[peer.Address]; !ok || w != peer.Weight {
 			return false
 		}
 	}
