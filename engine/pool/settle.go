@@ -26,7 +26,7 @@ func (h *Health) settle(now float64, why string) {
 		if s := p.derive(); s != p.state {
 			reason := why
 			switch {
-			case p.state == SlowStart && s == Up:
+			case p.state == SlowStart && (s == Up || s == Suspect):
 				reason = "slow start ended"
 			case p.state == Ejected && (s == SlowStart || s == Up) && p.returned:
 				reason = "ejection ended"
