@@ -83,31 +83,31 @@ func (b *Batch) header(line []byte) (records int, err error) {
 		sawRecords
 	)
 	in := &b.text
-	in.reset(line)
+	in.Reset(line)
 	seen := 0
-	more, err := in.first('{', '}')
-	for ; more && err == nil; more, err = in.next('}') {
+	more, err := in.First('{', '}')
+	for ; more && err == nil; more, err = in.Next('}') {
 		var key []byte
-		if key, err = in.key(); err != nil {
+		if key, err = in.Key(); err != nil {
 			break
 		}
 		switch string(key) {
 		case "v":
 			var v float64
-			if v, err = in.number(); err == nil && v != 1 {
+			if v, err = in.Number(); err == nil && v != 1 {
 				return 0, &VersionError{v}
 			}
 			seen |= sawVersion
 		case "instance":
 			b.Instance, err = b.name()
 		case "worker":
-			b.Worker, err = in.integer(math.MaxInt32)
+			b.Worker, err = in.Integer(math.MaxInt32)
 		case "records":
-			records, err = in.integer(math.MaxInt32)
+			records, err = in.Integer(math.MaxInt32)
 			seen |= sawRecords
 		case "dropped":
 			var n int
-			n, err = in.integer(1 << 53)
+			n, err = in.Integer(1 << 53)
 			b.Dropped = uint64(n)
 		case "pools":
 			b.Pools, err = b.names(b.Pools[:0])
@@ -122,13 +122,13 @@ func (b *Batch) header(line []byte) (records int, err error) {
 		}
 		if err != nil {
 			if key != nil {
-				err = fmt.Errorf("at or after byte %d: %w", in.pos, err)
+				err = fmt.Errorf("at or after byte %d: %w", in.Pos(), err)
 			}
 			break
 		}
 	}
 	if err == nil {
-		err = in.end()
+		err = in.End()
 	}
 	switch {
 	case err != nil:
@@ -142,7 +142,7 @@ func (b *Batch) header(line []byte) (records int, err error) {
 }
 
 func (b *Batch) name() (string, error) {
-	raw, err := b.text.str()
+	raw, err := b.text.Str()
 	if err != nil {
 		return "", err
 	}
@@ -158,14 +158,14 @@ func (b *Batch) name() (string, error) {
 // names reads a list of names. An empty object passes for an empty list: Lua's cjson writes an empty table so.
 func (b *Batch) names(list []string) ([]string, error) {
 	in := &b.text
-	if in.peek() == '{' {
-		if more, err := in.first('{', '}'); more || err != nil {
+	if in.Peek() == '{' {
+		if more, err := in.First('{', '}'); more || err != nil {
 			return list, fmt.Errorf("a list of names was expected")
 		}
 		return list, nil
 	}
-	more, err := in.first('[', ']')
-	for ; more && err == nil; more, err = in.next(']') {
+	more, err := in.First('[', ']')
+	for ; more && err == nil; more, err = in.Next(']') {
 		if len(list) >= MaxNames {
 			return list, fmt.Errorf("more than %d names in a list", MaxNames)
 		}
@@ -182,14 +182,14 @@ func (b *Batch) names(list []string) ([]string, error) {
 func (b *Batch) inflight() error {
 	in := &b.text
 	b.Inflight = b.Inflight[:0]
-	if in.peek() == '{' {
-		if more, err := in.first('{', '}'); more || err != nil {
+	if in.Peek() == '{' {
+		if more, err := in.First('{', '}'); more || err != nil {
 			return fmt.Errorf("inflight must be a list of [pool, peer, count]")
 		}
 		return nil
 	}
-	more, err := in.first('[', ']')
-	for ; more && err == nil; more, err = in.next(']') {
+	more, err := in.First('[', ']')
+	for ; more && err == nil; more, err = in.Next(']') {
 		if len(b.Inflight) >= MaxRecords {
 			return fmt.Errorf("more than %d entries in inflight", MaxRecords)
 		}
@@ -204,23 +204,23 @@ func (b *Batch) inflight() error {
 
 func (b *Batch) inflightEntry() (e Inflight, err error) {
 	in := &b.text
-	if err = in.token('['); err != nil {
+	if err = in.Token('['); err != nil {
 		return e, err
 	}
 	if e.Pool, err = b.name(); err != nil {
 		return e, err
 	}
-	if err = in.token(','); err != nil {
+	if err = in.Token(','); err != nil {
 		return e, err
 	}
 	if e.Peer, err = b.name(); err != nil {
 		return e, err
 	}
-	if err = in.token(','); err != nil {
+	if err = in.Token(','); err != nil {
 		return e, err
 	}
-	if e.Count, err = in.integer(math.MaxInt32); err != nil {
+	if e.Count, err = in.Integer(math.MaxInt32); err != nil {
 		return e, err
 	}
-	return e, in.token(']')
+	return e, in.Token(']')
 }

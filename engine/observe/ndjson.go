@@ -80,12 +80,12 @@ func keyOf(name []byte) (int, bool) {
 func (b *Batch) line(line []byte) (r Record, err error) {
 	r = Record{Attempt: 1, Propensity: 1, HeaderMS: None, PredictedMS: None, Load: None}
 	in := &b.text
-	in.reset(line)
+	in.Reset(line)
 	seen := uint32(0)
-	more, err := in.first('{', '}')
-	for ; more && err == nil; more, err = in.next('}') {
+	more, err := in.First('{', '}')
+	for ; more && err == nil; more, err = in.Next('}') {
 		var name []byte
-		if name, err = in.key(); err != nil {
+		if name, err = in.Key(); err != nil {
 			return r, err
 		}
 		key, known := keyOf(name)
@@ -104,7 +104,7 @@ func (b *Batch) line(line []byte) (r Record, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err = in.end(); err != nil {
+	if err = in.End(); err != nil {
 		return r, err
 	}
 	for _, key := range [...]int{keyPool, keyPeer, keyTotal} {
@@ -130,42 +130,42 @@ func (b *Batch) value(r *Record, key int) (err error) {
 	case keyPeer:
 		r.Peer, err = b.named(&b.peerAt, &b.Peers)
 	case keyAttempt:
-		n, err = in.integer(math.MaxUint8)
+		n, err = in.Integer(math.MaxUint8)
 		r.Attempt = uint8(n)
 	case keyKind:
 		r.Kind, err = b.kind()
 	case keyStatus:
-		n, err = in.integer(math.MaxUint16)
+		n, err = in.Integer(math.MaxUint16)
 		r.Status = uint16(n)
 	case keyFlags:
-		n, err = in.integer(math.MaxUint16)
+		n, err = in.Integer(math.MaxUint16)
 		r.Flags = Flags(n)
 	case keyInflight:
-		n, err = in.integer(math.MaxInt32)
+		n, err = in.Integer(math.MaxInt32)
 		r.Inflight = uint16(min(n, InflightMore))
 	case keyBytes:
-		n, err = in.integer(1 << 53)
+		n, err = in.Integer(1 << 53)
 		r.Bytes = uint32(min(n, math.MaxUint32))
 	case keyPropensity:
-		r.Propensity, err = in.float32()
+		r.Propensity, err = in.Float32()
 	case keyHeader:
-		r.HeaderMS, err = in.float32()
+		r.HeaderMS, err = in.Float32()
 	case keyTotal:
-		r.TotalMS, err = in.float32()
+		r.TotalMS, err = in.Float32()
 	case keyWeight:
-		r.Weight, err = in.float32()
+		r.Weight, err = in.Float32()
 	case keyPredicted:
-		r.PredictedMS, err = in.float32()
+		r.PredictedMS, err = in.Float32()
 	case keyAge:
-		r.AgeMS, err = in.float32()
+		r.AgeMS, err = in.Float32()
 	case keyLoad:
-		r.Load, err = in.float32()
+		r.Load, err = in.Float32()
 	}
 	return err
 }
 
 func (b *Batch) kind() (Kind, error) {
-	name, err := b.text.str()
+	name, err := b.text.Str()
 	if err != nil {
 		return 0, err
 	}
@@ -178,7 +178,7 @@ func (b *Batch) kind() (Kind, error) {
 }
 
 func (b *Batch) named(at *map[string]uint16, list *[]string) (uint16, error) {
-	name, err := b.text.str()
+	name, err := b.text.Str()
 	if err != nil {
 		return 0, err
 	}
@@ -201,17 +201,4 @@ func (b *Batch) position(at *map[string]uint16, list *[]string, name []byte) (ui
 		return 0, fmt.Errorf("%s", tooManyNames)
 	}
 	return i, nil
-}
-
-// float32 reads a number that a 32-bit float can hold.
-func (r *reader) float32() (float32, error) {
-	x, err := r.number()
-	if err != nil {
-		return 0, err
-	}
-	// Converted first: the shortest decimal of the largest float32 is a little above it as a float64.
-	if math.IsInf(float64(float32(x)), 0) {
-		return 0, fmt.Errorf("%v is too large", x)
-	}
-	return float32(x), nil
 }

@@ -6,7 +6,11 @@
 // classes and peers that earlier ones named, decoding allocates nothing, however many records there are.
 package observe
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/weirlb/weir/engine/jsonread"
+)
 
 // Limits of one batch. They bound what a broken or hostile sender can make the engine hold.
 const (
@@ -121,7 +125,7 @@ type Batch struct {
 	interned map[string]string
 	// Positions of names in Pools, Classes and Peers; filled by Add and by the readable form only.
 	poolAt, classAt, peerAt map[string]uint16
-	text                    reader // scratch of the decoders
+	text                    jsonread.Reader // scratch of the decoders
 }
 
 const internedMax = 3 * MaxNames

@@ -1,6 +1,10 @@
-package observe
+// Package jsonread walks a JSON text whose shape is known: flat objects, lists of strings and numbers. It allocates
+// nothing, where encoding/json would for every string and object; a batch of outcomes has tens of thousands of them, and
+// /decide is asked thousands of times a second.
+package jsonread
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -9,19 +13,21 @@ import (
 	"unicode/utf8"
 )
 
-// reader walks a JSON text whose shape is known: flat objects and lists of strings and numbers. encoding/json would
-// allocate for every string and every object; a batch has tens of thousands of them.
-//
-// What it accepts encoding/json accepts with the same value (held by a fuzz test). It does not judge UTF-8.
-type reader struct {
+// Reader is a position in a JSON text. What it accepts encoding/json accepts with the same value (held by a fuzz test);
+// it does not judge UTF-8. The zero value reads an empty text. Not safe for concurrent use.
+type Reader struct {
 	src     []byte
 	pos     int
 	scratch []byte // holds the last string that had escapes
 }
 
-func (r *reader) reset(src []byte) { r.src, r.pos = src, 0 }
+// Reset starts on another text. The reader keeps src, and what Key and Str return may point into it.
+func (r *Reader) Reset(src []byte) { r.src, r.pos = src, 0 }
 
-func (r *reader) space() {
+// Pos returns how many bytes have been read.
+func (r *Reader) Pos() int { return r.pos }
+
+func (r *Reader) space() {
 	for r.pos < len(r.src) {
 		switch r.src[r.pos] {
 		case ' ', '\t', '\n', '\r':
@@ -32,8 +38,8 @@ func (r *reader) space() {
 	}
 }
 
-// peek returns the next byte that is not white space, 0 at the end.
-func (r *reader) peek() byte {
+// Peek returns the next byte that is not white space, 0 at the end.
+func (r *Reader) Peek() byte {
 	r.space()
 	if r.pos < len(r.src) {
 		return r.src[r.pos]
@@ -41,36 +47,37 @@ func (r *reader) peek() byte {
 	return 0
 }
 
-func (r *reader) token(want byte) error {
-	if r.peek() != want || r.pos >= len(r.src) {
+// Token reads one byte of punctuation.
+func (r *Reader) Token(want byte) error {
+	if r.Peek() != want || r.pos >= len(r.src) {
 		return r.expected(fmt.Sprintf("%q", want))
 	}
 	r.pos++
 	return nil
 }
 
-func (r *reader) expected(what string) error {
+func (r *Reader) expected(what string) error {
 	if r.pos >= len(r.src) {
 		return fmt.Errorf("%s was expected where the text ends", what)
 	}
 	return fmt.Errorf("%s was expected at byte %d, not %q", what, r.pos, r.src[r.pos])
 }
 
-// first enters an object or a list and reports whether it has an element.
-func (r *reader) first(open, closing byte) (bool, error) {
-	if err := r.token(open); err != nil {
+// First enters an object or a list and reports whether it has an element.
+func (r *Reader) First(open, closing byte) (bool, error) {
+	if err := r.Token(open); err != nil {
 		return false, err
 	}
-	if r.peek() == closing {
+	if r.Peek() == closing {
 		r.pos++
 		return false, nil
 	}
 	return true, nil
 }
 
-// next moves past the comma to the next element, or past the end of the object or list.
-func (r *reader) next(closing byte) (bool, error) {
-	switch r.peek() {
+// Next moves past the comma to the next element, or past the end of the object or list.
+func (r *Reader) Next(closing byte) (bool, error) {
+	switch r.Peek() {
 	case ',':
 		r.pos++
 		return true, nil
@@ -81,26 +88,26 @@ func (r *reader) next(closing byte) (bool, error) {
 	return false, r.expected(fmt.Sprintf("a comma or %q", closing))
 }
 
-// end fails unless nothing but white space is left.
-func (r *reader) end() error {
+// End fails unless nothing but white space is left.
+func (r *Reader) End() error {
 	if r.space(); r.pos < len(r.src) {
 		return r.expected("the end")
 	}
 	return nil
 }
 
-// key reads the name of a member and its colon. The bytes are good until the next string is read.
-func (r *reader) key() ([]byte, error) {
-	k, err := r.str()
+// Key reads the name of a member and its colon. The bytes are good until the next string is read.
+func (r *Reader) Key() ([]byte, error) {
+	k, err := r.Str()
 	if err != nil {
 		return nil, err
 	}
-	return k, r.token(':')
+	return k, r.Token(':')
 }
 
-// str reads a string. The bytes are good until the next string is read.
-func (r *reader) str() ([]byte, error) {
-	if r.peek() != '"' {
+// Str reads a string. The bytes are good until the next string is read.
+func (r *Reader) Str() ([]byte, error) {
+	if r.Peek() != '"' {
 		return nil, r.expected("a string")
 	}
 	r.pos++
@@ -122,7 +129,7 @@ func (r *reader) str() ([]byte, error) {
 }
 
 // escaped goes on with a string at its first backslash.
-func (r *reader) escaped(start int) ([]byte, error) {
+func (r *Reader) escaped(start int) ([]byte, error) {
 	out := append(r.scratch[:0], r.src[start:r.pos]...)
 	defer func() { r.scratch = out[:0] }()
 	for r.pos < len(r.src) {
@@ -173,7 +180,7 @@ func (r *reader) escaped(start int) ([]byte, error) {
 }
 
 // lowSurrogate completes a surrogate pair; half a pair becomes U+FFFD, as in encoding/json.
-func (r *reader) lowSurrogate(high rune) rune {
+func (r *Reader) lowSurrogate(high rune) rune {
 	at := r.pos
 	if at+1 < len(r.src) && r.src[at] == '\\' && r.src[at+1] == 'u' {
 		r.pos += 2
@@ -187,7 +194,7 @@ func (r *reader) lowSurrogate(high rune) rune {
 	return utf8.RuneError
 }
 
-func (r *reader) hex4() (rune, bool) {
+func (r *Reader) hex4() (rune, bool) {
 	if len(r.src)-r.pos < 4 {
 		return 0, false
 	}
@@ -208,8 +215,8 @@ func (r *reader) hex4() (rune, bool) {
 	return u, true
 }
 
-// number reads a number by JSON's grammar, which has no NaN and no infinity.
-func (r *reader) number() (float64, error) {
+// Number reads a number by JSON's grammar, which has no NaN and no infinity.
+func (r *Reader) Number() (float64, error) {
 	r.space()
 	start := r.pos
 	if r.at('-') {
@@ -242,9 +249,9 @@ func (r *reader) number() (float64, error) {
 	return x, nil
 }
 
-func (r *reader) at(c byte) bool { return r.pos < len(r.src) && r.src[r.pos] == c }
+func (r *Reader) at(c byte) bool { return r.pos < len(r.src) && r.src[r.pos] == c }
 
-func (r *reader) digits() (n int) {
+func (r *Reader) digits() (n int) {
 	for r.pos < len(r.src) && r.src[r.pos] >= '0' && r.src[r.pos] <= '9' {
 		r.pos++
 		n++
@@ -252,9 +259,9 @@ func (r *reader) digits() (n int) {
 	return n
 }
 
-// integer reads a whole number in [0, limit].
-func (r *reader) integer(limit int) (int, error) {
-	x, err := r.number()
+// Integer reads a whole number in [0, limit].
+func (r *Reader) Integer(limit int) (int, error) {
+	x, err := r.Number()
 	if err != nil {
 		return 0, err
 	}
@@ -262,4 +269,31 @@ func (r *reader) integer(limit int) (int, error) {
 		return 0, fmt.Errorf("%v is no whole number from 0 to %d", x, limit)
 	}
 	return int(x), nil
+}
+
+// Float32 reads a number that a 32-bit float can hold.
+func (r *Reader) Float32() (float32, error) {
+	x, err := r.Number()
+	if err != nil {
+		return 0, err
+	}
+	// Converted first: the shortest decimal of the largest float32 is a little above it as a float64.
+	if math.IsInf(float64(float32(x)), 0) {
+		return 0, fmt.Errorf("%v is too large", x)
+	}
+	return float32(x), nil
+}
+
+// Bool reads true or false.
+func (r *Reader) Bool() (bool, error) {
+	r.space()
+	switch rest := r.src[r.pos:]; {
+	case bytes.HasPrefix(rest, []byte("true")):
+		r.pos += len("true")
+		return true, nil
+	case bytes.HasPrefix(rest, []byte("false")):
+		r.pos += len("false")
+		return false, nil
+	}
+	return false, r.expected("true or false")
 }
