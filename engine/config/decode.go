@@ -130,8 +130,9 @@ func (d *decoder) unknown(key *yaml.Node, path string, t reflect.Type) {
 		d.errorf(where, "unknown key; did you mean %q?", s)
 		return
 	}
-	if len(d.errs) > maxFindings {
-		return // no more of these are shown
+	if len(d.errs) > maxFindings { // no more are shown; they are only counted
+		d.errorf(where, "unknown key")
+		return
 	}
 	// A key of another level is the commonest mistake after a typing error: name its place.
 	for _, k := range Keys() {

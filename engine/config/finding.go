@@ -57,7 +57,11 @@ const maxFindings = 200
 // one mistake, however many pools inherit it.
 func tidy(fs []Finding) []Finding {
 	slices.SortStableFunc(fs, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+		byKey := 0
+		if a.File == Environment {
+			byKey = cmp.Compare(a.Key, b.Key)
+		}
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), byKey)
 	})
 	seen := make(map[Finding]bool, len(fs))
 	fs = slices.DeleteFunc(fs, func(f Finding) bool {
@@ -68,7 +72,7 @@ func tidy(fs []Finding) []Finding {
 	if len(fs) > maxFindings {
 		more := len(fs) - maxFindings
 		fs = append(fs[:maxFindings:maxFindings], Finding{
-			File: fs[0].File, Message: fmt.Sprintf("and %d more of this kind", more),
+			File: fs[0].File, Message: fmt.Sprintf("and %d more", more),
 		})
 	}
 	return fs

@@ -27,7 +27,8 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	c, warnings, err := Parse(path, data, env)
+	d, c, err := parse(path, data, env)
+	warnings := tidy(d.warnings)
 	if err != nil {
 		return nil, warnings, err
 	}
@@ -37,7 +38,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 		c.Admin.TokenFile = within(dir, c.Admin.TokenFile)
 		token, err := readToken(c.Admin.TokenFile)
 		if err != nil {
-			return nil, warnings, &Error{Findings: []Finding{{File: path, Key: "admin.token_file", Message: err.Error()}}}
+			return nil, warnings, &Error{Findings: []Finding{d.where("admin", "admin.token_file").finding("%v", err)}}
 		}
 		c.Admin.Token = token
 	}
@@ -47,6 +48,11 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 // Parse reads and checks a configuration. name stands in the findings; env as for Load. It opens no file: with
 // admin.token_file set, Admin.Token stays empty.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, []Warning, error) {
+	d, c, err := parse(name, data, env)
+	return c, tidy(d.warnings), err
+}
+
+func parse(name string, data []byte, env Lookup) (*decoder, *Config, error) {
 	d := &decoder{file: name, origin: map[*yaml.Node]string{}, places: map[string]place{}}
 	if env == nil {
 		env = os.LookupEnv
@@ -54,7 +60,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	}
 	root, ok := d.document(data)
 	if !ok {
-		return nil, tidy(d.warnings), &Error{Findings: tidy(d.errs)}
+		return d, nil, &Error{Findings: tidy(d.errs)}
 	}
 	d.overlay(root, env)
 	c := Default()
@@ -65,12 +71,12 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 		c.Instance, _ = os.Hostname()
 	}
 	if len(c.Pools) == 0 && len(d.errs) == 0 {
-		d.warnf(place{file: name, key: "pools"}, "there are no pools: nothing is balanced")
+		d.warnf(d.where("pools"), "there are no pools: nothing is balanced")
 	}
 	if len(d.errs) > 0 {
-		return nil, tidy(d.warnings), &Error{Findings: tidy(d.errs)}
+		return d, nil, &Error{Findings: tidy(d.errs)}
 	}
-	return &c, tidy(d.warnings), nil
+	return d, &c, nil
 }
 
 // document parses the text into the mapping at its root; an empty text is an empty mapping.
