@@ -1,0 +1,65 @@
+package telemetry
+
+// family is one metric as a scraper sees it. Nothing is exposed that is not declared here.
+type family struct{ name, kind, help string }
+
+// families declares every metric of the engine, with base units and unit suffixes as the Prometheus naming guide wants
+// them. Series with a peer label live as long as the peer is in its pool; no label has a value that a client of the
+// load balancer chooses.
+func families() []family {
+	return []family{
+		{"weir_build_info", "gauge", "1, with the version, revision and protocol of the running engine as labels."},
+
+		{"weir_attempts_total", "counter", "Attempts reported by NGINX, by how they ended."},
+		{"weir_attempt_duration_seconds", "histogram", "Duration of attempts that were answered, for streams to the first header byte."},
+		{"weir_peer_inflight", "gauge", "Requests in flight on the peer as last reported, over all NGINX."},
+		{"weir_peer_state", "gauge", "1 for the state the peer is in, 0 for the others."},
+		{"weir_peer_admit", "gauge", "Probability with which NGINX considers the peer for a request; 0 when it is not usable."},
+		{"weir_peer_ejections_total", "counter", "Times the peer was ejected on the evidence of requests."},
+		{"weir_peer_transitions_total", "counter", "Changes of the peer's state, by the state entered."},
+		{"weir_checks_total", "counter", "Active health checks of the peer, by result."},
+
+		{"weir_pool_peers", "gauge", "Peers of the pool."},
+		{"weir_pool_usable_peers", "gauge", "Peers of the pool that may get traffic."},
+		{"weir_pool_panic", "gauge", "1 while no peer of the pool is usable by health and all of them are used, else 0."},
+		{"weir_pool_classes", "gauge", "Request classes of the pool that have a row of their own in its table."},
+		{"weir_table_age_seconds", "gauge", "Time since the decision table of the pool was computed."},
+		{"weir_table_publications_total", "counter", "Versions of the pool's table that were published."},
+		{"weir_refresh_duration_seconds", "histogram", "Time to compute the decision table of a pool."},
+
+		{"weir_observe_batches_total", "counter", "Batches of outcomes received on /observe, good or bad."},
+		{"weir_observe_records_total", "counter", "Outcome records accepted."},
+		{"weir_observe_bad_batches_total", "counter", "Batches refused in whole or in part, by reason."},
+		{"weir_observe_skipped_records_total", "counter", "Records counted and not used, by reason."},
+		{"weir_observe_lost_records_total", "counter", "Records that NGINX says it lost to a full buffer."},
+
+		{"weir_watch_clients", "gauge", "Long polls waiting on /watch."},
+		{"weir_protocol_mismatches_total", "counter", "Requests refused for another protocol version."},
+		{"weir_http_requests_total", "counter", "Requests answered by the engine's own listeners, by route and status."},
+		{"weir_config_reloads_total", "counter", "Reloads of the configuration file, by result."},
+		{"weir_config_last_reload_success_timestamp_seconds", "gauge", "Unix time at which the running configuration was loaded."},
+
+		{"process_cpu_seconds_total", "counter", "User and system CPU time spent."},
+		{"process_max_fds", "gauge", "Maximum number of open file descriptors."},
+		{"process_open_fds", "gauge", "Number of open file descriptors."},
+		{"process_resident_memory_bytes", "gauge", "Resident memory size."},
+		{"process_start_time_seconds", "gauge", "Unix time at which the process started."},
+		{"process_virtual_memory_bytes", "gauge", "Virtual memory size."},
+		{"go_goroutines", "gauge", "Number of goroutines."},
+		{"go_threads", "gauge", "Number of OS threads."},
+		{"go_gc_cpu_seconds_total", "counter", "CPU time spent in garbage collection."},
+		{"go_memstats_alloc_bytes_total", "counter", "Bytes allocated on the heap, freed ones included."},
+		{"go_memstats_heap_alloc_bytes", "gauge", "Bytes of heap objects in use."},
+		{"go_memstats_heap_sys_bytes", "gauge", "Bytes of heap obtained from the system."},
+	}
+}
+
+// durationBuckets are upper bounds in seconds for answers of peers.
+func durationBuckets() []float64 {
+	return []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+}
+
+// refreshBuckets are upper bounds in seconds for the engine's own work.
+func refreshBuckets() []float64 {
+	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}
+}

@@ -1,0 +1,279 @@
+// Package telemetry declares the engine's metrics in one place and writes its log.
+package telemetry
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirlb/weir/engine/pool"
+)
+
+// Metrics holds every series of one engine. Safe for concurrent use; counting takes no lock and allocates nothing.
+type Metrics struct {
+	set      *metrics.Set
+	declared map[string]family
+
+	Batches, Records, Lost        *metrics.Counter
+	BadHeader, BadRecord, BadSize *metrics.Counter
+	BadVersion, BadPool           *metrics.Counter
+	SkippedPeer, SkippedPool      *metrics.Counter
+	WatchClients                  *metrics.Gauge
+	Mismatches                    *metrics.Counter
+	ReloadsOK, ReloadsFailed      *metrics.Counter
+	ConfigLoaded                  *metrics.Gauge // Unix time, s
+}
+
+// New registers the series that exist from the start.
+func New() *Metrics {
+	s := metrics.NewSet()
+	m := &Metrics{
+		set: s, declared: make(map[string]family),
+		Batches: s.NewCounter("weir_observe_batches_total"),
+		Records: s.NewCounter("weir_observe_records_total"),
+		Lost:    s.NewCounter("weir_observe_lost_records_total"),
+
+		BadHeader:  s.NewCounter(name("weir_observe_bad_batches_total", "reason", "header")),
+		BadRecord:  s.NewCounter(name("weir_observe_bad_batches_total", "reason", "record")),
+		BadSize:    s.NewCounter(name("weir_observe_bad_batches_total", "reason", "size")),
+		BadVersion: s.NewCounter(name("weir_observe_bad_batches_total", "reason", "version")),
+		BadPool:    s.NewCounter(name("weir_observe_bad_batches_total", "reason", "unknown_pool")),
+
+		SkippedPeer: s.NewCounter(name("weir_observe_skipped_records_total", "reason", "unknown_peer")),
+		SkippedPool: s.NewCounter(name("weir_observe_skipped_records_total", "reason", "unknown_pool")),
+
+		WatchClients:  s.NewGauge("weir_watch_clients", nil),
+		Mismatches:    s.NewCounter("weir_protocol_mismatches_total"),
+		ReloadsOK:     s.NewCounter(name("weir_config_reloads_total", "result", "ok")),
+		ReloadsFailed: s.NewCounter(name("weir_config_reloads_total", "result", "failed")),
+		ConfigLoaded:  s.NewGauge("weir_config_last_reload_success_timestamp_seconds", nil),
+	}
+	for _, f := range families() {
+		m.declared[f.name] = f
+	}
+	return m
+}
+
+// Build tells which engine this is. It is called once, before the first scrape.
+func (m *Metrics) Build(version, revision string, protocol int) {
+	m.set.NewGauge(name("weir_build_info", "version", version, "revision", revision, "protocol", strconv.Itoa(protocol)), nil).Set(1)
+}
+
+// Write writes everything in the Prometheus text format.
+//
+// The metrics library can write HELP and TYPE itself, but HELP without a text and only by a switch that is global to the
+// process, and some of its process metrics have types that linters refuse. So it is left off and the lines are
+// written here from the declarations; a line whose family is not declared is left out.
+func (m *Metrics) Write(w io.Writer) error {
+	var raw, out bytes.Buffer
+	m.set.WritePrometheus(&raw)
+	metrics.WriteProcessMetrics(&raw)
+	metrics.WriteFDMetrics(&raw)
+	last := ""
+	for line := range bytes.Lines(raw.Bytes()) {
+		f, ok := m.family(line)
+		if !ok {
+			continue
+		}
+		if f.name != last {
+			last = f.name
+			out.WriteString("# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + f.kind + "\n")
+		}
+		out.Write(line)
+	}
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+func (m *Metrics) family(line []byte) (family, bool) {
+	id := string(line[:max(0, bytes.IndexAny(line, "{ "))])
+	if f, ok := m.declared[id]; ok {
+		return f, true
+	}
+	for _, suffix := range [...]string{"_bucket", "_sum", "_count"} {
+		if base, cut := strings.CutSuffix(id, suffix); cut {
+			f, ok := m.declared[base]
+			return f, ok && f.kind == "histogram"
+		}
+	}
+	return family{}, false
+}
+
+// name builds a series' name. Values are escaped as the text format wants it; bytes that are no UTF-8 are replaced, since a
+// scraper refuses the whole page for one of them.
+func name(family string, labels ...string) string {
+	var b strings.Builder
+	b.WriteString(family)
+	for i := 0; i+1 < len(labels); i += 2 {
+		b.WriteByte("{,"[min(i, 1)])
+		b.WriteString(labels[i] + `="`)
+		for _, r := range strings.ToValidUTF8(labels[i+1], "\uFFFD") {
+			switch r {
+			case '\\':
+				b.WriteString(`\\`)
+			case '"':
+				b.WriteString(`\"`)
+			case '\n':
+				b.WriteString(`\n`)
+			default:
+				b.WriteRune(r)
+			}
+		}
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// series registers the series of one owner and removes them all with it.
+type series struct {
+	set   *metrics.Set
+	names []string
+}
+
+func (s *series) add(family string, labels ...string) string {
+	n := name(family, labels...)
+	s.names = append(s.names, n)
+	return n
+}
+
+func (s *series) counter(family string, labels ...string) *metrics.Counter {
+	return s.set.GetOrCreateCounter(s.add(family, labels...))
+}
+
+func (s *series) gauge(family string, labels ...string) *metrics.Gauge {
+	return s.set.GetOrCreateGauge(s.add(family, labels...), nil)
+}
+
+func (s *series) histogram(buckets []float64, family string, labels ...string) *metrics.PrometheusHistogram {
+	return s.set.GetOrCreatePrometheusHistogramExt(s.add(family, labels...), buckets)
+}
+
+// Remove takes the series out of the exposition. Counting on them afterwards does no harm and shows nowhere.
+func (s *series) Remove() {
+	for _, n := range s.names {
+		s.set.UnregisterMetric(n)
+	}
+}
+
+// states is the number of health states.
+const states = int(pool.Draining) + 1
+
+// kinds is the number of kinds of outcome.
+const kinds = int(pool.IdleRace) + 1
+
+// Peer is the series of one peer of one pool.
+type Peer struct {
+	series
+	Attempts    [kinds]*metrics.Counter // by pool.Kind
+	Duration    *metrics.PrometheusHistogram
+	Inflight    *metrics.Gauge
+	Admit       *metrics.Gauge
+	Ejections   *metrics.Counter
+	Transitions [states]*metrics.Counter // by the state entered
+	state       [states]*metrics.Gauge
+	checks      [2]*metrics.Counter // failed, passed; nil without active checks
+}
+
+// Peer registers a peer's series. checked says whether active checks run on it.
+func (m *Metrics) Peer(poolName, addr string, checked bool) *Peer {
+	p := &Peer{series: series{set: m.set}}
+	labels := func(more ...string) []string { return append([]string{"pool", poolName, "peer", addr}, more...) }
+	for k := range p.Attempts {
+		p.Attempts[k] = p.counter("weir_attempts_total", labels("kind", pool.Kind(k).String())...)
+	}
+	p.Duration = p.histogram(durationBuckets(), "weir_attempt_duration_seconds", labels()...)
+	p.Inflight = p.gauge("weir_peer_inflight", labels()...)
+	p.Admit = p.gauge("weir_peer_admit", labels()...)
+	p.Ejections = p.counter("weir_peer_ejections_total", labels()...)
+	for s := range p.state {
+		p.state[s] = p.gauge("weir_peer_state", labels("state", pool.State(s).String())...)
+		p.Transitions[s] = p.counter("weir_peer_transitions_total", labels("to", pool.State(s).String())...)
+	}
+	if checked {
+		p.checks[0] = p.counter("weir_checks_total", labels("result", "fail")...)
+		p.checks[1] = p.counter("weir_checks_total", labels("result", "pass")...)
+	}
+	return p
+}
+
+// State shows the peer in a state.
+func (p *Peer) State(now pool.State) {
+	for s := range p.state {
+		if s == int(now) {
+			p.state[s].Set(1)
+		} else {
+			p.state[s].Set(0)
+		}
+	}
+}
+
+// Check counts an active check.
+func (p *Peer) Check(pass bool) {
+	i := 0
+	if pass {
+		i = 1
+	}
+	if c := p.checks[i]; c != nil {
+		c.Inc()
+	}
+}
+
+// Pool is the series of one pool.
+type Pool struct {
+	series
+	Peers, Usable, Panic, Classes *metrics.Gauge
+	Publications                  *metrics.Counter
+	Refresh                       *metrics.PrometheusHistogram
+	computed                      atomic.Pointer[time.Time]
+}
+
+// Pool registers a pool's series.
+func (m *Metrics) Pool(poolName string) *Pool {
+	p := &Pool{series: series{set: m.set}}
+	p.Peers = p.gauge("weir_pool_peers", "pool", poolName)
+	p.Usable = p.gauge("weir_pool_usable_peers", "pool", poolName)
+	p.Panic = p.gauge("weir_pool_panic", "pool", poolName)
+	p.Classes = p.gauge("weir_pool_classes", "pool", poolName)
+	p.Publications = p.counter("weir_table_publications_total", "pool", poolName)
+	p.Refresh = p.histogram(refreshBuckets(), "weir_refresh_duration_seconds", "pool", poolName)
+	p.Computed(time.Now())
+	p.set.GetOrCreateGauge(p.add("weir_table_age_seconds", "pool", poolName), func() float64 {
+		return time.Since(*p.computed.Load()).Seconds()
+	})
+	return p
+}
+
+// Computed tells when the table was computed.
+func (p *Pool) Computed(at time.Time) { p.computed.Store(&at) }
+
+// Route counts the answers of one route by status.
+type Route struct {
+	set             *metrics.Set
+	listener, route string
+	byCode          [600]atomic.Pointer[metrics.Counter]
+}
+
+// Route returns the counters of a route; route is the pattern, never the path that was asked for.
+func (m *Metrics) Route(listener, route string) *Route {
+	return &Route{set: m.set, listener: listener, route: route}
+}
+
+// Count counts an answer.
+func (r *Route) Count(code int) {
+	if code < 0 || code >= len(r.byCode) {
+		code = 0
+	}
+	c := r.byCode[code].Load()
+	if c == nil {
+		c = r.set.GetOrCreateCounter(name("weir_http_requests_total",
+			"listener", r.listener, "route", r.route, "code", strconv.Itoa(code)))
+		r.byCode[code].Store(c)
+	}
+	c.Inc()
+}

@@ -1,0 +1,167 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/engine/pool"
+)
+
+func expose(t *testing.T, m *Metrics) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := m.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// full has every series there can be, with names that need escaping.
+func full() *Metrics {
+	m := New()
+	m.Build("1.2.3", "abc", 1)
+	p := m.Peer("api", "a\"b\\c\nd\xff", true)
+	p.Attempts[pool.OK].Inc()
+	p.Duration.Update(0.02)
+	p.State(pool.SlowStart)
+	p.Check(true)
+	m.Peer("api", "[::1]:9001", false)
+	m.Pool("api").Refresh.Update(0.001)
+	m.Route("socket", "/decide").Count(200)
+	m.Route("admin", "/metrics").Count(99999)
+	return m
+}
+
+func TestPromtoolFindsNothingToSay(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not installed")
+	}
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(expose(t, full()))
+	out, err := cmd.CombinedOutput()
+	if err != nil || len(out) != 0 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestEveryDeclaredMetricIsExposedOnceWithItsHelp(t *testing.T) {
+	text := expose(t, full())
+	for _, f := range families() {
+		if n := strings.Count(text, "# HELP "+f.name+" "+f.help+"\n# TYPE "+f.name+" "+f.kind+"\n"); n != 1 {
+			t.Errorf("%s is introduced %d times", f.name, n)
+		}
+		if !strings.Contains(text, "\n"+f.name) {
+			t.Errorf("%s has no sample", f.name)
+		}
+	}
+}
+
+func TestLabelValuesAreEscaped(t *testing.T) {
+	want := `weir_attempts_total{pool="api",peer="a\"b\\c\nd` + "\uFFFD" + `",kind="ok"} 1`
+	if text := expose(t, full()); !strings.Contains(text, want+"\n") {
+		t.Errorf("%s is missing in\n%s", want, text)
+	}
+}
+
+func TestARemovedPeerLeavesNoSeriesAndItsNeighboursStay(t *testing.T) {
+	m := New()
+	a, b := m.Peer("api", "a:1", true), m.Peer("other", "a:1", true)
+	pl := m.Pool("api")
+	a.Remove()
+	pl.Remove()
+	a.Attempts[0].Inc() // late counts must not crash or bring it back
+	text := expose(t, m)
+	if strings.Contains(text, `pool="api"`) {
+		t.Errorf("series of the removed peer or pool are left in\n%s", text)
+	}
+	if n := strings.Count(text, `pool="other"`); n < 20 {
+		t.Errorf("only %d series of the other pool's peer are left", n)
+	}
+	b.Remove()
+}
+
+func TestAPeerThatComesBackCountsFromZero(t *testing.T) {
+	m := New()
+	a := m.Peer("api", "a:1", false)
+	a.Ejections.Inc()
+	a.Remove()
+	m.Peer("api", "a:1", false)
+	if text := expose(t, m); !strings.Contains(text, `weir_peer_ejections_total{pool="api",peer="a:1"} 0`+"\n") {
+		t.Error("the new peer has the old one's count")
+	}
+}
+
+func TestAPeerIsInOneState(t *testing.T) {
+	m := New()
+	p := m.Peer("api", "a:1", false)
+	p.State(pool.Up)
+	p.State(pool.Ejected)
+	text := expose(t, m)
+	for s := range pool.State(states) {
+		want := fmt.Sprintf(`weir_peer_state{pool="api",peer="a:1",state=%q} %d`, s, map[bool]int{true: 1}[s == pool.Ejected])
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+func TestCountingAllocatesNothing(t *testing.T) {
+	m := New()
+	r, p := m.Route("socket", "/decide"), m.Peer("a", "b", true)
+	r.Count(200)
+	if n := testing.AllocsPerRun(100, func() { r.Count(200); p.Attempts[0].Inc(); p.Duration.Update(1); p.Check(true) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestTheLogIsOneJSONObjectALine(t *testing.T) {
+	var out bytes.Buffer
+	l := NewLog(&out, "info")
+	l.Debug().Msg("not shown")
+	l.Info().Str("peer", "a\"b\nc").Msg("joined")
+	l.SetLevel("error")
+	l.Warn().Msg("not shown")
+	l.SetLevel("nonsense")
+	l.Warn().Msg("shown")
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 {
+		t.Fatalf("%d lines:\n%s", len(lines), out.String())
+	}
+	var e struct{ Level, Peer, Message, Time string }
+	if err := json.Unmarshal([]byte(lines[0]), &e); err != nil || e.Level != "info" || e.Peer != "a\"b\nc" || e.Message != "joined" {
+		t.Errorf("%v: %s", err, lines[0])
+	}
+	if _, err := time.Parse(time.RFC3339Nano, e.Time); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARepeatedCauseIsWrittenOnceAMinuteWithTheNumberLeftOut(t *testing.T) {
+	var out bytes.Buffer
+	l := NewLog(&out, "info")
+	for range 5 {
+		l.Repeated("a").Msg("x")
+	}
+	l.Repeated("b").Msg("y")
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines:\n%s", n, out.String())
+	}
+	if n, ok := l.due("a", time.Now().Add(59*time.Second)); ok {
+		t.Errorf("written again within the minute (%d)", n)
+	}
+	if n, ok := l.due("a", time.Now().Add(61*time.Second)); !ok || n != 5 {
+		t.Errorf("after the minute: %v with %d left out, want 5", ok, n)
+	}
+	for i := range 3 * maxCauses {
+		l.due(fmt.Sprint(i), time.Now())
+	}
+	if len(l.said) > maxCauses {
+		t.Errorf("%d causes are kept", len(l.said))
+	}
+}
