@@ -1,0 +1,75 @@
+-- Weir for NGINX: the functions that nginx/weir.conf and the operator's upstream blocks call. Everything behind them is in resty/weir/.
+local shm = require "resty.weir.shm"
+local slots = require "resty.weir.slots"
+local pools = require "resty.weir.pools"
+
+local _M = { _VERSION = "0.1.0" }
+
+local DEFAULT_SOCKET = "/run/weir/engine.sock"
+local options
+
+-- init_by_lua. opts (all optional): socket = path of the engine's socket; instance = name of this NGINX in the engine's records;
+-- dict = name of the lua_shared_dict.
+-- WEIR_SOCKET and WEIR_INSTANCE in the environment win over both.
+function _M.init(opts)
+    opts = opts or {}
+    options = {
+        socket = os.getenv("WEIR_SOCKET") or opts.socket or DEFAULT_SOCKET,
+        instance = os.getenv("WEIR_INSTANCE") or opts.instance,
+        dict = opts.dict or "weir",
+    }
+    if not options.instance then
+        local f = io.open("/proc/sys/kernel/hostname", "r")
+        options.instance = f and f:read("*l") or "nginx"
+        if f then f:close() end
+    end
+    local dict = ngx.shared[options.dict]
+    if not dict then
+        error("weir: lua_shared_dict " .. options.dict .. " is not declared; include weir.conf in the http block")
+    end
+    local ok, err = shm.attach(dict)
+    if not ok then
+        error("weir: " .. err)
+    end
+    slots.init(dict)
+    pools.init(dict)
+    -- loaded here, once, so that the workers share the pages
+    require "resty.weir.balancer"
+    require "resty.weir.log"
+    require "resty.weir.status".init(dict)
+    require "resty.weir.watch"
+    require "resty.weir.observe"
+end
+
+local function seed(pid)
+    local f = io.open("/dev/urandom", "rb")
+    local a, b, c, d
+    if f then
+        a, b, c, d = (f:read(4) or ""):byte(1, 4)
+        f:close()
+    end
+    return a and d and a + b * 256 + c * 65536 + d * 16777216 or pid * 2654435 + math.floor(ngx.now() * 1000)
+end
+
+-- init_worker_by_lua.
+function _M.init_worker()
+    local dict = ngx.shared[options.dict]
+    local pid = ngx.worker.pid()
+    require("resty.weir.random").seed(seed(pid))
+    local row, err = require("resty.weir.workers").claim(dict, pid)
+    if not row then
+        ngx.log(ngx.ERR, "weir: ", err)
+        return
+    end
+    require("resty.weir.attempts").init(row)
+    require("resty.weir.watch").start(dict, options.socket)
+    require("resty.weir.observe").start(options.socket, options.instance)
+end
+
+-- balancer_by_lua, log_by_lua, content_by_lua.
+_M.balance = require("resty.weir.balancer").balance
+_M.log = require("resty.weir.log").log
+_M.status = require("resty.weir.status").serve
+_M.unavailable = require("resty.weir.status").unavailable
+
+return _M

@@ -1,0 +1,208 @@
+-- What a worker knows of each request it is proxying: its attempts, and the in-flight counts it holds.
+--
+-- Found by the address of the request structure, not through ngx.ctx: an internal redirect (error_page, X-Accel-Redirect)
+-- throws ngx.ctx away but keeps the request, and a subrequest has an address of its own.
+--
+-- The count of a request is given back by NGINX itself, in C, when it frees the request: a cleanup handler on the request's pool
+-- whose function is sem_trywait(3), which takes 1 off the count it is given and never goes below 0. So a count
+-- cannot leak, whichever way a request ends: answer, abort, time-out, redirect, a log_by_lua that the operator replaced.
+-- A second cleanup clears "alive" in the record, which is how a record that no log phase collected is recognised.
+-- Cleanups run before the log phase, so a request is already off its peer's count when it is logged.
+local ffi = require "ffi"
+local shm = require "resty.weir.shm"
+
+local C = ffi.C
+local tonumber, cast = tonumber, ffi.cast
+
+ffi.cdef [[
+typedef struct weir_cleanup_s weir_cleanup_t; /* ngx_http_cleanup_t, src/http/ngx_http_request.h */
+struct weir_cleanup_s { void (*handler)(void *data); void *data; weir_cleanup_t *next; };
+weir_cleanup_t *ngx_http_cleanup_add(void *r, size_t size);
+
+typedef struct {
+    int32_t  slot;
+    int32_t  inflight;     /* others there at the pick */
+    int32_t  flags;
+    int32_t  class;        /* this worker's number of the class */
+    float    propensity;
+    float    predicted_ms; /* -1 = none */
+    double   start_ms, end_ms; /* monotonic; end 0 = not ended before the log phase */
+    int32_t  kind;         /* -1 until judged; then the kind of docs/protocol.md */
+    int32_t  status;
+} weir_attempt_t;
+
+enum { WEIR_MAX_ATTEMPTS = 8 };
+typedef struct {
+    uint32_t alive, alive_pad;   /* 1 while NGINX holds the request; a "semaphore", see above */
+    weir_cleanup_t *count_cleanup, *alive_cleanup;
+    int32_t  n;            /* attempts recorded */
+    int32_t  total;        /* attempts made; more than n only past WEIR_MAX_ATTEMPTS */
+    int32_t  pass;         /* first attempt of the current pass: an internal redirect starts another */
+    int32_t  empty;        /* the pool had no peer at all */
+    double   weight;       /* hint, 0 = none */
+    weir_attempt_t attempt[WEIR_MAX_ATTEMPTS];
+} weir_request_t;
+]]
+
+local MAX_ATTEMPTS = 8
+local CHUNK = 256
+local request_t = ffi.typeof("weir_request_t[?]")
+local take_one_off = cast("void (*)(void *)", C.sem_trywait)
+local NOTHING = cast("void (*)(void *)", 0)
+local MAX_SLOTS = shm.MAX_SLOTS
+
+local _M = { MAX_ATTEMPTS = MAX_ATTEMPTS }
+
+local chunks = {}   -- keeps the FFI arrays alive
+local records = {}  -- id -> weir_request_t&
+local free = {}     -- stack of ids
+local nfree = 0
+local by_request = {} -- request address -> id
+local row_base = 0
+
+function _M.init(row)
+    row_base = row * MAX_SLOTS
+end
+
+local function grow()
+    local chunk = request_t(CHUNK)
+    local base = #records
+    chunks[#chunks + 1] = chunk
+    for i = CHUNK - 1, 0, -1 do
+        records[base + i + 1] = chunk[i]
+    end
+    for i = CHUNK, 1, -1 do
+        nfree = nfree + 1
+        free[nfree] = base + i
+    end
+end
+
+local function address(r)
+    return tonumber(cast("uintptr_t", r))
+end
+
+-- The record of request r; nil when there is none.
+function _M.find(r)
+    local id = by_request[address(r)]
+    return id and records[id]
+end
+
+local function drop(addr, id)
+    by_request[addr] = nil
+    nfree = nfree + 1
+    free[nfree] = id
+end
+
+-- Records that NGINX freed without a log phase (a subrequest whose main request was aborted) are collected here, at times.
+function _M.sweep()
+    local n = 0
+    for addr, id in pairs(by_request) do
+        if records[id].alive == 0 then
+            drop(addr, id)
+            n = n + 1
+        end
+    end
+    return n
+end
+
+-- A record for request r, new or, on a further pass of the same request, the one it has.
+function _M.open(r)
+    local addr = address(r)
+    local id = by_request[addr]
+    if id then
+        local q = records[id]
+        if q.alive == 1 then
+            return q
+        end
+        drop(addr, id) -- of a request that is gone; its memory serves another one now
+    end
+    if nfree == 0 then
+        grow()
+    end
+    id = free[nfree]
+    nfree = nfree - 1
+    by_request[addr] = id
+    local q = records[id]
+    q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
+    q.count_cleanup = nil
+    local c = C.ngx_http_cleanup_add(r, 0)
+    if c == nil then -- out of memory; NGINX is about to fail the request
+        q.alive_cleanup = nil
+        return q
+    end
+    c.data = q
+    c.handler = take_one_off
+    q.alive_cleanup = c
+    return q
+end
+
+local function take_off(slot)
+    local c = shm.count[row_base + slot]
+    if c.n > 0 then
+        c.n = c.n - 1
+    else
+        shm.head.underflow = shm.head.underflow + 1
+    end
+end
+
+-- Starts an attempt on a slot: the request moves there from the peer it was on.
+function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms)
+    local cell = shm.count + (row_base + slot)
+    local c = q.count_cleanup
+    if c == nil then
+        c = C.ngx_http_cleanup_add(r, 0)
+        if c == nil then
+            return false
+        end
+        q.count_cleanup = c
+    else
+        take_off(q.attempt[q.n - 1].slot)
+    end
+    cell[0].n = cell[0].n + 1
+    c.data = cell
+    c.handler = take_one_off
+    local n = q.n
+    if n > 0 and q.attempt[n - 1].end_ms == 0 then
+        q.attempt[n - 1].end_ms = now
+    end
+    if n == MAX_ATTEMPTS then
+        n = n - 1 -- the last place is reused; total goes on
+    end
+    local a = q.attempt[n]
+    a.slot, a.class, a.inflight, a.flags = slot, class, inflight, flags
+    a.propensity, a.predicted_ms = propensity, predicted_ms
+    a.start_ms, a.end_ms, a.kind, a.status = now, 0, -1, 0
+    q.n = n + 1
+    q.total = q.total + 1
+    local p = shm.peer[slot]
+    p.picks = p.picks + 1
+    return true
+end
+
+-- Log phase: forgets the request. For a subrequest NGINX has not run the cleanups yet and will run them only when the
+-- main request ends, so its count goes back here and the cleanups are disarmed.
+function _M.close(r, q, is_subrequest)
+    if is_subrequest and q.alive == 1 then
+        if q.count_cleanup ~= nil then
+            take_off(q.attempt[q.n - 1].slot)
+            q.count_cleanup.handler = NOTHING
+        end
+        if q.alive_cleanup ~= nil then
+            q.alive_cleanup.handler = NOTHING
+        end
+    end
+    local addr = address(r)
+    drop(addr, by_request[addr])
+end
+
+-- A further pass through an upstream (internal redirect): attempts of earlier passes bar no peer.
+function _M.new_pass(q)
+    q.pass = q.n
+end
+
+-- For the status page: requests this worker is proxying.
+function _M.open_requests()
+    return #records - nfree
+end
+
+return _M

@@ -1,0 +1,140 @@
+-- balancer_by_lua: glue between NGINX, a pool's view and the picking rule. No I/O, no locks.
+local base = require "resty.core.base"
+local nginx_balancer = require "ngx.balancer"
+local shm = require "resty.weir.shm"
+local clock = require "resty.weir.clock"
+local pools = require "resty.weir.pools"
+local pick = require "resty.weir.pick"
+local attempts = require "resty.weir.attempts"
+local classes = require "resty.weir.classes"
+local variables = require "resty.weir.variables"
+local evidence = require "resty.weir.evidence"
+local outcome = require "resty.weir.outcome"
+local notice = require "resty.weir.notice"
+local idle = require "resty.weir.idle"
+
+local ngx = ngx
+local get_request = base.get_request
+local now_ms = clock.now_ms
+local set_current_peer, set_more_tries, set_timeouts, get_last_failure =
+    nginx_balancer.set_current_peer, nginx_balancer.set_more_tries, nginx_balancer.set_timeouts, nginx_balancer.get_last_failure
+local tonumber = tonumber
+
+local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
+local IDLE_RACE, REFUSED, CONNECT_TIMEOUT = outcome.IDLE_RACE, outcome.REFUSED, outcome.CONNECT_TIMEOUT
+
+local _M = {}
+
+-- Judges the attempt that made NGINX come back, and lets all workers know at once. `code` is NGINX's.
+local function judge_last(view, q, code, now)
+    local a = q.attempt[q.n - 1]
+    if a.kind >= 0 then
+        return a.kind
+    end
+    a.end_ms = now
+    -- the list's last element is the attempt about to be made, still empty: the one before it is ours
+    local connect = outcome.split(ngx.var.upstream_connect_time)
+    local header = outcome.split(ngx.var.upstream_header_time)
+    local last = #connect
+    if last > 1 and connect[last] == "" then
+        last = last - 1
+    end
+    local kind = outcome.judge(tonumber(code), connect[last], header[last], false)
+    if kind == outcome.RESET and idle.is_race(a.slot, a.start_ms, now) then
+        kind = IDLE_RACE
+    end
+    a.kind, a.status = kind, tonumber(code) or 0
+    if kind == outcome.OK then -- a 404 that proxy_next_upstream takes to the next peer is an answer all the same
+        evidence.success(a.slot)
+    elseif kind ~= IDLE_RACE then
+        if evidence.failure(view, a.slot, kind, now) then
+            notice.warn("peer " .. view.addr_of[a.slot] .. " of pool \"" .. view.name .. "\" set aside for "
+                .. shm.peer[a.slot].backoff_ms .. " ms: " .. outcome.NAME[kind], "aside " .. view.name .. view.addr_of[a.slot])
+        end
+    end
+    return kind
+end
+
+-- Retry budget: a share of the requests plus a floor a second, saved up for ten seconds at most (as in Finagle's and
+-- Linkerd's). A connection that was never made cost the peers nothing and is not charged.
+local function earn(view, now)
+    local tokens = view.tokens + view.retry_share + (now - view.tokens_at) * view.retry_min_per_s * 0.001
+    local cap = view.retry_min_per_s * 10 + 10 * view.retry_share
+    view.tokens = tokens > cap and cap or tokens
+    view.tokens_at = now
+end
+
+-- Picks a peer of pool `name` for the request at hand and tells NGINX. static_peers: what to use before any engine has
+-- spoken, "10.0.0.1:8080, 10.0.0.2:8080 weight=2".
+function _M.balance(name, static_peers)
+    local r = get_request()
+    local view = pools.get(name, static_peers)
+    local now = now_ms()
+    local state, code = get_last_failure()
+    local q = attempts.open(r)
+    local class
+    pick.reset_tried()
+    if state and q.n > 0 then
+        local kind = judge_last(view, q, code, now)
+        class = q.attempt[q.n - 1].class
+        for i = q.pass, q.n - 1 do
+            if q.attempt[i].kind ~= IDLE_RACE then
+                pick.add_tried(q.attempt[i].slot)
+            end
+        end
+        if kind ~= REFUSED and kind ~= CONNECT_TIMEOUT and kind ~= IDLE_RACE then
+            view.tokens = view.tokens - 1
+        end
+        if q.total >= attempts.MAX_ATTEMPTS or now - q.attempt[q.pass].start_ms > view.retry_timeout_ms then
+            return ngx.exit(NGX_BUSY)
+        end
+    else
+        attempts.new_pass(q)
+        class = classes.of_request()
+        if variables.weight_set() then
+            q.weight = tonumber(ngx.var.weir_weight) or 0
+        end
+        earn(view, now)
+    end
+
+    local row, local_rule = 0, true
+    if not view.static and now - shm.head.heard_ms <= view.max_stale_ms then
+        local_rule = false
+        row = view.row_of[class]
+        if not row then
+            row = view.class_index[classes.name_of[class]] or 0
+            view.row_of[class] = row
+        end
+    end
+    local i = pick.pick(view, row, now, local_rule)
+    if i < 0 then
+        q.empty = view.n == 0 and 1 or 0
+        if view.n == 0 then
+            notice.error("pool \"" .. name .. "\" has no peers: requests are answered with 503")
+        end
+        return ngx.exit(NGX_BUSY)
+    end
+    local slot = view.slot[i]
+    if pick.trial then
+        evidence.trial(slot, now)
+    end
+    if not attempts.start(r, q, slot, class, now, pick.inflight, pick.flags, pick.propensity, pick.cost) then
+        return ngx.exit(ngx.ERROR)
+    end
+
+    local ok, err = set_current_peer(view.host[i], view.port[i])
+    if not ok then
+        notice.error("NGINX does not take peer " .. view.addr[i] .. " of pool \"" .. name .. "\": " .. (err or "?"))
+        return ngx.exit(ngx.ERROR)
+    end
+    set_timeouts(view.connect_timeout_ms * 0.001, nil, nil)
+    -- One more try is granted only when it could go somewhere: once NGINX has given up an answer to retry, that answer is lost.
+    if q.total < view.tries and view.tokens >= 1 then
+        pick.add_tried(slot)
+        if pick.another(view, now) then
+            set_more_tries(1)
+        end
+    end
+end
+
+return _M

@@ -1,0 +1,82 @@
+-- What this NGINX has seen of a peer itself, in shared memory, so that all workers act on it at once and without the engine
+-- (local evidence beats advice).
+--
+-- A peer that cannot be reached is set aside at once; one that fails otherwise, after `eject_consecutive` failures in a
+-- row. The time aside doubles each time up to LOCAL_MAX_MS, and starts over after a quiet time. After it one request tries the
+-- peer ("trial") while the others stay away until it has an answer or TRIAL_MS have passed. The engine ejects on its own, longer
+-- and on more evidence; this is only the reflex.
+--
+-- Bounds: the last usable peer is never set aside, and for failures other than of the connection no more than
+-- `eject_max_share` of the pool is (a pool whose every peer answers 500 has a fault that no choice of peer mends).
+local shm = require "resty.weir.shm"
+
+local _M = {}
+
+local REFUSED, CONNECT_TIMEOUT = 1, 2
+local LOCAL_MAX_MS = 10000
+local TRIAL_MS = 1000
+local QUIET_TIMES = 10 -- times the last time aside without another one: the next starts at the base again
+
+function _M.success(slot)
+    local p = shm.peer[slot]
+    if p.fails ~= 0 then
+        p.fails = 0
+    end
+    if p.aside_ms ~= 0 then
+        p.aside_ms, p.trial_ms = 0, 0
+    end
+end
+
+-- How many other peers of the view can be used, and how many are set aside.
+local function others(view, slot, now)
+    local usable, aside = 0, 0
+    for i = 0, view.n - 1 do
+        local s = view.slot[i]
+        if s ~= slot then
+            if shm.peer[s].aside_ms > now then
+                aside = aside + 1
+            elseif view.usable[i] == 1 then
+                usable = usable + 1
+            end
+        end
+    end
+    return usable, aside
+end
+
+-- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now.
+-- Returns true when it set the peer aside.
+function _M.failure(view, slot, kind, now)
+    local p = shm.peer[slot]
+    p.fails = p.fails + 1
+    if p.aside_ms > now then
+        return false -- already: requests sent before that are still failing
+    end
+    local on_trial = p.aside_ms ~= 0
+    local unreachable = kind == REFUSED or kind == CONNECT_TIMEOUT
+    if not (unreachable or on_trial or p.fails >= view.eject_consecutive) then
+        return false
+    end
+    local usable, aside = others(view, slot, now)
+    if usable == 0 or not unreachable and (aside + 1) / view.n > view.eject_max_share then
+        p.aside_ms, p.trial_ms = 0, 0
+        return false
+    end
+    local longest = view.eject_max_ms < LOCAL_MAX_MS and view.eject_max_ms or LOCAL_MAX_MS
+    local backoff = p.backoff_ms * 2
+    if backoff == 0 or now - p.last_ms > QUIET_TIMES * p.backoff_ms then
+        backoff = view.eject_base_ms
+    end
+    if backoff > longest then
+        backoff = longest
+    end
+    p.backoff_ms, p.last_ms, p.trial_ms = backoff, now + backoff, 0
+    p.aside_ms = now + backoff
+    return true
+end
+
+-- One request goes to see whether the peer is back.
+function _M.trial(slot, now)
+    shm.peer[slot].trial_ms = now + TRIAL_MS
+end
+
+return _M

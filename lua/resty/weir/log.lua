@@ -1,0 +1,174 @@
+-- log_by_lua: the outcome of every attempt of the request goes to the ring of observe.lua, and to the evidence all workers share.
+local base = require "resty.core.base"
+local shm = require "resty.weir.shm"
+local clock = require "resty.weir.clock"
+local pools = require "resty.weir.pools"
+local slots = require "resty.weir.slots"
+local attempts = require "resty.weir.attempts"
+local classes = require "resty.weir.classes"
+local variables = require "resty.weir.variables"
+local evidence = require "resty.weir.evidence"
+local outcome = require "resty.weir.outcome"
+local observe = require "resty.weir.observe"
+local notice = require "resty.weir.notice"
+local idle = require "resty.weir.idle"
+
+local ngx = ngx
+local get_request = base.get_request
+local now_ms = clock.now_ms
+local tonumber = tonumber
+
+local OK, RESET, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.ABORT, outcome.IDLE_RACE
+local STREAM = 4 -- flag
+
+-- NGINX rounds its own times to milliseconds; ours are exact but run until the client has the answer. Up to here the client
+-- cannot have made much of a difference, and reading NGINX's variables would cost more than the rest of this phase.
+local TRUST_OWN_MS = 20
+
+-- Plain answers by their text, without tonumber: 101 and failures are not plain.
+local PLAIN = {}
+for status = 200, 499 do
+    if status ~= 429 and status ~= 499 then
+        PLAIN[tostring(status)] = status
+    end
+end
+
+local DIGIT = {}
+for i = 1, 99 do
+    DIGIT[i] = tostring(i)
+end
+
+local _M = {}
+
+local function push(q, i, a, kind, status, flags, header_ms, total_ms, now, bytes)
+    observe.push(a.slot, a.class, i + 1, kind, status, a.flags + flags, a.inflight, a.propensity, header_ms, total_ms, q.weight,
+        a.predicted_ms, now, bytes, -1)
+end
+
+local function note_failure(a, kind, now)
+    local info = slots.info(a.slot)
+    local view = info and pools.get(info.pool)
+    if view and evidence.failure(view, a.slot, kind, now) then
+        notice.warn("peer " .. info.addr .. " of pool \"" .. info.pool .. "\" set aside for " .. shm.peer[a.slot].backoff_ms
+            .. " ms: " .. outcome.NAME[kind], "aside " .. info.pool .. info.addr)
+    end
+end
+
+-- Server-sent events and upgraded connections last as long as the client likes.
+local function is_stream(status)
+    if status == 101 then
+        return true
+    end
+    local content_type = ngx.var.upstream_http_content_type
+    return content_type and (content_type:find("text/event-stream", 1, true) == 1 or content_type:find("application/grpc", 1, true) == 1)
+        or false
+end
+
+-- Everything but one plain quick answer: retries, failures, streams, aborts, slow answers, redirects through other upstreams.
+local function in_full(q, now, is_subrequest)
+    local lists = outcome.lists()
+    local from = 1
+    local aborted = ngx.status == 499
+    for i = 0, q.n - 1 do
+        local a = q.attempt[i]
+        local info = slots.info(a.slot)
+        local e = info and outcome.element(lists, info.addr, from)
+        local last = i == q.n - 1
+        local status, header_ms, total_ms = a.status, -1, -1
+        if e then
+            from = e + 1
+            if status == 0 then
+                status = tonumber(lists.status[e]) or 0
+            end
+            header_ms, total_ms = outcome.ms(lists.header[e]), outcome.ms(lists.total[e])
+        end
+        local stop = a.end_ms > 0 and a.end_ms or now
+        local own = stop - a.start_ms
+        -- NGINX's time ends with the peer's answer, ours with the client: ours only where they agree but for rounding
+        if total_ms < 0 or own <= total_ms + 2 and own >= total_ms - 2 then
+            total_ms = own
+        end
+        local flags = 0
+        local kind = a.kind
+        if kind < 0 then
+            kind = outcome.judge(status ~= 0 and status or nil, e and lists.connect[e], e and lists.header[e], aborted and last)
+            if kind == RESET and idle.is_race(a.slot, a.start_ms, stop) then
+                kind = IDLE_RACE
+            elseif kind == OK and last and not is_subrequest and status ~= 101 and ngx.var.request_completion ~= "OK"
+                and not is_stream(status) then
+                -- the header came, the body did not all get through: the client left or the peer broke off. NGINX does not say which.
+                kind = ABORT
+            end
+            if kind == OK then
+                evidence.success(a.slot)
+            elseif kind ~= ABORT and kind ~= IDLE_RACE then
+                note_failure(a, kind, stop)
+            end
+        end
+        if kind == OK and last and is_stream(status) then
+            flags = STREAM
+        end
+        if header_ms > total_ms then
+            header_ms = total_ms -- rounding
+        end
+        if kind == OK then
+            idle.exchanged(a.slot, stop)
+        end
+        push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(ngx.var.upstream_response_length) or 0) or 0)
+    end
+end
+
+local function policy_of(a)
+    local flags = a.flags
+    if flags >= 16 then return "panic" end
+    if flags >= 8 then return "local" end
+    if flags == 2 then return "control" end
+    if flags == 1 then return "explore" end
+    return nil
+end
+
+-- $weir_class is input too, and a subrequest shares its variables with the main request: there it must not be written.
+local function set_variables(q, is_subrequest)
+    local a = q.n > 0 and q.attempt[q.n - 1]
+    if not a then
+        variables.set("-", not is_subrequest and "-", "none", -1, "0")
+        return
+    end
+    local info = slots.info(a.slot)
+    local view = pools.get(info.pool)
+    local policy = policy_of(a)
+    if not policy or policy == "local" and view.static then
+        policy = view.policy
+    end
+    variables.set(info.addr, not is_subrequest and (classes.name_of[a.class] or "*"), policy, a.predicted_ms, DIGIT[q.total] or tostring(q.total))
+end
+
+function _M.log()
+    local r = get_request()
+    local q = attempts.find(r)
+    if not q then
+        return
+    end
+    local now = now_ms()
+    local is_subrequest = ngx.is_subrequest
+    if q.n == 1 and q.attempt[0].kind < 0 then
+        local a = q.attempt[0]
+        local status = PLAIN[ngx.var.upstream_status]
+        local took = now - a.start_ms
+        if status and took < TRUST_OWN_MS and (is_subrequest or ngx.var.request_completion == "OK") then
+            evidence.success(a.slot)
+            idle.exchanged(a.slot, now)
+            push(q, 0, a, OK, status, 0, took, took, now, tonumber(ngx.var.body_bytes_sent) or 0)
+        else
+            in_full(q, now, is_subrequest)
+        end
+    elseif q.n > 0 then
+        in_full(q, now, is_subrequest)
+    end
+    if variables.wanted() then
+        set_variables(q, is_subrequest)
+    end
+    attempts.close(r, q, is_subrequest)
+end
+
+return _M

@@ -1,0 +1,95 @@
+-- How each attempt of a request ended: the rule that turns what NGINX knows into a kind (docs/protocol.md).
+--
+-- NGINX knows it as lists, one element an attempt ("502, 200", "0.300, 0.005"), with "-" for what never came, and " : " where
+-- an internal redirect went to another upstream, which may be none of Weir's. So elements are matched to attempts by peer
+-- address, in order.
+local ngx = ngx
+local find, sub = string.find, string.sub
+local tonumber = tonumber
+
+local _M = {
+    OK = 0, REFUSED = 1, CONNECT_TIMEOUT = 2, TIMEOUT = 3, RESET = 4, STATUS = 5, ABORT = 6, IDLE_RACE = 7,
+}
+_M.NAME = { [0] = "ok", "refused or unreachable", "connect time-out", "time-out", "connection reset or invalid answer",
+    "failure status", "client abort", "idle race" }
+local OK, REFUSED, CONNECT_TIMEOUT, TIMEOUT, RESET, STATUS, ABORT = 0, 1, 2, 3, 4, 5, 6
+
+-- "a, b : c" -> {"a", "b", "c"}; nil -> {}.
+function _M.split(list)
+    local out = {}
+    if not list then
+        return out
+    end
+    local pos = 1
+    while true do
+        local comma = find(list, ", ", pos, true)
+        local colon = find(list, " : ", pos, true)
+        local stop, width
+        if comma and (not colon or comma < colon) then
+            stop, width = comma, 2
+        elseif colon then
+            stop, width = colon, 3
+        end
+        if not stop then
+            out[#out + 1] = sub(list, pos)
+            return out
+        end
+        out[#out + 1] = sub(list, pos, stop - 1)
+        pos = stop + width
+    end
+end
+
+-- Is a status a failure of the peer? 5xx and 429: the peer could not or would not do it. Anything else, 404 included, is an
+-- answer. NGINX's own refusals (limit_req ...) never get here: they reach no peer.
+function _M.is_failure(status)
+    return status >= 500 or status == 429
+end
+
+-- status: number or nil (none came); connect, header: elements of $upstream_connect_time, $upstream_header_time.
+-- aborted: the client went away.
+function _M.judge(status, connect, header, aborted)
+    if header and header ~= "-" and header ~= "" then -- the peer answered
+        if status and (status >= 500 or status == 429) then
+            return STATUS
+        end
+        return OK
+    end
+    if aborted or not status or status == 499 then
+        return ABORT
+    end
+    local connected = connect and connect ~= "-" and connect ~= ""
+    if status == 504 then
+        return connected and TIMEOUT or CONNECT_TIMEOUT
+    end
+    if status == 502 then
+        return connected and RESET or REFUSED
+    end
+    return (status >= 500 or status == 429) and STATUS or OK
+end
+
+-- NGINX's lists for the request at hand, split.
+function _M.lists()
+    local var = ngx.var
+    return {
+        addr = _M.split(var.upstream_addr), status = _M.split(var.upstream_status),
+        connect = _M.split(var.upstream_connect_time), header = _M.split(var.upstream_header_time),
+        total = _M.split(var.upstream_response_time),
+    }
+end
+
+-- The element that belongs to a peer address, looking from element `from` on; nil when there is none.
+function _M.element(lists, addr, from)
+    for i = from, #lists.addr do
+        if lists.addr[i] == addr then
+            return i
+        end
+    end
+end
+
+-- Seconds with three digits, as NGINX writes them, to milliseconds; -1 = none.
+function _M.ms(element)
+    local s = tonumber(element)
+    return s and s * 1000 or -1
+end
+
+return _M

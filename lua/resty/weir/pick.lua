@@ -1,0 +1,311 @@
+-- The picking rule: a pure function of a table, the live counts and random numbers. No NGINX in here, so that it is
+-- tested outside it, and nothing that the JIT cannot compile. engine/decide has the same rule in Go for the simulator.
+--
+-- A "view" is what pools.lua makes of a pool: FFI arrays indexed by position 0 .. n-1
+--   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8,
+--   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid
+local ffi = require "ffi"
+local shm = require "resty.weir.shm"
+local random = require "resty.weir.random"
+
+local rnd = random.float
+local floor = math.floor
+
+local MAX_SLOTS = shm.MAX_SLOTS
+local MAX_PEERS = 4096 -- in one pool
+
+-- Above that many peers a request looks at a random sample only: see SAMPLE.
+local FULL_SCAN = 256
+-- Best of 128 drawn without replacement from n equal peers is in expectation within the best 1/129 of them
+-- (the minimum of k uniform ranks), at an eighth of the cost of a scan of 1000.
+local SAMPLE = 128
+
+local _M = {
+    FULL_SCAN = FULL_SCAN, SAMPLE = SAMPLE,
+    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16,
+    -- the result of the last pick, in the module rather than in a table made per pick
+    inflight = 0, cost = -1, propensity = 1, flags = 0, trial = false,
+}
+
+local load = ffi.new("int32_t[?]", MAX_PEERS)   -- in-flight by position
+local cand = ffi.new("int32_t[?]", MAX_PEERS)   -- positions of the candidates
+local value = ffi.new("double[?]", 2 * MAX_PEERS) -- their costs, and behind the costs their weights in the draw
+local order = ffi.new("int32_t[?]", MAX_PEERS)  -- a permutation, shuffled a bit further by each sample
+local order_n = 0
+local tried = ffi.new("int32_t[16]")            -- slots this request has been to
+local ntried = 0
+
+function _M.reset_tried()
+    ntried = 0
+end
+
+function _M.add_tried(slot)
+    if ntried < 16 then
+        tried[ntried] = slot
+        ntried = ntried + 1
+    end
+end
+
+local function was_tried(slot)
+    for i = 0, ntried - 1 do
+        if tried[i] == slot then
+            return true
+        end
+    end
+    return false
+end
+
+-- Positions to look at: all, or a sample, in order[0 .. m-1].
+local function shortlist(n)
+    if order_n ~= n then
+        for i = 0, n - 1 do
+            order[i] = i
+        end
+        order_n = n
+    end
+    if n <= FULL_SCAN then
+        return n
+    end
+    for i = 0, SAMPLE - 1 do
+        local j = i + floor(rnd() * (n - i))
+        order[i], order[j] = order[j], order[i]
+    end
+    return SAMPLE
+end
+
+-- Fills load[] for the shortlist from the rows of all workers.
+local function read_loads(view, m)
+    local count, slot = shm.count, view.slot
+    for k = 0, m - 1 do
+        local i = order[k]
+        load[i] = count[slot[i]].n
+    end
+    for row = 1, shm.head.nrows - 1 do
+        local base = row * MAX_SLOTS
+        for k = 0, m - 1 do
+            local i = order[k]
+            load[i] = load[i] + count[base + slot[i]].n
+        end
+    end
+end
+
+-- Candidates for this request into cand[]; returns how many. A peer is one unless the engine says not usable, this NGINX
+-- has set it aside, its admit share excludes it this time, or the request has been there.
+local function candidates(view, m, now, heed_admit)
+    local slot, usable, admit, peer = view.slot, view.usable, view.admit, shm.peer
+    local k = 0
+    local draw = heed_admit and -1 or 0
+    for j = 0, m - 1 do
+        local i = order[j]
+        local s = slot[i]
+        if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
+            local in_share = true
+            if admit[i] < 1 then
+                if draw < 0 then
+                    draw = rnd() -- one a request: it bounds every peer's share by its admit just as well
+                end
+                in_share = draw < admit[i]
+            end
+            if in_share and (ntried == 0 or not was_tried(s)) then
+                cand[k] = i
+                k = k + 1
+            end
+        end
+    end
+    return k
+end
+
+-- No usable peer is left. Better a doubtful peer than none: every one that is not draining and not tried, then even draining ones.
+local function last_resort(view, m)
+    local slot, draining = view.slot, view.draining
+    local k = 0
+    for j = 0, m - 1 do
+        local i = order[j]
+        if draining[i] == 0 and not was_tried(slot[i]) then
+            cand[k] = i
+            k = k + 1
+        end
+    end
+    if k == 0 then
+        for j = 0, m - 1 do
+            local i = order[j]
+            if not was_tried(slot[i]) then
+                cand[k] = i
+                k = k + 1
+            end
+        end
+    end
+    return k
+end
+
+local function settle(view, i, cost, propensity, flags)
+    _M.inflight, _M.cost, _M.propensity, _M.flags = load[i], cost, propensity, flags
+    -- a peer whose time aside is over is tried by one request at a time
+    _M.trial = shm.peer[view.slot[i]].aside_ms ~= 0
+    return i
+end
+
+-- Least in-flight per weight among the candidates, ties at random: the control slice and the last resort.
+local function least_conn(view, k, flags)
+    local weight = view.weight
+    local best, ties, at = math.huge, 0, -1
+    for j = 0, k - 1 do
+        local i = cand[j]
+        local c = (load[i] + 1) / weight[i]
+        if c < best then
+            best, ties, at = c, 1, i
+        elseif c == best then
+            ties = ties + 1
+            if rnd() * ties < 1 then
+                at = i
+            end
+        end
+    end
+    return settle(view, at, -1, 1 / ties, flags)
+end
+
+-- The local rule, without a usable table: fewer in flight of two random choices (Mitzenmacher 2001).
+-- The propensity counts how often the winner wins over all pairs, so that these outcomes can be learned from too.
+local function two_choices(view, k, flags)
+    local weight = view.weight
+    if k == 1 then
+        return settle(view, cand[0], -1, 1, flags)
+    end
+    local a = floor(rnd() * k)
+    local b = floor(rnd() * (k - 1))
+    if b >= a then
+        b = b + 1
+    end
+    local i, j = cand[a], cand[b]
+    if (load[j] + 1) / weight[j] < (load[i] + 1) / weight[i] then
+        i = j
+    end
+    local mine = (load[i] + 1) / weight[i]
+    local wins = 0
+    for c = 0, k - 1 do
+        local o = cand[c]
+        if o ~= i then
+            local other = (load[o] + 1) / weight[o]
+            if other > mine then
+                wins = wins + 1
+            elseif other == mine then
+                wins = wins + 0.5
+            end
+        end
+    end
+    return settle(view, i, -1, wins * 2 / (k * (k - 1)), flags)
+end
+
+-- Cost of one more request of the class row on position i at its live in-flight.
+local function cost_at(view, row, i)
+    local ng, cost = view.ng, view.cost
+    local at = (row * view.n + i) * ng
+    local l = load[i]
+    if l <= view.gmax then
+        local g = view.gi[l]
+        local low = cost[at + g]
+        return low + (cost[at + g + 1] - low) * view.gf[l]
+    end
+    local grid = view.grid
+    local last = cost[at + ng - 1]
+    local slope = (last - cost[at + ng - 2]) / (grid[ng - 1] - grid[ng - 2])
+    return last + slope * (l - view.gmax)
+end
+
+local function by_table(view, row, k)
+    if k == 1 then
+        local i = cand[0]
+        return settle(view, i, cost_at(view, row, i), 1, 0)
+    end
+    local best = math.huge
+    for j = 0, k - 1 do
+        local c = cost_at(view, row, cand[j])
+        value[j] = c
+        if c < best then
+            best = c
+        end
+    end
+    -- weight (1 - d/spread)^2 for a cost d above the best, relative; 0 from spread on
+    local inv = view.spread > 0 and 1 / (best * view.spread) or math.huge
+    local sum = 0
+    for j = 0, k - 1 do
+        local w = value[j] == best and 1 or 1 - (value[j] - best) * inv
+        w = w > 0 and w * w or 0
+        value[k + j] = w
+        sum = sum + w
+    end
+    local explore = ntried == 0 and view.explore or 0
+    if explore > 0 and rnd() < explore then
+        local j = floor(rnd() * k)
+        return settle(view, cand[j], value[j], explore / k + (1 - explore) * value[k + j] / sum, 1)
+    end
+    local draw = rnd() * sum
+    local j = 0
+    while j < k - 1 do
+        draw = draw - value[k + j]
+        if draw < 0 then
+            break
+        end
+        j = j + 1
+    end
+    while value[k + j] == 0 do -- rounding left the draw past the last peer with a weight
+        j = j - 1
+    end
+    return settle(view, cand[j], value[j], explore / k + (1 - explore) * value[k + j] / sum, 0)
+end
+
+-- Picks a peer of the view for a request whose class has the given row. local_rule: there is no table to trust.
+-- Returns the position, or -1 when there is no peer left to try; the rest of the result is in this module's fields.
+function _M.pick(view, row, now, local_rule)
+    local n = view.n
+    if n == 0 then
+        return -1
+    end
+    local m = shortlist(n)
+    read_loads(view, m)
+    local k = candidates(view, m, now, true)
+    if k == 0 and m < n then
+        -- the sample held nobody: look at all of them, once
+        for i = 0, n - 1 do
+            order[i] = i
+        end
+        m = n
+        read_loads(view, m)
+        k = candidates(view, m, now, true)
+    end
+    if k == 0 then
+        k = candidates(view, m, now, false) -- only peers with a bounded share are left
+    end
+    if k == 0 then
+        k = last_resort(view, m)
+        if k == 0 then
+            return -1
+        end
+        return least_conn(view, k, 16)
+    end
+    if local_rule then
+        return two_choices(view, k, 8)
+    end
+    if view.control > 0 and ntried == 0 and rnd() < view.control then
+        return least_conn(view, k, 2)
+    end
+    return by_table(view, row, k)
+end
+
+-- Is there a peer left that a retry could go to? Same reading of "usable" as pick, without the admit draw.
+function _M.another(view, now)
+    local slot, usable, peer = view.slot, view.usable, shm.peer
+    local doubtful = false
+    for i = 0, view.n - 1 do
+        local s = slot[i]
+        if not was_tried(s) then
+            if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
+                return true
+            end
+            doubtful = doubtful or view.draining[i] == 0
+        end
+    end
+    return doubtful
+end
+
+return _M

@@ -1,0 +1,223 @@
+-- This worker's view of each pool: the engine's last blob for it, decoded into FFI arrays; or the static peers of the
+-- configuration, as long as no engine has said anything.
+--
+-- The elected worker (watch.lua) writes blobs to the shared dict; the others notice by a counter in shared memory, which costs a pick one
+-- load. A blob is one value, so a worker never sees half an update:
+--   u32 length of meta, u32 number of costs, u32 number of this meta, meta (JSON: peers with slots, classes, grid, settings), costs (float32)
+-- The number changes when meta does: an update of costs alone copies floats and decodes no JSON.
+local ffi = require "ffi"
+local cjson = require "cjson.safe"
+local shm = require "resty.weir.shm"
+local slots = require "resty.weir.slots"
+local notice = require "resty.weir.notice"
+
+local tonumber, ipairs = tonumber, ipairs
+
+local _M = {}
+
+local dict
+local pools = {} -- name -> view
+
+local DEFAULTS = { -- also what a pool without an engine goes by; the engine sends its own
+    policy = "static", spread = 0.1, explore = 0.01, control = 0, max_stale_ms = 30000, connect_timeout_ms = 1000, tries = 3,
+    retry_timeout_ms = 10000, retry_share = 0.2, retry_min_per_s = 10, eject_consecutive = 5, eject_base_ms = 1000,
+    eject_max_ms = 60000, eject_max_share = 0.5,
+}
+
+function _M.init(d)
+    dict = d
+end
+
+-- Settings into the view: flat fields, because the hot path reads them.
+local function settle(view, settings)
+    for k, default in pairs(DEFAULTS) do
+        local v = settings and settings[k]
+        if type(v) ~= type(default) then
+            v = default
+        end
+        view[k] = v
+    end
+end
+
+local function arrays(view, peers)
+    local n = #peers
+    view.n = n
+    view.slot = ffi.new("int32_t[?]", n)
+    view.usable = ffi.new("uint8_t[?]", n)
+    view.draining = ffi.new("uint8_t[?]", n)
+    view.admit = ffi.new("float[?]", n)
+    view.weight = ffi.new("float[?]", n)
+    view.addr, view.host, view.port, view.state = {}, {}, {}, {} -- by position
+    view.addr_of = {} -- by slot
+    for i, p in ipairs(peers) do
+        view.slot[i - 1] = p.slot
+        view.usable[i - 1] = p.usable == false and 0 or 1
+        view.draining[i - 1] = p.state == "draining" and 1 or 0
+        view.admit[i - 1] = p.admit or 1
+        view.weight[i - 1] = (p.weight and p.weight > 0) and p.weight or 1
+        local info = slots.info(p.slot)
+        view.addr[i - 1], view.host[i - 1], view.port[i - 1] = p.addr, info.host, info.port
+        view.state[i - 1] = p.state or "up"
+        view.addr_of[p.slot] = p.addr
+    end
+end
+
+-- For every count up to the last grid point: between which points it lies, and how far. Saves the hot path a search.
+local function grid_index(view, grid)
+    local ng = #grid
+    local max = grid[ng]
+    view.ng, view.gmax = ng, max
+    view.grid = ffi.new("double[?]", ng, grid)
+    view.gi = ffi.new("uint16_t[?]", max + 1)
+    view.gf = ffi.new("float[?]", max + 1)
+    local g = 0
+    for l = 0, max do
+        while g < ng - 2 and l >= grid[g + 2] do
+            g = g + 1
+        end
+        view.gi[l] = g
+        view.gf[l] = (l - grid[g + 1]) / (grid[g + 2] - grid[g + 1])
+    end
+end
+
+-- "10.0.0.1:8080 weight=2, [::1]:9001; unix:/run/app.sock"
+-- Returns a list of {addr=, weight=}, or nil and what is wrong.
+function _M.parse_static(text)
+    local list, seen = {}, {}
+    for word in text:gmatch("[^%s,;]+") do
+        local w = word:match("^weight=(.+)$")
+        if w then
+            local weight = tonumber(w)
+            if #list == 0 or not weight or weight <= 0 then
+                return nil, "\"" .. word .. "\": weight=NUMBER above 0 is given after an address"
+            end
+            list[#list].weight = weight
+        else
+            local host, port = slots.split(word)
+            if not host or not port or port > 65535 or (port == 0 and not word:find("^unix:")) then
+                return nil, "\"" .. word .. "\" is not IP:port, [IPv6]:port or unix:/path"
+            end
+            if not seen[word] then
+                seen[word] = true
+                list[#list + 1] = { addr = word, weight = 1 }
+            end
+        end
+    end
+    return list
+end
+
+local function from_static(name, text)
+    local view = { name = name, static = true, blob_version = 0, row_of = {}, classes = { "*" } }
+    settle(view, nil)
+    local list, err = _M.parse_static(text or "")
+    if not list then
+        notice.error("static peers of pool \"" .. name .. "\": " .. err)
+        list = {}
+    end
+    local peers = {}
+    for _, p in ipairs(list) do
+        local slot, serr = slots.of(name, p.addr, true)
+        if slot then
+            p.slot = slot
+            peers[#peers + 1] = p
+        else
+            notice.error("static peer " .. p.addr .. " of pool \"" .. name .. "\": " .. serr)
+        end
+    end
+    arrays(view, peers)
+    return view
+end
+
+local u32p = ffi.typeof("const uint32_t *")
+local HEAD = 12
+
+-- A view from a blob, or `old` with the blob's costs when nothing else changed.
+local function from_blob(name, blob, old)
+    local head = ffi.cast(u32p, blob)
+    local meta_len, ncost, meta_number = tonumber(head[0]), tonumber(head[1]), tonumber(head[2])
+    local costs = ffi.cast("const char *", blob) + HEAD + meta_len
+    if old and not old.static and old.meta_number == meta_number and old.ncost == ncost then
+        ffi.copy(old.cost, costs, ncost * 4)
+        return old
+    end
+    local meta, err = cjson.decode(blob:sub(HEAD + 1, HEAD + meta_len))
+    if not meta then
+        return nil, err
+    end
+    local view = { name = name, static = false, meta_number = meta_number, ncost = ncost }
+    settle(view, meta.settings)
+    arrays(view, meta.peers)
+    grid_index(view, meta.grid)
+    view.classes = meta.classes
+    if ncost ~= #meta.classes * view.n * view.ng then
+        return nil, ncost .. " costs for " .. #meta.classes .. " classes x " .. view.n .. " peers x " .. view.ng .. " grid points"
+    end
+    view.cost = ffi.new("float[?]", ncost)
+    ffi.copy(view.cost, costs, ncost * 4)
+    view.class_index = {}
+    for i, c in ipairs(meta.classes) do
+        view.class_index[c] = i - 1
+    end
+    view.row_of = {} -- this worker's class number -> row; filled as classes turn up
+    return view
+end
+
+-- Makes sure the view is that of the last blob. Called when the change counter moved.
+local function reload(name, view)
+    local version = dict:get("v:" .. name)
+    if not version then
+        if view.static then
+            return view
+        end
+        return from_static(name, view.static_text) -- the engine dropped the pool
+    end
+    if version == view.blob_version then
+        return view
+    end
+    local blob = dict:get("b:" .. name)
+    if not blob then
+        return view
+    end
+    local fresh, err = from_blob(name, blob, view)
+    if not fresh then
+        notice.error("table of pool \"" .. name .. "\" cannot be read, the last one stays: " .. err)
+        view.blob_version = version
+        return view
+    end
+    fresh.blob_version = version
+    return fresh
+end
+
+-- The view of a pool, fresh. static_text: peers to use while the engine has not named any (the second
+-- argument of balance()).
+function _M.get(name, static_text)
+    local view = pools[name]
+    local change = shm.head.change
+    if view and view.seen == change and (view.static_text == static_text or static_text == nil) then
+        return view
+    end
+    if not view or (static_text ~= nil and view.static_text ~= static_text) then
+        local fresh = from_static(name, static_text)
+        fresh.static_text = static_text
+        fresh.tokens, fresh.tokens_at = DEFAULTS.retry_min_per_s, 0
+        view = fresh
+    end
+    local fresh = reload(name, view)
+    fresh.static_text = view.static_text
+    fresh.tokens, fresh.tokens_at = view.tokens, view.tokens_at
+    fresh.seen = change
+    pools[name] = fresh
+    return fresh
+end
+
+-- Views this worker has, by name.
+function _M.all()
+    return pools
+end
+
+-- Packs one pool as told by /watch (peers already have slots) into a blob.
+function _M.pack(meta_json, meta_number, cost)
+    return ffi.string(ffi.new("uint32_t[3]", #meta_json, #cost / 4, meta_number), HEAD) .. meta_json .. cost
+end
+
+return _M

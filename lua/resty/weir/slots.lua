@@ -1,0 +1,164 @@
+-- A slot is the number under which shared memory knows one (pool, address). State follows it, never a list position:
+-- a peer that moves in the list, or is in the list of the engine and in the static one, has one slot.
+--
+-- Slots are handed out through the shared dict with its atomic add, so any worker may ask at any time. A slot is
+-- given back by the elected worker only, when its peer has been out of every list for GRACE_S and holds no request:
+-- by then no worker can still have it in a table. A peer that comes back within that time has its old slot (and its
+-- requests still running are counted) but no old evidence.
+local shm = require "resty.weir.shm"
+
+local tonumber = tonumber
+
+local _M = {}
+
+local GRACE_S = 30
+
+local dict
+local info = {} -- slot -> {pool=, addr=, host=, port=}; this worker's cache, entries are replaced when a slot is reused
+
+function _M.init(d)
+    dict = d
+end
+
+local function key_of(pool, addr)
+    return "p:" .. pool .. "|" .. addr
+end
+
+local function split(addr)
+    if addr:sub(1, 5) == "unix:" then
+        return addr, 0
+    end
+    local host, port = addr:match("^(%[[%x:%.]+%]):(%d+)$")
+    if not host then
+        host, port = addr:match("^([%w%.%-_]+):(%d+)$")
+    end
+    return host, tonumber(port)
+end
+_M.split = split
+
+local function allocate(key)
+    local free = dict:lpop("free")
+    if free then
+        return free
+    end
+    local n, err = dict:incr("nslots", 1, -1)
+    if not n then
+        return nil, err
+    end
+    if n >= shm.MAX_SLOTS then
+        dict:incr("nslots", -1)
+        return nil, "more than " .. shm.MAX_SLOTS .. " peers"
+    end
+    local ok, serr = dict:safe_set("s:" .. n, key)
+    if not ok then
+        return nil, serr
+    end
+    return n
+end
+
+-- The slot of a peer, made when it has none. static: never given back.
+-- Returns nil, err when shared memory is full or the address makes no sense.
+function _M.of(pool, addr, static)
+    local host, port = split(addr)
+    if not host then
+        return nil, "peer address \"" .. addr .. "\" is not IP:port, [IPv6]:port or unix:/path"
+    end
+    local key = key_of(pool, addr)
+    local slot = dict:get(key)
+    if not slot then
+        local fresh, err = allocate(key)
+        if not fresh then
+            return nil, err
+        end
+        local ok, aerr = dict:safe_add(key, fresh)
+        if ok then
+            slot = fresh
+            dict:safe_set("s:" .. slot, key)
+            shm.forget(slot)
+            shm.peer[slot].picks = 0
+        else
+            dict:rpush("free", fresh)
+            if aerr ~= "exists" then
+                return nil, aerr
+            end
+            slot = dict:get(key)
+        end
+    end
+    if static then
+        dict:safe_set("static:" .. slot, true)
+    end
+    local i = info[slot]
+    if not i or i.pool ~= pool or i.addr ~= addr then
+        info[slot] = { pool = pool, addr = addr, host = host, port = port }
+    end
+    return slot
+end
+
+-- Slots ever handed out: 0 .. count()-1.
+function _M.count()
+    return (dict:get("nslots") or -1) + 1
+end
+
+-- What is known of a slot; nil for one this worker never met.
+function _M.info(slot)
+    local i = info[slot]
+    if i then
+        return i
+    end
+    local key = dict:get("s:" .. slot)
+    if not key then
+        return nil
+    end
+    local pool, addr = key:match("^p:([^|]*)|(.*)$")
+    local host, port = split(addr)
+    i = { pool = pool, addr = addr, host = host, port = port }
+    info[slot] = i
+    return i
+end
+
+-- The engine no longer lists the peer.
+function _M.leave(pool, addr, now_s)
+    local slot = dict:get(key_of(pool, addr))
+    if slot and not dict:get("static:" .. slot) then
+        dict:safe_set("gone:" .. slot, now_s)
+    end
+end
+
+-- The engine lists just these peers of the pool: every other one has left. For a new follower of the engine, which does
+-- not know what the last one had been told.
+function _M.keep_only(pool, addrs, now_s)
+    local prefix = key_of(pool, "")
+    for slot = 0, _M.count() - 1 do
+        local key = dict:get("s:" .. slot)
+        if key and key:sub(1, #prefix) == prefix and not addrs[key:sub(#prefix + 1)] then
+            _M.leave(pool, key:sub(#prefix + 1), now_s)
+        end
+    end
+end
+
+-- The engine lists the peer (again). One that had left starts without old evidence: it may be another process.
+function _M.join(slot)
+    if dict:get("gone:" .. slot) then
+        dict:delete("gone:" .. slot)
+        shm.forget(slot)
+    end
+end
+
+-- Gives back what nobody holds any more. Elected worker only.
+function _M.collect(now_s)
+    for slot = 0, _M.count() - 1 do
+        local since = dict:get("gone:" .. slot)
+        if since and now_s - since > GRACE_S and shm.inflight(slot) == 0 then
+            local key = dict:get("s:" .. slot)
+            if key then
+                dict:delete(key)
+            end
+            dict:delete("gone:" .. slot)
+            dict:delete("s:" .. slot)
+            info[slot] = nil
+            dict:rpush("free", slot)
+        end
+    end
+end
+
+return _M

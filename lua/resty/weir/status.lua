@@ -1,0 +1,100 @@
+-- What an operator can look at: the state of this NGINX as JSON, and the page for a pool that has no peer to offer.
+local cjson = require "cjson.safe"
+local base = require "resty.core.base"
+local shm = require "resty.weir.shm"
+local clock = require "resty.weir.clock"
+local pools = require "resty.weir.pools"
+local workers = require "resty.weir.workers"
+local attempts = require "resty.weir.attempts"
+local classes = require "resty.weir.classes"
+local observe = require "resty.weir.observe"
+local notice = require "resty.weir.notice"
+
+local _M = {}
+
+local dict
+
+function _M.init(d)
+    dict = d
+end
+
+local function round(x)
+    return math.floor(x + 0.5)
+end
+
+local function pool_status(view, now)
+    local peers = {}
+    for i = 0, view.n - 1 do
+        local s = view.slot[i]
+        local p = shm.peer[s]
+        peers[#peers + 1] = {
+            addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.weight[i],
+            inflight = shm.inflight(s), picks = p.picks, fails = p.fails,
+            set_aside_ms = p.aside_ms > now and round(p.aside_ms - now) or 0,
+        }
+    end
+    local heard = shm.head.heard_ms
+    local engine = "none"
+    if heard > 0 and not view.static then
+        engine = now - heard <= view.max_stale_ms and "connected" or "stale"
+    end
+    return { engine = engine, policy = view.policy, version = dict:get("v:" .. view.name) or 0,
+        classes = view.classes, peers = #peers > 0 and peers or cjson.empty_array }
+end
+
+-- All that this NGINX knows, for `location = /weir-status`. In-flight counts are over all workers; records and errors are of the
+-- worker that answers.
+function _M.table()
+    local now = clock.now_ms()
+    local out = { pools = {}, workers = workers.list(), underflow = shm.head.underflow, errors = notice.counts,
+        worker = { pid = ngx.worker.pid(), open_requests = attempts.open_requests(),
+            classes = classes.count(), records = { buffered = observe.waiting(), sent = observe.sent, dropped = observe.dropped } } }
+    local heard = shm.head.heard_ms
+    out.engine = { heard_ms_ago = heard > 0 and round(now - heard) or cjson.null, error = dict:get("engine_error") }
+    local leader = dict:get("leader")
+    out.leader = leader and tonumber(leader:match("^%d+")) or cjson.null
+    for _, key in ipairs(dict:get_keys(0)) do -- pools that this worker has not served yet
+        local name = key:match("^v:(.*)$")
+        if name then
+            pools.get(name)
+        end
+    end
+    for name in pairs(pools.all()) do
+        out.pools[name] = pool_status(pools.get(name), now)
+    end
+    return out
+end
+
+function _M.serve()
+    ngx.header["Content-Type"] = "application/json"
+    ngx.header["Cache-Control"] = "no-store"
+    ngx.say(cjson.encode(_M.table()))
+end
+
+local PAGE = [[<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>%s</title></head>
+<body><h1>%s</h1><p>%s</p></body></html>
+]]
+
+-- For the named location of server.conf, which NGINX enters with its own 502 and 504. A pool without peers is 503: the service is not
+-- there, as opposed to there and failing.
+function _M.unavailable()
+    local q = attempts.find(base.get_request())
+    local code, title, text = 502, "502 Bad Gateway", "The service did not give a usable answer. Please try again."
+    if q and q.empty == 1 then
+        code, title = 503, "503 Service Unavailable"
+        text = "No server is registered for this service at the moment. Please try again later."
+        ngx.header["Retry-After"] = "5"
+    elseif tostring(ngx.var.upstream_status or ""):match("(%d+)[^%d]*$") == "504" then
+        code, title, text = 504, "504 Gateway Time-out", "The service did not answer in time. Please try again."
+    end
+    ngx.status = code
+    ngx.header["Content-Type"] = "text/html; charset=utf-8"
+    ngx.header["Cache-Control"] = "no-store"
+    if ngx.req.get_method() ~= "HEAD" then
+        ngx.print(PAGE:format(title, title, text))
+    end
+    return ngx.exit(code)
+end
+
+return _M

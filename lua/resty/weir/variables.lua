@@ -1,0 +1,61 @@
+-- The NGINX variables of Weir: $weir_class and $weir_weight in, $weir_peer $weir_class $weir_policy $weir_predicted_ms
+-- $weir_attempts out, for access logs.
+--
+-- They are declared with `map` in weir.conf, not with `set`: `set` would run again on an internal redirect and lose the value.
+-- A variable that no directive of the configuration reads has no place in the request, and assigning to it fails: that is how
+-- a worker finds out, once, which ones are worth the work. So what no log format uses costs nothing.
+local ngx = ngx
+local pcall, format = pcall, string.format
+
+local _M = {}
+
+local in_use = { weir_peer = false, weir_class = false, weir_policy = false, weir_predicted_ms = false, weir_attempts = false,
+    weir_weight = false }
+local probed = false
+local any_out, class_in, weight_in = false, false, false
+
+local function assign(name, value)
+    ngx.var[name] = value
+end
+
+-- Needs a request; on the first one of the worker.
+local function probe()
+    probed = true
+    for name in pairs(in_use) do
+        local value = ngx.var[name]
+        in_use[name] = pcall(assign, name, value or "")
+    end
+    any_out = in_use.weir_peer or in_use.weir_policy or in_use.weir_predicted_ms or in_use.weir_attempts or in_use.weir_class
+    class_in, weight_in = in_use.weir_class, in_use.weir_weight
+end
+
+-- May the operator have set $weir_class / $weir_weight?
+function _M.class_set()
+    if not probed then
+        probe()
+    end
+    return class_in
+end
+
+function _M.weight_set()
+    if not probed then
+        probe()
+    end
+    return weight_in
+end
+
+function _M.wanted()
+    return any_out
+end
+
+-- Sets those that are read. class: false = leave it; predicted_ms: -1 = none.
+function _M.set(peer, class, policy, predicted_ms, attempts)
+    local var = ngx.var
+    if in_use.weir_peer then var.weir_peer = peer end
+    if in_use.weir_class and class then var.weir_class = class end
+    if in_use.weir_policy then var.weir_policy = policy end
+    if in_use.weir_predicted_ms then var.weir_predicted_ms = predicted_ms >= 0 and format("%.1f", predicted_ms) or "-" end
+    if in_use.weir_attempts then var.weir_attempts = attempts end
+end
+
+return _M

@@ -1,0 +1,218 @@
+-- One worker of each NGINX follows the engine (GET /watch, a long poll) and writes what it says to shared memory for all.
+--
+-- Election: whoever adds the key "leader" to the shared dict, with its identity and a lease. It renews the lease from a
+-- timer. Another takes over when the lease runs out or, sooner, when the leader's process is gone. A worker that is told to exit
+-- (reload) gives the key up.
+-- Two leaders for a moment do no harm: both write what the engine says.
+local cjson = require "cjson.safe"
+local shm = require "resty.weir.shm"
+local slots = require "resty.weir.slots"
+local pools = require "resty.weir.pools"
+local workers = require "resty.weir.workers"
+local http = require "resty.weir.http"
+local notice = require "resty.weir.notice"
+local clock = require "resty.weir.clock"
+
+local exiting, sleep, decode_base64 = ngx.worker.exiting, ngx.sleep, ngx.decode_base64
+local ipairs, pairs = ipairs, pairs
+
+local _M = {}
+
+local LEASE_S = 2
+local TICK_S = 0.25
+local WAIT_MS = 1000 -- of one long poll; short, so that a worker that must exit is not held up by it
+local COLLECT_S = 5
+local PAUSE_S, MAX_PAUSE_S = 0.1, 1 -- between polls that fail
+
+local dict, socket
+local following = false
+local epoch, since = "", 0
+local known = {} -- pool -> {key=epoch:meta_version, number=, addrs=}
+local last_collect = 0
+
+local function lead()
+    local mine = workers.id
+    local leader = dict:get("leader")
+    if leader == mine then
+        dict:safe_set("leader", mine, LEASE_S)
+        return true
+    end
+    if leader and not workers.alive(leader) then
+        dict:delete("leader")
+        leader = nil
+    end
+    return not leader and dict:safe_add("leader", mine, LEASE_S) or false
+end
+
+-- Puts one pool of a /watch answer into shared memory.
+local function store(p)
+    local peers = {}
+    local addrs = {}
+    for _, peer in ipairs(p.peers) do
+        local slot, err = slots.of(p.name, peer.addr)
+        if slot then
+            slots.join(slot)
+            peer.slot = slot
+            peers[#peers + 1] = peer
+            addrs[peer.addr] = true
+        else
+            -- without a slot the columns of the cost table would not match: leave the pool as it was
+            return nil, "peer " .. peer.addr .. ": " .. err
+        end
+    end
+    local cost = decode_base64(p.cost or "")
+    if not cost then
+        return nil, "cost is not base64"
+    end
+    local k = known[p.name]
+    if not k then
+        k = { addrs = {} }
+        slots.keep_only(p.name, addrs, ngx.now())
+    end
+    local key = epoch .. ":" .. p.meta_version
+    if k.key ~= key then
+        k.key = key
+        k.number = dict:incr("metas", 1, 0)
+        k.meta = cjson.encode({ peers = peers, classes = p.classes, grid = p.grid, settings = p.settings })
+    end
+    local ok, err = dict:safe_set("b:" .. p.name, pools.pack(k.meta, k.number, cost))
+    if not ok then
+        return nil, err .. ": raise the size of lua_shared_dict weir"
+    end
+    dict:incr("v:" .. p.name, 1, 0)
+    for addr in pairs(k.addrs) do
+        if not addrs[addr] then
+            slots.leave(p.name, addr, ngx.now())
+        end
+    end
+    k.addrs = addrs
+    known[p.name] = k
+    return true
+end
+
+local function remove(name)
+    dict:delete("b:" .. name)
+    dict:delete("v:" .. name)
+    slots.keep_only(name, {}, ngx.now())
+    known[name] = nil
+end
+
+local function apply(answer)
+    local full = answer.epoch ~= epoch
+    epoch = answer.epoch
+    local changed = false
+    local named = {}
+    for _, p in ipairs(answer.pools or {}) do
+        named[p.name] = true
+        local ok, err = store(p)
+        if ok then
+            changed = true
+        else
+            notice.error("update of pool \"" .. p.name .. "\" not taken, the last one stays: " .. err)
+        end
+    end
+    for _, name in ipairs(answer.removed or {}) do
+        remove(name)
+        changed = true
+    end
+    if full then -- a new engine tells everything; what it does not tell is gone
+        for _, key in ipairs(dict:get_keys(0)) do
+            local name = key:match("^v:(.*)$")
+            if name and not named[name] then
+                remove(name)
+                changed = true
+            end
+        end
+    end
+    since = answer.version
+    if changed then
+        shm.head.change = shm.head.change + 1
+    end
+end
+
+local function poll()
+    local answer, err, mismatch = http.request(socket, {
+        method = "GET",
+        target = "/watch?since=" .. since .. "&epoch=" .. epoch .. "&wait=" .. WAIT_MS,
+        read_ms = WAIT_MS + 4000,
+    })
+    if not answer then
+        dict:safe_set("engine_error", err)
+        if mismatch then
+            notice.error(err)
+        else
+            notice.warn("engine at " .. socket .. " does not answer (" .. err .. "); deciding on what is known", "watch failed")
+        end
+        return nil, err
+    end
+    if answer.status == 200 then
+        local body, jerr = cjson.decode(answer.body)
+        if not body then
+            notice.error("engine answered /watch with bad JSON: " .. jerr)
+            return nil, jerr
+        end
+        local ok, aerr = pcall(apply, body)
+        if not ok then
+            notice.error("engine's /watch answer could not be applied: " .. aerr)
+            return nil, aerr
+        end
+    elseif answer.status ~= 204 then
+        notice.error("engine answered /watch with " .. answer.status .. ": " .. answer.body:sub(1, 200),
+            "watch status " .. answer.status)
+        return nil, "status " .. answer.status
+    end
+    shm.head.heard_ms = clock.now_ms()
+    dict:delete("engine_error")
+    return true
+end
+
+local function follow()
+    following = true
+    epoch, since, known = "", 0, {}
+    local pause = PAUSE_S
+    while not exiting() and dict:get("leader") == workers.id do
+        local ok, err = poll()
+        if ok then
+            pause = PAUSE_S
+        else
+            sleep(pause)
+            if err ~= "no such socket" then -- each refused connection is a line in NGINX's log
+                pause = pause * 2 < MAX_PAUSE_S and pause * 2 or MAX_PAUSE_S
+            end
+        end
+    end
+    following = false
+end
+
+local function tick(premature)
+    if premature or exiting() then
+        if dict:get("leader") == workers.id then
+            dict:delete("leader")
+        end
+        return
+    end
+    if lead() then
+        local now = ngx.now()
+        if now - last_collect > COLLECT_S then
+            last_collect = now
+            workers.reap()
+            slots.collect(now)
+        end
+        if not following then
+            follow()
+        end
+    end
+end
+
+function _M.is_leader()
+    return dict:get("leader") == workers.id
+end
+
+-- Starts the election in this worker.
+function _M.start(d, socket_path)
+    dict, socket = d, socket_path
+    ngx.timer.at(0, tick)
+    return ngx.timer.every(TICK_S, tick)
+end
+
+return _M
