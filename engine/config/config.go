@@ -56,6 +56,7 @@ type Pool struct {
 	Name     string `key:"name"`
 	Settings `key:",inline"`
 	Peers    []Peer `key:"peers"`
+	Line     int    `key:"-"` // where it stands in the file; no part of what Equal compares
 }
 
 // Peer is one static member of a pool.

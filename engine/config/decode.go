@@ -126,7 +126,7 @@ func (d *decoder) unknown(key *yaml.Node, path string, t reflect.Type) {
 	valid := names(t)
 	name := cleanKey(key.Value)
 	where := d.at(key, join(path, name))
-	if s := nearest(name, valid); s != "" {
+	if s := Nearest(name, valid); s != "" {
 		d.errorf(where, "unknown key; did you mean %q?", s)
 		return
 	}

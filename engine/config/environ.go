@@ -161,7 +161,7 @@ func UnknownVariables(environ []string) []Warning {
 			continue
 		}
 		w := Warning{File: Environment, Key: name, Message: "no setting has this variable: it is ignored"}
-		if s := nearest(name, known); s != "" {
+		if s := Nearest(name, known); s != "" {
 			w.Message += "; did you mean " + s + "?"
 		} else if strings.HasPrefix(name, "WEIR_POOLS") {
 			w.Message += "; pools are set in the file, or all at once by WEIR_DEFAULTS_..."

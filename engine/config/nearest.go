@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest finds the known word that was probably meant: at most two typing errors away, and no more than a third of the
+// Nearest finds the known word that was probably meant: at most two typing errors away, and no more than a third of the
 // word. "" when none is near.
-func nearest(word string, known []string) string {
+func Nearest(word string, known []string) string {
 	fold := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 	best, at := "", min(2, len(word)/3)+1
 	for _, k := range known {

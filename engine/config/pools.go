@@ -28,7 +28,7 @@ func (d *decoder) pools(n *yaml.Node, v reflect.Value, path string) {
 	pools := make([]Pool, 0, len(items))
 	first := map[string]int{}
 	for i, item := range items {
-		p := Pool{Settings: d.base}
+		p := Pool{Settings: d.base, Line: resolve(item).Line}
 		at := path + "[" + strconv.Itoa(i) + "]"
 		item = resolve(item)
 		d.places[at] = d.at(item, at)

@@ -109,7 +109,7 @@ func TestASwapOfASymlinkedFolderIsSeen(t *testing.T) {
 			put(t, filepath.Join(dir, version, "weir.yaml"), "version "+version)
 			must(t, os.Symlink(version, filepath.Join(dir, "..data_tmp")))
 			must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
-			if i > 0 {
+			if i > 1 { // the first swap is seen by the link alone
 				must(t, os.RemoveAll(filepath.Join(dir, fmt.Sprintf("..%d", i-1))))
 			}
 		}

@@ -1,0 +1,109 @@
+// Package check is what `weir check` does: it reads weir.yaml and, when asked, an NGINX configuration, and tells where
+// the two do not fit.
+//
+// NGINX starts happily with a pool name the engine does not know, a keep-alive pool that is not used or a time limit that
+// forbids every retry. These show only under load, as 503s or as a balancer that never learns. So they are looked for
+// before.
+package check
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/config/nginxconf"
+)
+
+// Check reads the configuration at cfgPath and the NGINX configuration at nginxPath ("" = none). env is as for
+// config.Load. What can be said of one file is said even when the other cannot be read.
+func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
+	var r Report
+	cfg, warnings, err := config.Load(cfgPath, env)
+	r.Warnings = append(r.Warnings, warnings...)
+	var bad *config.Error
+	switch {
+	case errors.As(err, &bad):
+		r.Errors = append(r.Errors, bad.Findings...)
+	case err != nil:
+		r.errorf(cfgPath, 0, "", "%v", err)
+	}
+	if nginxPath != "" {
+		tree, problems := nginxconf.Read(nginxPath)
+		for _, p := range problems {
+			r.errorf(p.File, p.Line, "", "%s", p.Message)
+		}
+		if env == nil {
+			env = os.LookupEnv
+		}
+		c := checker{Report: &r, env: env, cfg: cfg, cfgPath: cfgPath, complete: len(problems) == 0}
+		c.tree(nginxPath, tree)
+	}
+	r.tidy()
+	return r
+}
+
+// checker holds what the rules share.
+type checker struct {
+	*Report
+	env      func(string) (string, bool)
+	cfg      *config.Config // nil when it was refused: rules that need it are left out
+	cfgPath  string
+	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
+	used     map[string]bool
+}
+
+func (c *checker) tree(path string, main []*nginxconf.Directive) {
+	c.used = map[string]bool{}
+	found := false
+	dynamic := false
+	for _, d := range main {
+		if d.Name != "http" {
+			continue
+		}
+		found = true
+		upstreams := map[string]*upstream{}
+		for _, child := range d.Block {
+			if child.Name != "upstream" {
+				continue
+			}
+			if u := c.upstream(child); u != nil {
+				upstreams[u.name] = u
+				dynamic = dynamic || u.dynamic
+			}
+		}
+		if len(upstreams) > 0 {
+			c.setup(d)
+		}
+		c.passes(d.Block, scope{}, upstreams)
+	}
+	if !found && c.complete {
+		c.errorf(path, 0, "", "has no http block: give the main file, as /etc/nginx/nginx.conf")
+		return
+	}
+	if c.cfg == nil || dynamic || !c.complete {
+		return
+	}
+	for _, p := range c.cfg.Pools {
+		if !c.used[p.Name] {
+			c.warnf(c.cfgPath, p.Line, "pools", "no NGINX upstream uses pool %q: name it in balancer_by_lua_block { require(\"resty.weir\").balance(%q) }", p.Name, p.Name)
+		}
+	}
+}
+
+// knownPools lists the pools for an error, not without bound.
+func (c *checker) knownPools() string {
+	const most = 20
+	var names []string
+	for i, p := range c.cfg.Pools {
+		if i == most {
+			names = append(names, "...")
+			break
+		}
+		names = append(names, p.Name)
+	}
+	if len(names) == 0 {
+		return "it has none"
+	}
+	return "it has " + strings.Join(names, ", ")
+}

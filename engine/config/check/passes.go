@@ -1,0 +1,115 @@
+package check
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/weirlb/weir/engine/config/nginxconf"
+)
+
+// scope is what a location inherits, by the name of the directive: the innermost one holds.
+type scope map[string]*nginxconf.Directive
+
+// protocols are the modules that pass requests to an upstream and have a time limit for further tries of their own.
+var protocols = [...]string{"proxy", "grpc", "fastcgi", "uwsgi", "scgi"}
+
+// passes walks servers and locations, and checks every pass to an upstream of Weir under what it inherits. NGINX
+// reads a block whole before it applies, so the order inside one does not count.
+func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams map[string]*upstream) {
+	inner := make(scope, len(outer))
+	for name, d := range outer {
+		inner[name] = d
+	}
+	for _, d := range block {
+		if inPhase(d, "log") {
+			inner["log"] = d
+		}
+		for _, p := range protocols {
+			switch d.Name {
+			case p + "_next_upstream_timeout", p + "_next_upstream_tries":
+				inner[d.Name] = d
+			}
+		}
+	}
+	for _, d := range block {
+		switch d.Name {
+		case "server", "location", "if", "limit_except":
+			c.passes(d.Block, inner, upstreams)
+			continue
+		}
+		for _, p := range protocols {
+			if d.Name == p+"_pass" && len(d.Args) > 0 {
+				if u := upstreams[target(d.Args[0])]; u != nil {
+					c.pass(p, inner, u)
+				}
+			}
+		}
+	}
+}
+
+// target gives the upstream's name in http://NAME/path, grpc://NAME or NAME.
+func target(s string) string {
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		s = rest
+	}
+	s, _, _ = strings.Cut(s, "/")
+	return s
+}
+
+func (c *checker) pass(protocol string, in scope, u *upstream) {
+	if d := in["log"]; d != nil && !callsWeir(d, "log", "log") {
+		c.warnf(d.File, d.Line, d.Name, "takes the place of Weir's log phase for upstream %s, and the engine learns nothing there: call require(\"resty.weir\").log() in it", u.name)
+	}
+	if u.pool == nil {
+		return
+	}
+	if d := in[protocol+"_next_upstream_timeout"]; d != nil && len(d.Args) == 1 && u.pool.Retry.Tries > 1 {
+		if ms, ok := milliseconds(d.Args[0]); ok && ms > 0 && ms < u.pool.ConnectTimeoutMS {
+			c.errorf(d.File, d.Line, d.Name, "%d ms is shorter than connect_timeout_ms (%d) of pool %q: one connect that times out would use up all the time for another try", ms, u.pool.ConnectTimeoutMS, u.pool.Name)
+		}
+	}
+	if d := in[protocol+"_next_upstream_tries"]; d != nil && len(d.Args) == 1 {
+		if n, err := strconv.Atoi(d.Args[0]); err == nil && n > 0 && n < u.pool.Retry.Tries {
+			c.warnf(d.File, d.Line, d.Name, "%d is fewer than retry.tries (%d) of pool %q: NGINX stops there", n, u.pool.Retry.Tries, u.pool.Name)
+		}
+	}
+}
+
+// milliseconds reads a time as NGINX writes it: "500ms", "1m 30s" without the space, a plain number of seconds.
+// Not ok when it is none, or longer than could matter here.
+func milliseconds(s string) (int, bool) {
+	units := []struct {
+		name string
+		ms   int
+	}{{"ms", 1}, {"s", 1000}, {"m", 60_000}, {"h", 3_600_000}, {"d", 86_400_000}, {"w", 604_800_000}, {"M", 2_592_000_000}, {"y", 31_536_000_000}}
+	total := 0
+	for s != "" {
+		i := 0
+		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+			i++
+		}
+		n, err := strconv.Atoi(s[:i])
+		if err != nil || n > 100_000_000 {
+			return 0, false
+		}
+		s = s[i:]
+		ms := 1000
+		if s != "" {
+			ms = 0
+			for _, u := range units {
+				if rest, ok := strings.CutPrefix(s, u.name); ok {
+					ms, s = u.ms, rest
+					break
+				}
+			}
+			if ms == 0 {
+				return 0, false
+			}
+		}
+		total += n * ms
+		if total > 1<<50 {
+			return 0, false
+		}
+	}
+	return total, true
+}

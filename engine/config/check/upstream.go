@@ -1,0 +1,158 @@
+package check
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/config/nginxconf"
+)
+
+// upstream is an `upstream` block that Weir balances.
+type upstream struct {
+	name    string
+	pool    *config.Pool // nil when not known
+	dynamic bool         // the pool is named by an expression
+}
+
+// upstream checks one upstream block; nil when it is none of Weir's.
+func (c *checker) upstream(d *nginxconf.Directive) *upstream {
+	balancer := slices.IndexFunc(d.Block, func(b *nginxconf.Directive) bool { return callsWeir(b, "balancer", "balance") })
+	if balancer < 0 || len(d.Args) == 0 {
+		return nil
+	}
+	u := &upstream{name: d.Args[0]}
+	key := "upstream " + u.name
+	call, _ := weirCall(lua(d.Block[balancer]), "balance")
+	at := d.Block[balancer]
+	switch {
+	case call.pool == "" && call.poolGiven:
+		u.dynamic = true
+		c.warnf(at.File, call.line, key, "the pool is named by an expression: whether it exists cannot be checked")
+	case call.pool == "":
+		c.errorf(at.File, call.line, key, `balance() needs the pool's name: balance("NAME", "10.0.0.1:8080")`)
+	case c.cfg != nil:
+		u.pool = c.cfg.Pool(call.pool)
+		c.used[call.pool] = true
+		if u.pool == nil {
+			c.errorf(at.File, call.line, key, "names pool %q, which %s does not have%s; %s", call.pool, c.cfgPath, c.didYouMean(call.pool), c.knownPools())
+		}
+	}
+	c.staticPeers(at.File, key, call, u)
+	c.order(d, balancer, key)
+	return u
+}
+
+func (c *checker) didYouMean(name string) string {
+	names := make([]string, len(c.cfg.Pools))
+	for i, p := range c.cfg.Pools {
+		names[i] = p.Name
+	}
+	if s := config.Nearest(name, names); s != "" {
+		return "; did you mean " + strconv.Quote(s) + "?"
+	}
+	return ""
+}
+
+// order checks what NGINX itself leaves to the reader: `keepalive` wraps the balancer that was chosen before it.
+func (c *checker) order(d *nginxconf.Directive, balancer int, key string) {
+	keepalive, server := -1, false
+	for i, b := range d.Block {
+		switch b.Name {
+		case "keepalive":
+			keepalive = i
+		case "server":
+			server = true
+		case "least_conn", "ip_hash", "hash", "random", "least_time", "sticky":
+			c.errorf(b.File, b.Line, key, "%s beside balancer_by_lua: NGINX uses only the last of them; remove it", b.Name)
+		}
+	}
+	switch {
+	case keepalive < 0 && c.complete:
+		c.warnf(d.File, d.Line, key, "has no keepalive: each request opens a connection; add `keepalive 64;` after the balancer block")
+	case keepalive >= 0 && keepalive < balancer:
+		c.errorf(d.Block[keepalive].File, d.Block[keepalive].Line, key, "keepalive must come after the balancer block (line %d): before it, NGINX keeps no connections", d.Block[balancer].Line)
+	}
+	if !server && c.complete {
+		c.errorf(d.File, d.Line, key, "has no server: NGINX refuses an upstream without one; add `server 0.0.0.1;` as a placeholder, it is never used")
+	}
+}
+
+// staticPeers checks the peers that NGINX uses until it has heard the engine once.
+func (c *checker) staticPeers(file, key string, call weirCallArgs, u *upstream) {
+	if call.pool == "" {
+		return
+	}
+	if !call.staticGiven {
+		if u.pool != nil && len(u.pool.Peers) > 0 {
+			c.warnf(file, call.line, key, "has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance(%q, %q)", call.pool, u.pool.Peers[0].Address)
+		}
+		return
+	}
+	if call.static == nil {
+		return // an expression
+	}
+	peers, problems := StaticPeers(*call.static)
+	for _, p := range problems {
+		c.errorf(file, call.line, key, "static peers: %s", p)
+	}
+	if len(peers) == 0 && len(problems) == 0 {
+		c.warnf(file, call.line, key, "the static peers are empty: until NGINX has heard the engine once, requests are answered 503")
+	}
+	if u.pool == nil {
+		return
+	}
+	for _, p := range peers {
+		if !slices.ContainsFunc(u.pool.Peers, func(q config.Peer) bool { return q.Address == p.Address }) {
+			c.warnf(file, call.line, key, "static peer %s is not in pool %q of %s: it gets traffic until NGINX has heard the engine", p.Address, call.pool, c.cfgPath)
+		}
+	}
+}
+
+// StaticPeers reads the second argument of balance(): addresses separated by commas, semicolons or space, each with an
+// optional weight=N behind it. It gives the good ones and what is wrong with the others.
+func StaticPeers(s string) ([]config.Peer, []string) {
+	var peers []config.Peer
+	var problems []string
+	fresh := false // the last word was an address that may still get its weight
+	words := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n\f\v,;", r) })
+	for _, word := range words {
+		if w, ok := strings.CutPrefix(word, "weight="); ok {
+			weight, err := strconv.ParseFloat(w, 64)
+			switch {
+			case err != nil || !(weight >= 0.01 && weight <= 1000):
+				problems = append(problems, quoted(word)+": a weight is a number from 0.01 to 1000")
+			case !fresh:
+				problems = append(problems, quoted(word)+": a weight follows the address it is for")
+			default:
+				peers[len(peers)-1].Weight = weight
+			}
+			fresh = false
+			continue
+		}
+		fresh = false
+		addr, err := config.ParseAddress(word)
+		switch {
+		case err != nil:
+			problems = append(problems, quoted(word)+": "+err.Error())
+		case addr != word:
+			// NGINX compares addresses as text: another spelling would be another peer, with counts of its own.
+			problems = append(problems, quoted(word)+": write it as the engine does: "+addr)
+		case slices.ContainsFunc(peers, func(p config.Peer) bool { return p.Address == addr }):
+			problems = append(problems, quoted(word)+": is there twice")
+		default:
+			peers = append(peers, config.Peer{Address: addr, Weight: 1})
+			fresh = true
+		}
+	}
+	return peers, problems
+}
+
+func quoted(s string) string {
+	const most = 100
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return strconv.Quote(s)
+}
