@@ -56,6 +56,9 @@ func weirCall(tokens []nginxconf.LuaToken, function string) (weirCallArgs, bool)
 			call.pool, call.poolGiven = tokens[i+1].Text, true
 			return call, true
 		}
+		if sign(tokens, i+1, "{") { // init{socket = "/x"}
+			return call, true
+		}
 		if !sign(tokens, i+1, "(") {
 			continue
 		}

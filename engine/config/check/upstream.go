@@ -36,7 +36,7 @@ func (c *checker) upstream(d *nginxconf.Directive) *upstream {
 		u.pool = c.cfg.Pool(call.pool)
 		c.used[call.pool] = true
 		if u.pool == nil {
-			c.errorf(at.File, call.line, key, "names pool %q, which %s does not have%s; %s", call.pool, c.cfgPath, c.didYouMean(call.pool), c.knownPools())
+			c.errorf(at.File, call.line, key, "names pool %q, which %s does not have (%s)%s", call.pool, c.cfgPath, c.knownPools(), c.didYouMean(call.pool))
 		}
 	}
 	c.staticPeers(at.File, key, call, u)

@@ -1,0 +1,366 @@
+package check
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func none(string) (string, bool) { return "", false }
+
+const goodYAML = `pools:
+  - name: api
+    peers: ["10.0.0.1:8080", "[::1]:9001"]
+  - name: web
+    connect_timeout_ms: 2000
+    retry: {tries: 2}
+    peers: ["10.0.0.2:8080"]
+`
+
+const weirConf = `lua_shared_dict weir 32m;
+init_by_lua_block        { require("resty.weir").init() }
+init_worker_by_lua_block { require("resty.weir").init_worker() }
+log_by_lua_block         { require("resty.weir").log() }
+map '' $weir_peer   { default '-'; }
+map '' $weir_class  { default ''; }
+map '' $weir_weight { default ''; }
+`
+
+const goodNginx = `events {}
+http {
+    include weir/weir.conf;
+    map $uri $weir_class { default ''; ~^/r report; }
+    upstream api {
+        server 0.0.0.1;
+        balancer_by_lua_block { require("resty.weir").balance("api", "10.0.0.1:8080 weight=2, [::1]:9001") }
+        keepalive 64;
+    }
+    upstream web_backend {
+        server 0.0.0.1;
+        balancer_by_lua_block {
+            local weir = require "resty.weir"
+            return weir.balance("web", "10.0.0.2:8080")
+        }
+        keepalive 64;
+    }
+    upstream plain { server 127.0.0.1:1; }
+    server {
+        listen 80;
+        location / { proxy_pass http://api; }
+        location /w/ { proxy_pass http://web_backend/x; proxy_next_upstream_timeout 2s; }
+        location /p/ { proxy_pass http://plain; proxy_next_upstream_timeout 1ms; log_by_lua_block { } }
+    }
+}
+`
+
+// run checks a weir.yaml and an nginx.conf, and gives the findings with the folder left out.
+func run(t *testing.T, yaml, nginx string, more map[string]string) (errs, warns []string) {
+	t.Helper()
+	dir := t.TempDir()
+	put := func(name, text string) {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("weir.yaml", yaml)
+	put("nginx.conf", nginx)
+	put("weir/weir.conf", weirConf)
+	for name, text := range more {
+		put(name, text)
+	}
+	r := Check(filepath.Join(dir, "weir.yaml"), filepath.Join(dir, "nginx.conf"), none)
+	for _, f := range r.Errors {
+		errs = append(errs, strings.ReplaceAll(f.String(), dir+"/", ""))
+	}
+	for _, f := range r.Warnings {
+		warns = append(warns, strings.ReplaceAll(f.String(), dir+"/", ""))
+	}
+	return errs, warns
+}
+
+func TestAGoodPairOfConfigurationsHasNoFindings(t *testing.T) {
+	errs, warns := run(t, goodYAML, goodNginx, nil)
+	if len(errs)+len(warns) > 0 {
+		t.Errorf("errors %q\nwarnings %q", errs, warns)
+	}
+}
+
+// Each case changes one thing of the good pair, and states every finding that this makes. "E " begins an error, "W " a
+// warning.
+func TestWhatDoesNotFitIsTold(t *testing.T) {
+	const lineA = `        balancer_by_lua_block { require("resty.weir").balance("api", "10.0.0.1:8080 weight=2, [::1]:9001") }`
+	for _, c := range []struct{ name, old, new, want string }{
+		{
+			"a pool that weir.yaml does not have", `balance("api"`, `balance("apj"`,
+			`E nginx.conf:7: upstream api: names pool "apj", which weir.yaml does not have (it has api, web); did you mean "api"?
+W weir.yaml:2: pools: no NGINX upstream uses pool "api": name it in balancer_by_lua_block { require("resty.weir").balance("api") }`,
+		},
+		{
+			"a pool named by an expression", `balance("api", `, `balance("api" .. ngx.var.x, `,
+			`W nginx.conf:7: upstream api: the pool is named by an expression: whether it exists cannot be checked`,
+		},
+		{
+			"no pool at all", lineA, `balancer_by_lua_block { require("resty.weir").balance() }`,
+			`E nginx.conf:7: upstream api: balance() needs the pool's name: balance("NAME", "10.0.0.1:8080")
+W weir.yaml:2: pools: no NGINX upstream uses pool "api": name it in balancer_by_lua_block { require("resty.weir").balance("api") }`,
+		},
+		{
+			"keepalive before the balancer", "        server 0.0.0.1;\n" + lineA + "\n        keepalive 64;", "keepalive 64;\nserver 0.0.0.1;\n" + lineA,
+			"E nginx.conf:6: upstream api: keepalive must come after the balancer block (line 8): before it, NGINX keeps no connections",
+		},
+		{
+			"no keepalive", lineA + "\n        keepalive 64;", lineA,
+			"W nginx.conf:5: upstream api: has no keepalive: each request opens a connection; add `keepalive 64;` after the balancer block",
+		},
+		{
+			"no placeholder", "        server 0.0.0.1;\n" + lineA, lineA,
+			"E nginx.conf:5: upstream api: has no server: NGINX refuses an upstream without one; add `server 0.0.0.1;` as a placeholder, it is never used",
+		},
+		{
+			"another balancer", lineA, lineA + " least_conn;",
+			"E nginx.conf:7: upstream api: least_conn beside balancer_by_lua: NGINX uses only the last of them; remove it",
+		},
+		{
+			"no static peers", `, "10.0.0.1:8080 weight=2, [::1]:9001"`, "",
+			`W nginx.conf:7: upstream api: has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance("api", "10.0.0.1:8080")`,
+		},
+		{
+			"static peers that are nil", `"10.0.0.1:8080 weight=2, [::1]:9001"`, "nil",
+			`W nginx.conf:7: upstream api: has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance("api", "10.0.0.1:8080")`,
+		},
+		{
+			"static peers by an expression", `"10.0.0.1:8080 weight=2, [::1]:9001"`, "ngx.var.peers", "",
+		},
+		{
+			"a static peer without a port", "10.0.0.1:8080 weight", "10.0.0.1 weight",
+			`E nginx.conf:7: upstream api: static peers: "10.0.0.1": the port is missing: write 10.0.0.1:80 or the port it listens on
+E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the address it is for`,
+		},
+		{
+			"a static peer the pool does not have", "10.0.0.1:8080 weight", "10.0.0.9:8080 weight",
+			`W nginx.conf:7: upstream api: static peer 10.0.0.9:8080 is not in pool "api" of weir.yaml: it gets traffic until NGINX has heard the engine`,
+		},
+		{
+			"a static peer in another spelling", "[::1]:9001", "[0:0::1]:9001",
+			`E nginx.conf:7: upstream api: static peers: "[0:0::1]:9001": write it as the engine does: [::1]:9001`,
+		},
+		{
+			"no set-up", "    include weir/weir.conf;\n", "",
+			"E nginx.conf:2: http: Weir is not set up: add `include /etc/nginx/weir/weir.conf;` at the top of this block",
+		},
+		{
+			"a set-up by hand that lacks a part", "    include weir/weir.conf;\n",
+			`lua_shared_dict weir 1m; init_by_lua_block { require("foo").init(); require("resty.weir").init() } log_by_lua_block { require("resty.weir").log() }` + "\n",
+			"E nginx.conf:2: http: a part of Weir's set-up is missing: add `init_worker_by_lua_block { require(\"resty.weir\").init_worker() }`, or include weir.conf, which has it",
+		},
+		{
+			"a set-up by hand with a dictionary of another name", "    include weir/weir.conf;\n",
+			`lua_shared_dict mine 1m; init_by_lua_block { require("resty.weir").init{dict = "mine"} } init_worker_by_lua 'require("resty.weir").init_worker()'; log_by_lua_block { require("resty.weir").log() }` + "\n", "",
+		},
+		{
+			"weir.conf twice", "    include weir/weir.conf;\n", "    include weir/weir.conf; include weir/weir.conf;\n",
+			"E nginx.conf:3: include: weir.conf is included a second time; the first is nginx.conf:3",
+		},
+		{
+			"a map before weir.conf", "    include weir/weir.conf;\n    map $uri $weir_class { default ''; ~^/r report; }", "    map $uri $weir_class { default ''; ~^/r report; }\n    include weir/weir.conf;",
+			"E nginx.conf:3: map $weir_class: must come after weir.conf (weir/weir.conf:6), which declares $weir_class and would override this",
+		},
+		{
+			"a geo before weir.conf", "    include weir/weir.conf;\n", "    geo $weir_weight { default 1; }\n    include weir/weir.conf;\n",
+			"E nginx.conf:3: geo $weir_weight: must come after weir.conf (weir/weir.conf:7), which declares $weir_weight and would override this",
+		},
+		{
+			"another socket", "    include weir/weir.conf;\n",
+			"    include weir/weir.conf;\n init_by_lua_block { require('resty.weir').init({ socket = '/tmp/x' }) }\n",
+			"W nginx.conf:4: init_by_lua_block: NGINX looks for the engine at /tmp/x, but the engine listens on /run/weir/engine.sock: write init{socket = \"/run/weir/engine.sock\"}, or set WEIR_SOCKET for NGINX",
+		},
+		{
+			// Field case 12, NGINX's half.
+			"a limit on tries shorter than one connect", "proxy_next_upstream_timeout 2s", "proxy_next_upstream_timeout 1999ms",
+			`E nginx.conf:22: proxy_next_upstream_timeout: 1999 ms is shorter than connect_timeout_ms (2000) of pool "web": one connect that times out would use up all the time for another try`,
+		},
+		{
+			"the same, inherited", "        listen 80;", "        proxy_next_upstream_timeout 1;",
+			``,
+		},
+		{
+			"the same, inherited and shorter", "        listen 80;", "        proxy_next_upstream_timeout 500ms;",
+			`E nginx.conf:20: proxy_next_upstream_timeout: 500 ms is shorter than connect_timeout_ms (1000) of pool "api": one connect that times out would use up all the time for another try`,
+		},
+		{"no limit on the time of tries", "        listen 80;", "        proxy_next_upstream_timeout 0;", ""},
+		{
+			"fewer tries", "        listen 80;", "        proxy_next_upstream_tries 2;",
+			`W nginx.conf:20: proxy_next_upstream_tries: 2 is fewer than retry.tries (3) of pool "api": NGINX stops there`,
+		},
+		{
+			"a log phase that replaces Weir's", "        listen 80;", "        log_by_lua_block { ngx.log(1) }",
+			"W nginx.conf:20: log_by_lua_block: takes the place of Weir's log phase for upstream api, and the engine learns nothing there: call require(\"resty.weir\").log() in it\n" +
+				"W nginx.conf:20: log_by_lua_block: takes the place of Weir's log phase for upstream web_backend, and the engine learns nothing there: call require(\"resty.weir\").log() in it",
+		},
+		{"a log phase that calls Weir's", "        listen 80;", "        log_by_lua_block { ngx.log(1) require('resty.weir').log() }", ""},
+		{
+			"a pool no upstream uses", `weir.balance("web", "10.0.0.2:8080")`, `weir.balance("api", "10.0.0.1:8080")`,
+			`W weir.yaml:4: pools: no NGINX upstream uses pool "web": name it in balancer_by_lua_block { require("resty.weir").balance("web") }`,
+		},
+		{
+			"an include that is missing", "    server {", "    include gone.conf;\n    server {",
+			"E nginx.conf:19: cannot be read: stat gone.conf: no such file or directory",
+		},
+		{"a syntax error", "listen 80;", "listen '80'0;", `E nginx.conf:20: unexpected "0" after a closing quote`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if strings.Count(goodNginx, c.old) != 1 {
+				t.Fatalf("%q is in the good configuration %d times", c.old, strings.Count(goodNginx, c.old))
+			}
+			errs, warns := run(t, goodYAML, strings.Replace(goodNginx, c.old, c.new, 1), nil)
+			var got []string
+			for _, e := range errs {
+				got = append(got, "E "+e)
+			}
+			for _, w := range warns {
+				got = append(got, "W "+w)
+			}
+			if s := strings.Join(got, "\n"); s != c.want {
+				t.Errorf("got\n%s\nwant\n%s", s, c.want)
+			}
+		})
+	}
+}
+
+func TestOneFileIsCheckedWhenTheOtherIsBroken(t *testing.T) {
+	errs, _ := run(t, "refresh_ms: x\n", strings.Replace(goodNginx, "keepalive 64;", "", 1), nil)
+	if len(errs) != 1 || !strings.HasPrefix(errs[0], "weir.yaml:1: refresh_ms:") {
+		t.Errorf("got %q", errs)
+	}
+	dir := t.TempDir()
+	r := Check(filepath.Join(dir, "none.yaml"), filepath.Join(dir, "none.conf"), none)
+	if len(r.Errors) != 2 || r.OK() {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestWithoutAnNginxConfigurationOnlyTheFileIsChecked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(path, []byte(goodYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := Check(path, "", none); !r.OK() || len(r.Warnings) > 0 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestTheSocketIsNotComparedWhenAVariableSetsItOnBothSides(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"weir.yaml": goodYAML, "nginx.conf": strings.Replace(goodNginx, "weir/weir.conf", "weir.conf", 1), "weir.conf": weirConf} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := func(name string) (string, bool) { return "/tmp/s", name == "WEIR_SOCKET" }
+	if r := Check(filepath.Join(dir, "weir.yaml"), filepath.Join(dir, "nginx.conf"), env); !r.OK() || len(r.Warnings) > 0 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestAReportPrintsAlignedAndAsJSON(t *testing.T) {
+	var r Report
+	r.errorf("a.yaml", 3, "pools[0].name", "is <bad>")
+	r.warnf("environment", 0, "WEIR_X", "is unknown")
+	r.tidy()
+	var b bytes.Buffer
+	if err := r.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := "error    a.yaml:3     pools[0].name  is <bad>\n" +
+		"warning  environment  WEIR_X         is unknown\n" +
+		"1 error, 1 warning\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	b.Reset()
+	if err := r.JSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil || len(back.Errors) != 1 || back.Errors[0] != r.Errors[0] || !strings.Contains(b.String(), "<bad>") {
+		t.Errorf("%v: %s", err, b.String())
+	}
+	var empty Report
+	empty.tidy()
+	b.Reset()
+	if err := empty.JSON(&b); err != nil || strings.Contains(b.String(), "null") {
+		t.Errorf("%v: %s", err, b.String())
+	}
+}
+
+func TestStaticPeersAreReadAsTheLuaSideReadsThem(t *testing.T) {
+	for _, c := range []struct{ in, peers, problems string }{
+		{"", "[]", ""},
+		{"10.0.0.1:8080", "[{10.0.0.1:8080 1}]", ""},
+		{" 10.0.0.1:8080 weight=2 ,[::1]:9001;unix:/run/a.sock\n10.0.0.2:1 weight=0.5", "[{10.0.0.1:8080 2} {[::1]:9001 1} {unix:/run/a.sock 1} {10.0.0.2:1 0.5}]", ""},
+		{"weight=2", "[]", `"weight=2": a weight follows`},
+		{"10.0.0.1:1 weight=2 weight=3", "[{10.0.0.1:1 2}]", `"weight=3": a weight follows`},
+		{"10.0.0.1:1 weight=0", "[{10.0.0.1:1 1}]", `"weight=0": a weight is a number`},
+		{"10.0.0.1:1 weight=x", "[{10.0.0.1:1 1}]", `"weight=x": a weight is a number`},
+		{"10.0.0.1:1 weight=NaN", "[{10.0.0.1:1 1}]", `"weight=NaN": a weight is a number`},
+		{"10.0.0.1:1 10.0.0.1:1", "[{10.0.0.1:1 1}]", "is there twice"},
+		{"::1:9001", "[]", "write [::1]:9001"},
+		{"app:80", "[]", "DNS discovery"},
+		{"10.0.0.1:1 backup", "[{10.0.0.1:1 1}]", `"backup"`},
+	} {
+		peers, problems := StaticPeers(c.in)
+		if got := fmt.Sprint(peers); got != c.peers || !strings.Contains(strings.Join(problems, "\n"), c.problems) || (c.problems == "") != (len(problems) == 0) {
+			t.Errorf("%q: got %s, %q", c.in, got, problems)
+		}
+	}
+}
+
+func TestATimeIsReadAsNginxReadsIt(t *testing.T) {
+	for in, want := range map[string]int{"0": 0, "10": 10_000, "500ms": 500, "2s": 2000, "1m30s": 90_000, "1h": 3_600_000, "1d": 86_400_000, "1M": 2_592_000_000} {
+		if got, ok := milliseconds(in); !ok || got != want {
+			t.Errorf("%s: %d, %v", in, got, ok)
+		}
+	}
+	for _, in := range []string{"x", "1x", "-1", "$t", "99999999999999999999s", "1s ", "s"} {
+		if got, ok := milliseconds(in); ok {
+			t.Errorf("%s: %d", in, got)
+		}
+	}
+}
+
+func FuzzCheckNginx(f *testing.F) {
+	f.Add([]byte(goodNginx))
+	f.Add([]byte("http { upstream a { balancer_by_lua_block { require('resty.weir').balance('x', '1') } } include weir.conf; }"))
+	f.Add([]byte("http { upstream { balancer_by_lua 'require[[resty.weir]].balance(((' ; } map; geo; proxy_pass; server { location { proxy_pass http://; if ( } } }"))
+	dir := f.TempDir()
+	cfg := filepath.Join(dir, "weir.yaml")
+	if err := os.WriteFile(cfg, []byte(goodYAML), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "weir.conf"), []byte(weirConf), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if bytes.Contains(text, []byte("include")) && !bytes.Contains(text, []byte("include weir.conf")) {
+			return // the fuzzer is not to read the machine's files
+		}
+		path := filepath.Join(dir, "nginx.conf")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Check(cfg, path, none)
+		for _, f := range append(r.Errors, r.Warnings...) {
+			if f.File == "" || f.Message == "" {
+				t.Fatalf("%+v", f)
+			}
+		}
+	})
+}
