@@ -12,6 +12,7 @@ type property struct {
 	name     string
 	index    []int // for reflect.Value.FieldByIndex
 	min, max float64
+	bounds   string // as the tag writes them
 	typ      reflect.Type
 }
 
@@ -32,7 +33,8 @@ func properties(t reflect.Type) []property {
 			continue
 		}
 		p := property{name: name, index: []int{i}, typ: f.Type}
-		if lo, hi, ok := strings.Cut(f.Tag.Get("range"), ".."); ok {
+		p.bounds = f.Tag.Get("range")
+		if lo, hi, ok := strings.Cut(p.bounds, ".."); ok {
 			p.min, _ = strconv.ParseFloat(lo, 64)
 			p.max, _ = strconv.ParseFloat(hi, 64)
 		}
@@ -52,6 +54,7 @@ var textType = reflect.TypeFor[text]()
 type Key struct {
 	Path     string // "admin.listen", "defaults.retry.tries", "pools[].peers[].weight"
 	Default  string // as it would be written; "" = empty
+	Range    string // "10..60000" for numbers, both ends allowed
 	Variable string // the environment variable that overrides it; "" inside lists
 }
 
@@ -75,7 +78,7 @@ func walkKeys(v reflect.Value, prefix string, keys *[]Key) {
 		case p.typ.Kind() == reflect.Slice:
 			walkKeys(f.Index(0), path+"[].", keys)
 		default:
-			k := Key{Path: path, Default: fmt.Sprint(f.Interface())}
+			k := Key{Path: path, Default: fmt.Sprint(f.Interface()), Range: p.bounds}
 			if !strings.Contains(path, "[]") {
 				k.Variable = variable(path)
 			}

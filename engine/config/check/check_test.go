@@ -364,3 +364,19 @@ func FuzzCheckNginx(f *testing.F) {
 		}
 	})
 }
+
+// The snippets that operators include must satisfy the check that tells operators to include them.
+func TestTheShippedSnippetsPass(t *testing.T) {
+	nginx, err := filepath.Abs("../../../nginx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs, warns := run(t, goodYAML, strings.NewReplacer(
+		"include weir/weir.conf;", "include "+nginx+"/weir.conf; include "+nginx+"/weir-log.conf;",
+		"listen 80;", "listen 80; include "+nginx+"/server.conf; include "+nginx+"/status.conf;",
+		"proxy_pass http://api;", "include "+nginx+"/proxy.conf; proxy_pass http://api;",
+	).Replace(goodNginx), nil)
+	if len(errs)+len(warns) > 0 {
+		t.Errorf("errors %q\nwarnings %q", errs, warns)
+	}
+}
