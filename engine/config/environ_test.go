@@ -121,3 +121,12 @@ func TestAnUnknownWeirVariableIsAWarning(t *testing.T) {
 		t.Errorf("got %v", ws)
 	}
 }
+
+func TestAVariableSetToNothingCountsAsNotSet(t *testing.T) {
+	for _, v := range []string{"", "  "} {
+		c, _, err := Parse("weir.yaml", []byte("refresh_ms: 77"), vars(map[string]string{"WEIR_REFRESH_MS": v, "WEIR_SOCKET": v, "APP_PORT": v}))
+		if err != nil || c.RefreshMS != 77 || c.Socket != Default().Socket || c.Admin != Default().Admin {
+			t.Errorf("%q: %v, %+v", v, err, c)
+		}
+	}
+}

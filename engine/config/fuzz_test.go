@@ -115,3 +115,12 @@ func TestAStatusOutsideHTTPIsInNoSet(t *testing.T) {
 		}
 	}
 }
+
+func TestAWrongStatusSetIsRefusedAndChangesNothing(t *testing.T) {
+	for _, v := range []string{"", ",", "399-200", "99", "600", "200-600", "200-", "-200", "200--300", "2e2", "200;300", "200,,300"} {
+		set := statusRange(418, 418)
+		if err := set.fromText(v); err == nil || set != statusRange(418, 418) {
+			t.Errorf("%q: %v, the set is %s", v, err, set)
+		}
+	}
+}

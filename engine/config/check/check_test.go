@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/weirlb/weir/engine/config/nginxconf"
 )
 
 func none(string) (string, bool) { return "", false }
@@ -319,6 +321,47 @@ func TestStaticPeersAreReadAsTheLuaSideReadsThem(t *testing.T) {
 		peers, problems := StaticPeers(c.in)
 		if got := fmt.Sprint(peers); got != c.peers || !strings.Contains(strings.Join(problems, "\n"), c.problems) || (c.problems == "") != (len(problems) == 0) {
 			t.Errorf("%q: got %s, %q", c.in, got, problems)
+		}
+	}
+}
+
+func TestTheArgumentsOfACallAreFoundInAnyLua(t *testing.T) {
+	for code, want := range map[string]string{
+		`require("resty.weir").balance("a", "b")`:                 "a b",
+		`require "resty.weir".balance "a"`:                        "a -",
+		`local w = require('resty.weir') return w.balance([[a]])`: "a -",
+		`require("resty.weir").balance("a", {1, 2}, "b")`:         "a expression",
+		`require("resty.weir").balance(f("x", "y"), "b")`:         "expression b",
+		`require("resty.weir").balance(t["x"], "b")`:              "expression b",
+		`require("resty.weir").balance("a" .. x, "b" .. y)`:       "expression expression",
+		`require("resty.weir").balance(nil, nil)`:                 "- -",
+		`require("resty.weir").balance("", "b")`:                  "- b",
+		`require("resty.weir").balance(`:                          "- -",
+		`require("resty.weir").status()`:                          "none",
+		`require("other").balance("a")`:                           "none",
+		`-- require("resty.weir").balance("a")`:                   "none",
+		`x = 'require("resty.weir").balance("a")'`:                "none",
+	} {
+		call, ok := weirCall(nginxconf.LuaTokens(code, 1), "balance")
+		word := func(given bool, text string) string {
+			switch {
+			case !given:
+				return "-"
+			case text == "":
+				return "expression"
+			}
+			return text
+		}
+		static := ""
+		if call.static != nil {
+			static = *call.static
+		}
+		got := word(call.poolGiven, call.pool) + " " + word(call.staticGiven, static)
+		if !ok {
+			got = "none"
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", code, got, want)
 		}
 	}
 }
