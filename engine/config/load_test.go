@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,7 +48,7 @@ func TestATokenFileThatHoldsNoTokenIsRefused(t *testing.T) {
 func TestAFileThatCannotBeReadIsSaidSo(t *testing.T) {
 	dir := t.TempDir()
 	_, _, err := Load(filepath.Join(dir, "none.yaml"), none)
-	if err == nil || !os.IsNotExist(unwrapAll(err)) || !strings.Contains(err.Error(), "none.yaml") {
+	if err == nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "none.yaml") {
 		t.Errorf("missing: %v", err)
 	}
 	if _, _, err := Load(dir, none); err == nil {
@@ -55,19 +57,6 @@ func TestAFileThatCannotBeReadIsSaidSo(t *testing.T) {
 	big := write(t, filepath.Join(dir, "big"), strings.Repeat("#", maxFileSize+1))
 	if _, _, err := Load(big, none); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("too big: %v", err)
-	}
-}
-
-func unwrapAll(err error) error {
-	for {
-		u, ok := err.(interface{ Unwrap() error })
-		if !ok {
-			return err
-		}
-		if os.IsNotExist(err) {
-			return err
-		}
-		err = u.Unwrap()
 	}
 }
 
