@@ -11,7 +11,7 @@ local tobit = bit.tobit
 
 local _M = {}
 
-local MAX_SCAN = 256
+local MAX_SCAN = 224
 local MAX_SEGMENTS = 8
 
 local N, UUID, HASH, REST = 1, 2, 3, 4

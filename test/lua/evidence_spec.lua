@@ -1,0 +1,74 @@
+local stub = require "stub"
+local ffi = require "ffi"
+local shm = require "resty.weir.shm"
+local evidence = require "resty.weir.evidence"
+local outcome = require "resty.weir.outcome"
+
+assert(shm.attach(stub.dict()))
+
+local function view(n)
+    local v = { n = n, slot = ffi.new("int32_t[?]", n), usable = ffi.new("uint8_t[?]", n), eject_consecutive = 5, eject_base_ms = 1000,
+        eject_max_ms = 60000, eject_max_share = 0.5 }
+    for i = 0, n - 1 do
+        v.slot[i], v.usable[i] = i, 1
+        shm.forget(i)
+    end
+    return v
+end
+
+describe("what this NGINX has seen of a peer", function()
+    it("sets it aside at the first refused connection", function()
+        assert.is_true(evidence.failure(view(3), 1, outcome.REFUSED, 5000))
+        assert.equal(6000, shm.peer[1].aside_ms)
+    end)
+
+    it("sets it aside at the fifth failure in a row of any other kind, not at the fourth", function()
+        local v = view(3)
+        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 5))
+        evidence.success(1)
+        assert.equal(0, shm.peer[1].fails)
+        assert.equal(0, shm.peer[1].aside_ms)
+    end)
+
+    it("stays away longer each time, up to a bound, and starts over after a quiet time", function()
+        local v, now, last = view(2), 0, 0
+        for _ = 1, 8 do
+            evidence.failure(v, 0, outcome.REFUSED, now)
+            local length = shm.peer[0].aside_ms - now
+            assert.is_true(length >= last and length <= 10000)
+            last = length
+            now = shm.peer[0].aside_ms + 1
+        end
+        assert.equal(10000, last)
+        evidence.success(0)
+        now = now + 200000
+        evidence.failure(v, 0, outcome.REFUSED, now)
+        assert.equal(1000, shm.peer[0].aside_ms - now)
+    end)
+
+    it("does not count requests that were under way as another setting aside", function()
+        local v = view(3)
+        evidence.failure(v, 0, outcome.REFUSED, 100)
+        for _ = 1, 50 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, 101)) end
+        assert.equal(1100, shm.peer[0].aside_ms)
+    end)
+
+    it("never sets the last usable peer aside", function()
+        local v = view(2)
+        v.usable[1] = 0
+        for i = 1, 20 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, i)) end
+        assert.equal(0, shm.peer[0].aside_ms)
+        assert.is_false(evidence.failure(view(1), 0, outcome.REFUSED, 1))
+    end)
+
+    it("keeps at least half of a pool whose every peer answers 500", function()
+        local v = view(4)
+        for i = 0, 3 do
+            for t = 1, 10 do evidence.failure(v, i, outcome.STATUS, t) end
+        end
+        local aside = 0
+        for i = 0, 3 do if shm.peer[i].aside_ms > 0 then aside = aside + 1 end end
+        assert.equal(2, aside)
+    end)
+end)

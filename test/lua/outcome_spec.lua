@@ -1,0 +1,40 @@
+require "stub"
+local outcome = require "resty.weir.outcome"
+
+describe("how an attempt ended", function()
+    it("is read from NGINX's lists element by element, dashes and redirects included (apisix#2954, ingress-nginx#6632)", function()
+        assert.same({ "0.300", "0.005" }, outcome.split("0.300, 0.005"))
+        assert.same({ "504", "200" }, outcome.split("504, 200"))
+        assert.same({ "-", "0.001", "0.002" }, outcome.split("-, 0.001 : 0.002"))
+        assert.same({ "127.0.0.1:9", "" }, outcome.split("127.0.0.1:9 : "))
+        assert.same({ "[::1]:9001", "unix:/run/a.sock" }, outcome.split("[::1]:9001, unix:/run/a.sock"))
+        assert.same({}, outcome.split(nil))
+    end)
+
+    it("is matched to the attempt by address, past upstreams that are not Weir's", function()
+        local lists = { addr = { "10.0.0.9:80", "10.0.0.1:80", "10.0.0.2:80" } }
+        assert.equal(2, outcome.element(lists, "10.0.0.1:80", 1))
+        assert.equal(3, outcome.element(lists, "10.0.0.2:80", 3))
+        assert.is_nil(outcome.element(lists, "10.0.0.1:80", 3))
+    end)
+
+    local cases = {
+        { "a plain answer", 200, "0.001", "0.002", false, "ok" },
+        { "a 404", 404, "0.001", "0.002", false, "ok" },
+        { "a 500 of the application", 500, "0.001", "0.002", false, "failure status" },
+        { "a 429 of the application", 429, "0.001", "0.002", false, "failure status" },
+        { "a 502 that the peer sent itself", 502, "0.001", "0.002", false, "failure status" },
+        { "a refused connection", 502, "-", "-", false, "refused or unreachable" },
+        { "a connect time-out", 504, "-", "-", false, "connect time-out" },
+        { "a read time-out", 504, "0.001", "-", false, "time-out" },
+        { "a reset", 502, "0.001", "-", false, "connection reset or invalid answer" },
+        { "an impatient client", 499, "0.001", "-", true, "client abort" },
+        { "an impatient client before any status", nil, "0.001", "-", true, "client abort" },
+        { "an impatient client while connecting", nil, "-", "-", true, "client abort" },
+    }
+    for _, c in ipairs(cases) do
+        it("is right for " .. c[1], function()
+            assert.equal(c[6], outcome.NAME[outcome.judge(c[2], c[3], c[4], c[5])])
+        end)
+    end
+end)

@@ -1,0 +1,97 @@
+local stub = require "stub"
+local ffi = require "ffi"
+local cjson = require "cjson"
+local shm = require "resty.weir.shm"
+local slots = require "resty.weir.slots"
+local pools = require "resty.weir.pools"
+
+local dict = stub.dict()
+assert(shm.attach(dict))
+slots.init(dict)
+pools.init(dict)
+
+local number = 0
+local function publish(name, addrs, cost, meta_number)
+    local peers = {}
+    for i, a in ipairs(addrs) do peers[i] = { addr = a, slot = slots.of(name, a), usable = true, state = "up", admit = 1, weight = 1 } end
+    number = number + 1
+    local n = #addrs * 3
+    local floats = ffi.new("float[?]", n)
+    for i = 0, n - 1 do floats[i] = cost end
+    local meta = cjson.encode({ peers = peers, classes = { "*" }, grid = { 0, 1, 2 }, settings = { policy = "analytic" } })
+    dict:safe_set("b:" .. name, pools.pack(meta, meta_number or number, ffi.string(floats, n * 4)))
+    dict:incr("v:" .. name, 1, 0)
+    shm.head.change = shm.head.change + 1
+end
+
+describe("a worker's view of a pool", function()
+    it("has the static peers until the engine has named any, and again when it drops the pool", function()
+        local v = pools.get("a", "127.0.0.1:1 weight=3, [::1]:9001; unix:/run/x.sock")
+        assert.equal(3, v.n)
+        assert.equal(3, v.weight[0])
+        assert.equal("[::1]", v.host[1])
+        assert.equal(9001, v.port[1])
+        assert.is_true(v.static)
+        publish("a", { "10.0.0.1:80" }, 7)
+        v = pools.get("a", "127.0.0.1:1 weight=3, [::1]:9001; unix:/run/x.sock")
+        assert.equal(1, v.n)
+        assert.equal("analytic", v.policy)
+        dict:delete("v:a") dict:delete("b:a")
+        shm.head.change = shm.head.change + 1
+        assert.equal(3, pools.get("a").n)
+    end)
+
+    it("keeps slot, and so counts and evidence, of a peer that moves in the list", function()
+        publish("b", { "10.0.0.1:80", "10.0.0.2:80" }, 1)
+        local before = pools.get("b").slot[1]
+        publish("b", { "10.0.0.2:80", "10.0.0.3:80", "10.0.0.1:80" }, 1)
+        assert.equal(before, pools.get("b").slot[0])
+    end)
+
+    it("takes new costs without reading the rest again", function()
+        publish("c", { "10.0.0.1:80" }, 1, 500)
+        local v = pools.get("c")
+        publish("c", { "10.0.0.1:80" }, 2, 500)
+        assert.equal(v, pools.get("c"))
+        assert.equal(2, v.cost[0])
+    end)
+
+    it("stays as it was when a blob is not what it says", function()
+        publish("d", { "10.0.0.1:80" }, 1)
+        local v = pools.get("d")
+        local meta = '{"peers":[],"classes":["*"],"grid":[0,1],"settings":{}}'
+        dict:safe_set("b:d", pools.pack(meta, 999, ("x"):rep(8)))
+        dict:incr("v:d", 1, 0)
+        shm.head.change = shm.head.change + 1
+        assert.equal(v, pools.get("d"))
+        assert.equal(1, pools.get("d").n)
+    end)
+
+    it("refuses addresses that make no sense, and says which", function()
+        for _, bad in ipairs({ "10.0.0.1", "::1:9001", "10.0.0.1:99999", "weight=2", "10.0.0.1:80 weight=0", "10.0.0.1:80 weight=x" }) do
+            local list, err = pools.parse_static(bad)
+            assert.is_nil(list, bad)
+            assert.is_string(err)
+        end
+    end)
+
+    it("gives the slot of a peer back only when it is gone for good, and never with its old evidence", function()
+        local slot = slots.of("e", "10.0.0.1:80")
+        shm.peer[slot].fails = 9
+        shm.count[slot].n = 1
+        shm.head.nrows = 1
+        slots.leave("e", "10.0.0.1:80", 100)
+        slots.collect(120)
+        assert.equal(slot, slots.of("e", "10.0.0.1:80"), "too early")
+        slots.collect(200)
+        assert.equal(slot, slots.of("e", "10.0.0.1:80"), "still holds a request")
+        slots.join(slot)
+        assert.equal(0, shm.peer[slot].fails)
+        shm.count[slot].n = 0
+        slots.leave("e", "10.0.0.1:80", 300)
+        slots.collect(400)
+        assert.is_nil(dict:get("p:e|10.0.0.1:80"))
+        assert.equal(slot, slots.of("f", "10.9.9.9:80"), "free slots are used again")
+        assert.equal("10.9.9.9:80", slots.info(slot).addr)
+    end)
+end)
