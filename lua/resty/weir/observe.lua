@@ -12,7 +12,7 @@ local notice = require "resty.weir.notice"
 local clock = require "resty.weir.clock"
 local watch = require "resty.weir.watch"
 
-local ipairs, pairs, pcall = ipairs, pairs, pcall
+local pairs, pcall = pairs, pcall
 local exiting = ngx.worker.exiting
 local timer_at = ngx.timer.at
 
@@ -103,6 +103,11 @@ local function inflight_totals()
     return list, nonzero
 end
 
+-- Not every lua-cjson can tell an empty list from an empty object.
+local function array(list)
+    return #list > 0 and cjson.encode(list) or "[]"
+end
+
 -- The next n records as a body; second result: how many of them are in it (a peer long gone has no name any more).
 local function encode(n, with_inflight)
     local now = clock.now_ms()
@@ -123,22 +128,18 @@ local function encode(n, with_inflight)
             m = m + 1
         end
     end
-    local header = { v = 1, instance = instance, worker = worker_id, records = m, dropped = _M.dropped - dropped_told,
-        pools = pool_names, classes = names, peers = peers }
-    local nonzero
+    local live, nonzero = "", nil
     if with_inflight then
         local list
         list, nonzero = inflight_totals()
         if #list > 0 then
-            header.inflight = list
+            live = ',"inflight":' .. cjson.encode(list)
         end
     end
-    for _, key in ipairs({ "pools", "classes", "peers" }) do
-        if #header[key] == 0 then
-            header[key] = cjson.empty_array
-        end
-    end
-    return cjson.encode(header) .. "\n" .. ffi.string(out, m * 48), m, nonzero, header.inflight ~= nil
+    local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
+        .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(pool_names) .. ',"classes":' .. array(names)
+        .. ',"peers":' .. array(peers) .. live .. "}\n"
+    return header .. ffi.string(out, m * 48), m, nonzero, live ~= ""
 end
 
 local function send(n, leader)

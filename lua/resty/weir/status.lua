@@ -12,6 +12,8 @@ local notice = require "resty.weir.notice"
 
 local _M = {}
 
+local EMPTY = "\0[]" -- not every lua-cjson can write an empty list
+
 local dict
 
 function _M.init(d)
@@ -39,7 +41,7 @@ local function pool_status(view, now)
         engine = now - heard <= view.max_stale_ms and "connected" or "stale"
     end
     return { engine = engine, policy = view.policy, version = dict:get("v:" .. view.name) or 0,
-        classes = view.classes, peers = #peers > 0 and peers or cjson.empty_array }
+        classes = view.classes, peers = #peers > 0 and peers or EMPTY }
 end
 
 -- All that this NGINX knows, for `location = /weir-status`. In-flight counts are over all workers; records and errors are of the
@@ -68,7 +70,7 @@ end
 function _M.serve()
     ngx.header["Content-Type"] = "application/json"
     ngx.header["Cache-Control"] = "no-store"
-    ngx.say(cjson.encode(_M.table()))
+    ngx.say((cjson.encode(_M.table()):gsub('"\\u0000%[%]"', "[]")))
 end
 
 local PAGE = [[<!DOCTYPE html>
