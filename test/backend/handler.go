@@ -198,7 +198,9 @@ func (b *Backend) stream(w http.ResponseWriter, r *http.Request, contentType str
 	defer b.counts.streams.Add(-1)
 	every, _ := time.ParseDuration(r.URL.Query().Get("every"))
 	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("X-Accel-Buffering", "no")
+	if contentType == "text/event-stream" {
+		w.Header().Set("X-Accel-Buffering", "no")
+	}
 	flush := http.NewResponseController(w)
 	for i := 0; n == 0 || i < n; i++ {
 		if i > 0 && every > 0 && (!b.sleep(every) || r.Context().Err() != nil) {
