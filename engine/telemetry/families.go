@@ -8,7 +8,7 @@ type family struct{ name, kind, help string }
 // load balancer chooses.
 func families() []family {
 	return []family{
-		{"weir_build_info", "gauge", "1, with the version, revision and protocol of the running engine as labels."},
+		{"weir_build_info", "gauge", "1, with the version, revision, protocol and name of the running engine as labels."},
 
 		{"weir_attempts_total", "counter", "Attempts reported by NGINX, by how they ended."},
 		{"weir_attempt_duration_seconds", "histogram", "Duration of attempts that were answered, for streams to the first header byte."},

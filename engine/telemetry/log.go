@@ -53,6 +53,9 @@ func (l *Log) SetLevel(level string) {
 	l.level.Store(int32(parsed))
 }
 
+// Name puts the engine's name on every event. It is called once, before the log is shared.
+func (l *Log) Name(engine string) { l.base = l.base.With().Str("engine", engine).Logger() }
+
 func (l *Log) at(level zerolog.Level) *zerolog.Event {
 	if level < zerolog.Level(l.level.Load()) {
 		return nil

@@ -60,8 +60,8 @@ func New() *Metrics {
 }
 
 // Build tells which engine this is. It is called once, before the first scrape.
-func (m *Metrics) Build(version, revision string, protocol int) {
-	m.set.NewGauge(name("weir_build_info", "version", version, "revision", revision, "protocol", strconv.Itoa(protocol)), nil).Set(1)
+func (m *Metrics) Build(version, revision string, protocol int, engine string) {
+	m.set.NewGauge(name("weir_build_info", "version", version, "revision", revision, "protocol", strconv.Itoa(protocol), "engine", engine), nil).Set(1)
 }
 
 // Write writes everything in the Prometheus text format.

@@ -24,7 +24,7 @@ func expose(t *testing.T, m *Metrics) string {
 // full has every series there can be, with names that need escaping.
 func full() *Metrics {
 	m := New()
-	m.Build("1.2.3", "abc", 1)
+	m.Build("1.2.3", "abc", 1, "web1")
 	p := m.Peer("api", "a\"b\\c\nd\xff", true)
 	p.Attempts[pool.OK].Inc()
 	p.Duration.Update(0.02)

@@ -1,0 +1,190 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/weirlb/weir/engine/serve"
+)
+
+// admin is the handlers of the admin listener.
+type admin struct {
+	eng   *serve.Engine
+	token *Token
+	asked questions
+}
+
+// NewAdmin listens on a TCP address for people and scrapers. token is asked of every request; it may change later.
+func NewAdmin(eng *serve.Engine, address string, token *Token) (*Server, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening on admin.listen: %w", err)
+	}
+	s := newServer(ln, adminHandler(eng, token), make(chan struct{}), nil)
+	s.start()
+	return s, nil
+}
+
+func adminHandler(eng *serve.Engine, token *Token) *handler {
+	a := &admin{eng: eng, token: token, asked: newQuestions()}
+	h := newHandler(eng, "admin", maxAdminBody)
+	h.guard = a.guard
+	h.handle("/api/health", map[string]func(*call){"GET": a.health})
+	h.handle("/api/route", map[string]func(*call){"POST": a.route})
+	h.handle("/api/metrics", map[string]func(*call){"GET": a.figures})
+	h.handle("/api/pools", map[string]func(*call){"GET": a.pools})
+	h.handle("/api/pools/{pool}", map[string]func(*call){"GET": a.pool})
+	h.handle("/api/pools/{pool}/peers/{peer}", map[string]func(*call){"GET": a.peer, "PATCH": a.order})
+	h.handle("/metrics", map[string]func(*call){"GET": a.metrics})
+	h.handle("/openapi.yaml", map[string]func(*call){"GET": a.openapi})
+	return h
+}
+
+func (a *admin) guard(c *call) bool {
+	if a.token.allows(c.Request.Header.Peek("Authorization")) {
+		return true
+	}
+	c.Response.Header.Set("WWW-Authenticate", "Bearer")
+	c.fail(fasthttp.StatusUnauthorized, "this listener asks for the token in admin.token: send the header Authorization: Bearer TOKEN")
+	return false
+}
+
+func (a *admin) health(c *call) {
+	r := a.eng.Report()
+	code := fasthttp.StatusOK
+	if r.Status == serve.Unavailable {
+		code = fasthttp.StatusServiceUnavailable
+	}
+	c.json(code, r)
+}
+
+func (a *admin) figures(c *call) { c.json(fasthttp.StatusOK, a.eng.Figures()) }
+
+func (a *admin) metrics(c *call) {
+	var text bytes.Buffer
+	if err := a.eng.Metrics().Write(&text); err != nil {
+		c.failError(fmt.Errorf("writing the metrics: %w", err))
+		return
+	}
+	c.Response.Header.SetContentType("text/plain; version=0.0.4; charset=utf-8")
+	c.Response.SetBodyRaw(text.Bytes())
+}
+
+// poolSummary is a pool in the list of pools.
+type poolSummary struct {
+	Name    string   `json:"name"`
+	Version uint64   `json:"version"`
+	Policy  string   `json:"policy"`
+	Panic   bool     `json:"panic"`
+	Peers   []string `json:"peers"`
+	Usable  int      `json:"usable"`
+	Classes int      `json:"classes"`
+}
+
+func (a *admin) pools(c *call) {
+	list := []poolSummary{}
+	for _, s := range a.eng.State().Pools {
+		p := poolSummary{
+			Name: s.Name, Version: s.Version, Policy: s.Policy, Panic: s.Panic, Peers: []string{}, Classes: len(s.Table.Classes),
+		}
+		for i := range s.Peers {
+			p.Peers = append(p.Peers, s.Peers[i].Addr)
+			if s.Peers[i].Usable {
+				p.Usable++
+			}
+		}
+		list = append(list, p)
+	}
+	c.json(fasthttp.StatusOK, map[string]any{"pools": list})
+}
+
+func (a *admin) pool(c *call) {
+	f, err := a.eng.Pool(c.params[0])
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.json(fasthttp.StatusOK, f)
+}
+
+func (a *admin) peer(c *call) {
+	f, err := a.eng.Peer(c.params[0], c.params[1])
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.json(fasthttp.StatusOK, f)
+}
+
+// order is PATCH on a peer.
+func (a *admin) order(c *call) {
+	var body struct {
+		Drain  *bool    `json:"drain"`
+		Weight *float64 `json:"weight"`
+		Force  bool     `json:"force"`
+	}
+	if err := strict(c.PostBody(), &body); err != nil {
+		c.fail(fasthttp.StatusBadRequest, `the body must be as {"drain": true} or {"weight": 2}: `+err.Error())
+		return
+	}
+	if body.Drain == nil && body.Weight == nil {
+		c.fail(fasthttp.StatusBadRequest, `the body must have "drain" or "weight"`)
+		return
+	}
+	f, err := a.eng.Order(c.params[0], c.params[1], serve.Order{Drain: body.Drain, Weight: body.Weight, Force: body.Force})
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.json(fasthttp.StatusOK, f)
+}
+
+// strict decodes one JSON object; unknown keys and anything after it are errors.
+func strict(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errors.New("it is empty")
+		}
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the object")
+	}
+	return nil
+}
+
+// routed is the answer of /api/route.
+type routed struct {
+	Pool   string `json:"pool"`
+	Class  string `json:"class"`
+	Policy string `json:"policy"`
+	picked
+}
+
+// route picks a peer for a request that is described, and says why. It sends nothing anywhere and learns nothing.
+func (a *admin) route(c *call) {
+	q := a.asked.get()
+	defer a.asked.put(q)
+	if err := q.read(c.PostBody()); err != nil {
+		c.fail(fasthttp.StatusBadRequest, "the body does not describe a request: "+err.Error())
+		return
+	}
+	snap, row, ok := q.find(c, a.eng)
+	if !ok {
+		return
+	}
+	p, ok := choose(snap, row, q.inflight)
+	if !ok {
+		c.fail(fasthttp.StatusServiceUnavailable, fmt.Sprintf("pool %q has no usable peer", snap.Name))
+		return
+	}
+	c.json(fasthttp.StatusOK, routed{Pool: snap.Name, Class: snap.ClassName(row), Policy: snap.Policy, picked: p})
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weirlb/weir/engine/serve"
+)
+
+type peersCmd struct {
+	Admin string `default:"http://127.0.0.1:9180" help:"The engine's admin listener." placeholder:"URL"`
+	Token string `env:"WEIR_ADMIN_TOKEN" help:"Token of the admin listener." placeholder:"TOKEN"`
+	JSON  bool   `name:"json" help:"Print JSON."`
+
+	List    listCmd    `cmd:"" default:"1" help:"Show pools and peers (the default)."`
+	Drain   drainCmd   `cmd:"" help:"Send a peer no new requests."`
+	Undrain undrainCmd `cmd:"" help:"Send a drained peer requests again, few at first."`
+	Weight  weightCmd  `cmd:"" help:"Change a peer's weight, until the engine ends or the file gives it another."`
+}
+
+// target is a peer on the command line.
+type target struct {
+	Pool string `arg:"" help:"Name of the pool."`
+	Peer string `arg:"" help:"Address of the peer, as 10.0.0.1:8080."`
+}
+
+type (
+	listCmd  struct{}
+	drainCmd struct {
+		target
+		Force bool `help:"Drain even the last usable peer of the pool."`
+	}
+	undrainCmd struct{ target }
+	weightCmd  struct {
+		target
+		Weight float64 `arg:"" help:"0.01 to 1000; a peer of weight 2 is meant to take twice as much as one of weight 1."`
+	}
+)
+
+func (c *listCmd) Run(all *cli, to streams) error {
+	var f serve.Figures
+	raw, err := all.Peers.call("GET", "/api/metrics", nil, &f)
+	if err != nil {
+		return err
+	}
+	if all.Peers.JSON {
+		_, err := to.out.Write(append(raw, '\n'))
+		return err
+	}
+	return printPeers(to.out, &f)
+}
+
+func (c *drainCmd) Run(all *cli, to streams) error {
+	return all.Peers.order(to, c.target, map[string]any{"drain": true, "force": c.Force})
+}
+
+func (c *undrainCmd) Run(all *cli, to streams) error {
+	return all.Peers.order(to, c.target, map[string]any{"drain": false})
+}
+
+func (c *weightCmd) Run(all *cli, to streams) error {
+	return all.Peers.order(to, c.target, map[string]any{"weight": c.Weight})
+}
+
+func (c *peersCmd) order(to streams, at target, body any) error {
+	var f serve.PeerFigures
+	raw, err := c.call("PATCH", "/api/pools/"+url.PathEscape(at.Pool)+"/peers/"+url.PathEscape(at.Peer), body, &f)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		_, err := to.out.Write(append(raw, '\n'))
+		return err
+	}
+	_, err = fmt.Fprintf(to.out, "%s in pool %s: %s (%s), weight %g, %d in flight\n", f.Addr, f.Pool, f.State, f.Reason, f.Weight, f.Inflight)
+	return err
+}
+
+// call asks the engine and decodes the answer; an error of the engine becomes one here, with what it knows.
+func (c *peersCmd) call(method, path string, body, into any) ([]byte, error) {
+	var sent io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		sent = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, strings.TrimSuffix(c.Admin, "/")+path, sent)
+	if err != nil {
+		return nil, fmt.Errorf("--admin must be a URL as http://127.0.0.1:9180: %w", err)
+	}
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	client := http.Client{Timeout: 10 * time.Second}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking the engine at %s: %w", c.Admin, err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, 256<<20))
+	if err != nil {
+		return nil, fmt.Errorf("reading the engine's answer: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		var problem struct {
+			Error string
+			Known []string
+		}
+		if json.Unmarshal(raw, &problem) != nil || problem.Error == "" {
+			return nil, fmt.Errorf("the engine at %s answered %s", c.Admin, res.Status)
+		}
+		if res.StatusCode == http.StatusUnauthorized {
+			problem.Error += " (here: --token, or the environment variable WEIR_ADMIN_TOKEN)"
+		}
+		if len(problem.Known) > 0 {
+			problem.Error += "\n  " + strings.Join(problem.Known, "\n  ")
+		}
+		return nil, errors.New(problem.Error)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return nil, fmt.Errorf("understanding the engine's answer: %w", err)
+	}
+	return raw, nil
+}
+
+func printPeers(w io.Writer, f *serve.Figures) error {
+	if len(f.Pools) == 0 {
+		_, err := fmt.Fprintln(w, "The engine has no pools.")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "POOL\tPEER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tWHY")
+	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
+	for _, p := range f.Pools {
+		if len(p.Peers) == 0 {
+			fmt.Fprintf(t, "%s\t(no peers)\n", p.Name)
+		}
+		for _, peer := range p.Peers {
+			failed := uint64(0)
+			for _, n := range peer.Failures {
+				failed += n
+			}
+			admit := "-"
+			if peer.Usable {
+				admit = percent(&peer.Admit)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", p.Name, peer.Addr, peer.State, admit, peer.Weight,
+				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
+				number(peer.Concurrency), failed, peer.Reason)
+		}
+		if p.Panic {
+			fmt.Fprintf(t, "%s\t(no peer is healthy: all that are not draining are used)\n", p.Name)
+		}
+	}
+	return t.Flush()
+}
+
+func number(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.3g", *x)
+}
+
+func percent(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f %%", 100**x)
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/weirlb/weir/engine/api"
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/config/watch"
+	"github.com/weirlb/weir/engine/serve"
+	"github.com/weirlb/weir/engine/telemetry"
+)
+
+// stopWithin bounds a shutdown: what a client has not taken by then is cut. The whole of it takes less than a second.
+const stopWithin = 700 * time.Millisecond
+
+type serveCmd struct {
+	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file. It is read again on SIGHUP and when it changes." placeholder:"FILE"`
+}
+
+func (c *serveCmd) Run(to streams) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	return c.until(ctx, hup, to)
+}
+
+// until runs the engine until ctx ends.
+func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) error {
+	changes := watch.New(c.Config) // before the file is read, so that no change falls between
+	conf, warnings, err := config.Load(c.Config, nil)
+	if err != nil {
+		return err
+	}
+	log := telemetry.NewLog(to.err, string(conf.Log.Level))
+	log.Name(conf.Instance)
+	for _, w := range warnings {
+		log.Warn().Str("at", w.String()).Msg("configuration")
+	}
+	tel := telemetry.New()
+	b := thisBuild()
+	tel.Build(b.Version, b.Revision, b.Protocol, conf.Instance)
+	tel.ConfigLoaded.Set(float64(time.Now().UnixMilli()) / 1000)
+
+	eng := serve.New(conf, log, tel)
+	defer eng.Close()
+	var token api.Token
+	token.Set(conf.Admin.Token.Reveal())
+	socket, err := api.NewSocket(eng, conf.Socket)
+	if err != nil {
+		return err
+	}
+	admin, err := api.NewAdmin(eng, conf.Admin.Listen, &token)
+	if err != nil {
+		shutDown(socket)
+		return err
+	}
+	eng.Start()
+	log.Info().Str("version", b.Version).Str("revision", b.Revision).Int("protocol", b.Protocol).Int("pools", len(conf.Pools)).
+		Str("socket", conf.Socket.Path).Str("admin", admin.Addr().String()).Msg("engine is running")
+
+	reload := func() {
+		conf, warnings, err := config.Load(c.Config, nil)
+		if err == nil {
+			token.Set(conf.Admin.Token.Reveal())
+		}
+		eng.Loaded(conf, warnings, err)
+	}
+	err = c.loop(ctx, hup, changes, reload, socket, admin)
+	log.Info().Msg("engine is stopping")
+	shutDown(socket, admin)
+	return err
+}
+
+// loop reloads when told to and returns when ctx ends or a listener fails.
+func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watch.Watcher, reload func(), servers ...*api.Server) error {
+	watching, unwatch := context.WithCancel(ctx)
+	changed := make(chan struct{}, 1)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		changes.Run(watching, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // one that is not taken yet covers this one too
+			}
+		})
+	})
+	defer watcher.Wait()
+	defer unwatch()
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		watcher.Go(func() {
+			select {
+			case err := <-s.Failed():
+				failed <- fmt.Errorf("the listener on %s ended: %w", s.Addr(), errors.Join(err, errors.New("it should not have")))
+			case <-watching.Done():
+			}
+		})
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			reload()
+		case <-changed:
+			reload()
+		case err := <-failed:
+			return err
+		}
+	}
+}
+
+// shutDown stops servers at the same time.
+func shutDown(servers ...*api.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, s := range servers {
+		all.Go(func() { _ = s.Shutdown(ctx) }) // what could not be closed ends with the process
+	}
+	all.Wait()
+}

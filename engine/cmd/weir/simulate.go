@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/weirlb/weir/engine/sim"
+	"github.com/weirlb/weir/engine/sim/policy"
+	"github.com/weirlb/weir/engine/sim/scenario"
+)
+
+type simulateCmd struct {
+	Scenario []string `required:"" sep:"none" help:"Scenario file, or a directory of them; may be repeated." placeholder:"FILE"`
+	Policy   []string `default:"least_conn,weir,sed_oracle" help:"Policies to compare, or all. ${policies}." placeholder:"P1,P2"`
+	Seed     uint64   `default:"1" help:"Same seed, same arrivals and sizes for every policy."`
+	Seeds    int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
+	JSON     bool     `name:"json" help:"Print one JSON object a policy."`
+	Jobs     int      `help:"Runs at a time. Default: one a processor. Results do not depend on it."`
+}
+
+const maxSeeds = 10_000
+
+func (c *simulateCmd) Run(to streams) error {
+	if c.Seeds < 1 || c.Seeds > maxSeeds {
+		return fmt.Errorf("--seeds must be from 1 to %d, not %d", maxSeeds, c.Seeds)
+	}
+	if len(c.Policy) == 1 && c.Policy[0] == "all" {
+		c.Policy = policy.Names()
+	}
+	for _, name := range c.Policy {
+		if _, err := policy.ByName(name); err != nil {
+			return err
+		}
+	}
+	if c.Jobs < 1 {
+		c.Jobs = runtime.GOMAXPROCS(0)
+	}
+	scenarios, err := loadScenarios(c.Scenario)
+	if err != nil {
+		return err
+	}
+	all := make([]sim.Comparison, len(scenarios))
+	requests := 0
+	for i, s := range scenarios {
+		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs}
+		requests += all[i].Requests()
+	}
+	bar := startBar(to.err, requests)
+	defer bar.stop()
+	outcomes := make([]sim.Outcome, 0, len(all))
+	for i := range all {
+		all[i].Progress = bar.add
+		rows, err := all[i].Run()
+		if err != nil {
+			return err
+		}
+		o := sim.Outcome{Scenario: scenarios[i].Name, Rows: rows}
+		outcomes = append(outcomes, o)
+		bar.hide()
+		if err := c.show(to, o, len(all) > 1); err != nil {
+			return err
+		}
+	}
+	bar.stop()
+	if c.JSON || len(all) == 1 {
+		return nil
+	}
+	return sim.WriteSummary(to.out, outcomes)
+}
+
+// show writes one scenario's result.
+func (c *simulateCmd) show(to streams, o sim.Outcome, several bool) error {
+	if c.JSON {
+		name := ""
+		if several {
+			name = o.Scenario
+		}
+		return sim.WriteJSON(to.out, name, o.Rows)
+	}
+	title := fmt.Sprintf("%s, seed %d", o.Scenario, c.Seed)
+	if c.Seeds > 1 {
+		title = fmt.Sprintf("%s, seeds %d to %d: mean ± standard deviation, ratios are medians", o.Scenario, c.Seed,
+			c.Seed+uint64(c.Seeds)-1)
+	}
+	return sim.WriteTable(to.out, title, o.Rows)
+}
+
+// loadScenarios reads files, and the .yaml files of directories in the order of their names.
+func loadScenarios(paths []string) ([]*scenario.Scenario, error) {
+	var all []*scenario.Scenario
+	var errs []error
+	for _, path := range paths {
+		files := []string{path}
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			files, err = filepath.Glob(filepath.Join(path, "*.yaml"))
+			if err != nil || len(files) == 0 {
+				errs = append(errs, fmt.Errorf("%s: no .yaml files in this directory", path))
+			}
+		}
+		for _, file := range files {
+			s, err := scenario.Load(file)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			all = append(all, s)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// policyNames is for the help text.
+func policyNames() string { return strings.Join(policy.Names(), ", ") }

@@ -1,0 +1,179 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/weirlb/weir/engine/config"
+)
+
+// check is the active check of one peer: one goroutine, which the pool starts and stops. Its results count only while it is
+// the pool's check of that address, so a check that ends late cannot speak for a peer that joined again since.
+type check struct {
+	pool  *livePool
+	addr  string
+	conf  config.Check
+	stop  context.CancelFunc
+	ended chan struct{}
+}
+
+// ProbeView is the last active check of a peer.
+type ProbeView struct {
+	Pass   bool    `json:"pass"`
+	Detail string  `json:"detail"` // why it passed or failed
+	AgeMS  float64 `json:"age_ms"`
+	TookMS float64 `json:"took_ms"`
+
+	at float64
+}
+
+// startChecks allows the pool's checks and starts them. joined says that the pool is at work already.
+func (p *livePool) startChecks(joined bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.started = true
+	p.startChecksLocked(joined)
+}
+
+func (p *livePool) startChecksLocked(joined bool) {
+	if !p.conf.Check.Enabled || p.retired {
+		return
+	}
+	for _, m := range p.members {
+		if p.checks[m.addr] != nil {
+			continue
+		}
+		ctx, stop := context.WithCancel(p.eng.life)
+		c := &check{pool: p, addr: m.addr, conf: p.conf.Check, stop: stop, ended: make(chan struct{})}
+		p.checks[m.addr] = c
+		// At the start all peers are checked within one interval, spread out; one that joins waits for its first pass, so it
+		// is checked at once.
+		first := time.Duration(0)
+		if !joined {
+			first = time.Duration(rand.Float64() * float64(c.interval()))
+		}
+		p.eng.running.Go(func() { c.run(ctx, first) })
+	}
+}
+
+// stopChecks tells the checks that match to end and returns them; they are waited for without the mutex.
+func (p *livePool) stopChecks(match func(*check) bool) (stopped []*check) {
+	for addr, c := range p.checks {
+		if match(c) {
+			c.stop()
+			delete(p.checks, addr)
+			stopped = append(stopped, c)
+		}
+	}
+	return stopped
+}
+
+func (c *check) wait() { <-c.ended }
+
+func (c *check) interval() time.Duration { return time.Duration(c.conf.IntervalMS) * time.Millisecond }
+
+func (c *check) run(ctx context.Context, first time.Duration) {
+	defer close(c.ended)
+	defer c.stop()
+	client := c.transport()
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began := time.Now()
+		pass, detail := c.probe(ctx, client)
+		took := time.Since(began)
+		if ctx.Err() != nil {
+			return
+		}
+		c.pool.probed(c, &ProbeView{Pass: pass, Detail: detail, TookMS: float64(took) / float64(time.Millisecond)})
+		// A tenth of jitter keeps checks of many peers, and of many engines, from falling into step.
+		next := time.Duration(float64(c.interval()) * (0.9 + 0.2*rand.Float64()))
+		timer.Reset(max(next-took, 10*time.Millisecond))
+	}
+}
+
+// transport connects to the peer and nowhere else, anew for each probe: a probe is to find out whether the peer accepts
+// connections. Redirects are not followed; a 302 passes or fails by its number.
+func (c *check) transport() *http.Transport {
+	network, address := "tcp", c.addr
+	if path, ok := strings.CutPrefix(c.addr, "unix:"); ok {
+		network, address = "unix", path
+	}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// probe asks once. What passes is written down in the configuration: an answer in time whose status is in check.pass.
+func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, detail string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.conf.TimeoutMS)*time.Millisecond)
+	defer cancel()
+	host := c.conf.Host
+	switch {
+	case host != "":
+	case strings.HasPrefix(c.addr, "unix:"):
+		host = "localhost"
+	default:
+		host = c.addr
+	}
+	req := (&http.Request{
+		Method: string(c.conf.Method), Host: host, Close: true,
+		// Opaque is sent as it is: the path was checked when the file was read, and is nobody's to rewrite.
+		URL:    &url.URL{Scheme: "http", Host: host, Opaque: c.conf.Path},
+		Header: http.Header{"User-Agent": {"weir-check"}, "Accept": {"*/*"}},
+		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	res, err := via.RoundTrip(req)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return false, fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS)
+		}
+		return false, err.Error()
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
+	_ = res.Body.Close()
+	if !c.conf.Pass.Contains(res.StatusCode) {
+		return false, fmt.Sprintf("status %d is not in %s", res.StatusCode, c.conf.Pass)
+	}
+	return true, fmt.Sprintf("status %d", res.StatusCode)
+}
+
+// probed takes in the result of a check.
+func (p *livePool) probed(c *check, v *ProbeView) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.retired || p.checks[c.addr] != c {
+		return
+	}
+	at := p.health.Index(c.addr)
+	if at < 0 {
+		return
+	}
+	now := p.eng.now()
+	v.at = now
+	m := p.members[at]
+	m.probe = v
+	m.tel.Check(v.Pass)
+	if !v.Pass {
+		p.eng.log.Repeated("check "+p.name+" "+c.addr+" "+v.Detail).Str("pool", p.name).Str("peer", c.addr).
+			Str("detail", v.Detail).Msg("active check failed")
+	}
+	p.health.Probe(now, at, v.Pass)
+	p.changed(now)
+}

@@ -1,0 +1,224 @@
+package serve
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/decide"
+)
+
+// The JSON of tables is written by hand: it is built thousands of times an hour, of parts that are mostly the same.
+
+// encodedCost is a table's costs in base64, made when first asked for.
+type encodedCost struct {
+	once sync.Once
+	text []byte
+}
+
+func (e *encodedCost) of(t *decide.Table) []byte {
+	e.once.Do(func() {
+		raw := make([]byte, 0, 4*len(t.Cost))
+		for _, x := range t.Cost {
+			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+		}
+		e.text = base64.StdEncoding.AppendEncode(nil, raw)
+	})
+	return e.text
+}
+
+// appendString appends a JSON string. What is no UTF-8 becomes U+FFFD.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r < 0x20 || r == 0x7f:
+			dst = append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+		case r == utf8.RuneError:
+			dst = append(dst, "\uFFFD"...)
+		default:
+			dst = append(dst, s[i:i+utf8.RuneLen(r)]...)
+		}
+	}
+	return append(dst, '"')
+}
+
+func appendNumber(dst []byte, x float64) []byte { return strconv.AppendFloat(dst, x, 'g', -1, 64) }
+
+func appendGrid(dst []byte) []byte {
+	dst = append(dst, '[')
+	for i, n := range decide.Grid() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendInt(dst, int64(n), 10)
+	}
+	return append(dst, ']')
+}
+
+func appendRow(dst []byte, row []float32) []byte {
+	dst = append(dst, '[')
+	for i, x := range row {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendFloat(dst, float64(x), 'g', -1, 32)
+	}
+	return append(dst, ']')
+}
+
+// appendCosts appends the costs of one class, a list a peer.
+func appendCosts(dst []byte, t *decide.Table, class int) []byte {
+	dst = append(dst, '[')
+	for p := range t.Peers {
+		if p > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendRow(dst, t.Row(class, p))
+	}
+	return append(dst, ']')
+}
+
+func (s *Snapshot) appendPeers(dst []byte) []byte {
+	dst = append(dst, '[')
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, `{"addr":`...), s.shape.peersJSON[i]...)
+		dst = append(append(append(dst, `,"state":"`...), p.State...), '"')
+		dst = strconv.AppendBool(append(dst, `,"usable":`...), p.Usable)
+		dst = appendNumber(append(dst, `,"admit":`...), p.Admit)
+		dst = appendNumber(append(dst, `,"weight":`...), p.Weight)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+func appendSettings(dst []byte, policy string, s *config.Settings) []byte {
+	dst = appendString(append(dst, `{"policy":`...), policy)
+	number := func(key string, x float64) {
+		dst = appendNumber(append(append(append(dst, `,"`...), key...), `":`...), x)
+	}
+	number("spread", s.Spread)
+	number("explore", s.Explore)
+	number("control", s.Control)
+	number("max_stale_ms", float64(s.MaxStaleMS))
+	number("connect_timeout_ms", float64(s.ConnectTimeoutMS))
+	number("tries", float64(s.Retry.Tries))
+	number("retry_timeout_ms", float64(s.Retry.TimeoutMS))
+	number("retry_share", s.Retry.Share)
+	number("retry_min_per_s", s.Retry.MinPerS)
+	number("eject_consecutive", float64(s.Eject.Consecutive))
+	number("eject_base_ms", float64(s.Eject.BaseMS))
+	number("eject_max_ms", float64(s.Eject.MaxMS))
+	number("eject_max_share", s.Eject.MaxShare)
+	return append(dst, '}')
+}
+
+// Decide returns the answer of /decide for a row of the table: a table without the pick. The bytes are shared and must
+// not be changed. They are built when a class is asked for the first time after a publication; later calls only load a
+// pointer.
+func (s *Snapshot) Decide(class int) []byte {
+	if built := s.rows[class].Load(); built != nil {
+		return *built
+	}
+	b := make([]byte, 0, 256+len(s.meta)+12*decide.GridPoints*len(s.Peers))
+	b = append(b, `{"protocol":1,"pool":`...)
+	b = appendString(b, s.Name)
+	b = strconv.AppendUint(append(b, `,"version":`...), s.Version, 10)
+	b = appendString(append(b, `,"class":`...), s.shape.classes[class])
+	b = s.appendPeers(append(b, `,"peers":`...))
+	b = appendGrid(append(b, `,"grid":`...))
+	b = appendCosts(append(b, `,"costs":`...), s.Table, class)
+	b = append(append(b, `,"settings":`...), s.settings...)
+	b = append(b, '}')
+	s.rows[class].Store(&b)
+	return b
+}
+
+// Watch returns the pool's object in an answer of /watch. The bytes are shared and must not be changed.
+func (s *Snapshot) Watch() []byte {
+	if built := s.watch.Load(); built != nil {
+		return *built
+	}
+	b := s.appendWatch(nil, false)
+	s.watch.Store(&b)
+	return b
+}
+
+// appendWatch appends the pool's object in an answer of /watch, with the costs readable or in base64.
+func (s *Snapshot) appendWatch(dst []byte, readable bool) []byte {
+	dst = appendString(append(dst, `{"name":`...), s.Name)
+	dst = strconv.AppendUint(append(dst, `,"version":`...), s.Version, 10)
+	dst = strconv.AppendUint(append(dst, `,"meta_version":`...), s.MetaVersion, 10)
+	dst = s.appendPeers(append(dst, `,"peers":`...))
+	dst = append(append(dst, `,"classes":`...), s.shape.classesJSON...)
+	dst = appendGrid(append(dst, `,"grid":`...))
+	if readable {
+		dst = append(dst, `,"costs":[`...)
+		for c := range s.Table.Classes {
+			if c > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendCosts(dst, s.Table, c)
+		}
+		dst = append(dst, ']')
+	} else {
+		dst = append(append(append(dst, `,"cost":"`...), s.cost.of(s.Table)...), '"')
+	}
+	dst = append(append(dst, `,"settings":`...), s.settings...)
+	return append(dst, '}')
+}
+
+// Newer reports whether an answer of /watch to a client at (epoch, since) would have something in it.
+func (s *State) Newer(epoch string, since uint64) bool {
+	return epoch != s.Epoch || s.Version > since
+}
+
+// AppendWatch appends the answer of /watch to a client that has seen everything up to since in epoch: every pool that
+// changed later, whole, and the names of those removed later. A client of another epoch gets every pool.
+func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable bool) []byte {
+	if epoch != s.Epoch {
+		since = 0
+	}
+	dst = append(dst, `{"protocol":1,"epoch":`...)
+	dst = appendString(dst, s.Epoch)
+	dst = strconv.AppendUint(append(dst, `,"version":`...), s.Version, 10)
+	dst = strconv.AppendInt(append(dst, `,"refresh_ms":`...), int64(s.RefreshMS), 10)
+	dst = append(dst, `,"pools":[`...)
+	n := 0
+	for _, p := range s.Pools {
+		if p.Version <= since {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		}
+		if readable {
+			dst = p.appendWatch(dst, true)
+		} else {
+			dst = append(dst, p.Watch()...)
+		}
+	}
+	dst = append(dst, `],"removed":[`...)
+	n = 0
+	for _, r := range s.Removed {
+		if r.Version <= since || s.Pool(r.Name) != nil {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, r.Name)
+	}
+	return append(dst, "]}"...)
+}

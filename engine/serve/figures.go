@@ -1,0 +1,205 @@
+package serve
+
+import (
+	"time"
+
+	"github.com/weirlb/weir/engine/observe"
+	"github.com/weirlb/weir/engine/pool"
+)
+
+// Figures are what the engine knows, for people and their tools: the answer of GET /api/metrics. A pointer that is nil is
+// null in JSON: not known (yet).
+type Figures struct {
+	Epoch    string        `json:"epoch"`
+	Version  uint64        `json:"version"`
+	UptimeMS float64       `json:"uptime_ms"`
+	Watchers int           `json:"watch_clients"`
+	Pools    []PoolFigures `json:"pools"`
+}
+
+// PoolFigures are those of one pool.
+type PoolFigures struct {
+	Name        string         `json:"name"`
+	Version     uint64         `json:"version"`
+	Policy      string         `json:"policy"`
+	Objective   string         `json:"objective"`
+	Panic       bool           `json:"panic"`
+	TableAgeMS  float64        `json:"table_age_ms"`
+	RefreshMS   float64        `json:"refresh_took_ms"` // the last filling of the table
+	TrafficAge  *float64       `json:"last_outcome_age_ms"`
+	Attempts10s int            `json:"attempts_10s"`
+	Attempts1m  int            `json:"attempts_1m"`
+	Classes     []ClassFigures `json:"classes"`
+	Peers       []PeerFigures  `json:"peers"`
+}
+
+// ClassFigures are those of one listed class.
+type ClassFigures struct {
+	Name    string   `json:"name"`
+	BaseMS  *float64 `json:"base_ms"` // service time at a peer of speed 1, without waiting
+	Share   *float64 `json:"share"`   // of the traffic of listed classes, over about five minutes
+	Samples *float64 `json:"samples"`
+}
+
+// PeerFigures are those of one peer.
+type PeerFigures struct {
+	Pool       string   `json:"pool"`
+	Addr       string   `json:"addr"`
+	State      string   `json:"state"`
+	Reason     string   `json:"reason"`
+	Usable     bool     `json:"usable"`
+	Drained    bool     `json:"drained"`
+	Admit      float64  `json:"admit"`
+	Weight     float64  `json:"weight"`
+	StateAgeMS float64  `json:"state_age_ms"`
+	StateLeft  *float64 `json:"state_left_ms"` // until a timer ends the state
+	Ejections  int      `json:"ejections"`
+	Risk       *float64 `json:"risk"`
+
+	Inflight int               `json:"inflight"`
+	Attempts uint64            `json:"attempts"`
+	Failures map[string]uint64 `json:"failures"` // by kind; aborts and idle races are in others
+	Others   map[string]uint64 `json:"others"`
+	Share10s *float64          `json:"share_10s"` // of the pool's attempts
+	Share1m  *float64          `json:"share_1m"`
+
+	Latency      LatencyFigures `json:"latency_ms"` // of answered attempts of about the last minute
+	Speed        *float64       `json:"speed"`      // the pool's typical is 1
+	Concurrency  *float64       `json:"concurrency"`
+	WorkMS       *float64       `json:"work_ms"`
+	FailureRate  *float64       `json:"failure_rate"`
+	Trend        *float64       `json:"trend"`
+	Samples      *float64       `json:"samples"`
+	SampleAgeMS  *float64       `json:"sample_age_ms"`
+	ReportedLoad *float64       `json:"reported_load"`
+	Check        *ProbeView     `json:"check"` // last active check
+}
+
+// LatencyFigures are quantiles in ms.
+type LatencyFigures struct {
+	P50 *float64 `json:"p50"`
+	P90 *float64 `json:"p90"`
+	P99 *float64 `json:"p99"`
+}
+
+// Figures collects the current figures of every pool.
+func (e *Engine) Figures() Figures {
+	s := e.State()
+	f := Figures{
+		Epoch: s.Epoch, Version: s.Version, UptimeMS: e.now(), Watchers: e.watching.Count(), Pools: []PoolFigures{},
+	}
+	for _, p := range e.sorted() {
+		f.Pools = append(f.Pools, p.figures(e.now()))
+	}
+	return f
+}
+
+// Peer returns the figures of one peer.
+func (e *Engine) Peer(poolName, addr string) (PeerFigures, error) {
+	p, err := e.pool(poolName)
+	if err != nil {
+		return PeerFigures{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.health.Index(addr)
+	if at < 0 {
+		return PeerFigures{}, p.unknownPeer(addr)
+	}
+	now := e.now()
+	p.health.Advance(now)
+	defer p.changed(now)
+	return p.peerFigures(now, at, p.poolAttempts(now)), nil
+}
+
+// Pool returns the figures of one pool.
+func (e *Engine) Pool(name string) (PoolFigures, error) {
+	p, err := e.pool(name)
+	if err != nil {
+		return PoolFigures{}, err
+	}
+	return p.figures(e.now()), nil
+}
+
+// traffic is the attempts of a whole pool.
+type traffic struct{ short, long int }
+
+const (
+	shortSlots = 10_000 / slotMS
+	longSlots  = 60_000 / slotMS
+)
+
+func (p *livePool) poolAttempts(now float64) (t traffic) {
+	for _, m := range p.members {
+		t.short += m.recent.attempts(now, shortSlots)
+		t.long += m.recent.attempts(now, longSlots)
+	}
+	return t
+}
+
+func (p *livePool) figures(now float64) PoolFigures {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.health.Advance(now)
+	defer p.changed(now)
+	all := p.poolAttempts(now)
+	f := PoolFigures{
+		Name: p.name, Version: p.latest.Load().Version, Policy: p.policy.Name(), Objective: string(p.conf.Objective),
+		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
+		Attempts10s: all.short, Attempts1m: all.long, Classes: []ClassFigures{}, Peers: []PeerFigures{},
+	}
+	sum := 0.0
+	for _, c := range p.est.Listed() {
+		sum += p.est.ClassAt(c).Traffic
+	}
+	for _, c := range p.est.Listed() {
+		v := p.est.ClassAt(c)
+		f.Classes = append(f.Classes, ClassFigures{Name: v.Name, BaseMS: finite(v.BaseMS), Share: finite(v.Traffic / sum), Samples: finite(v.Samples)})
+	}
+	for i := range p.members {
+		f.Peers = append(f.Peers, p.peerFigures(now, i, all))
+	}
+	return f
+}
+
+func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
+	m, h, v := p.members[i], p.health.View(i), p.est.Peer(i)
+	f := PeerFigures{
+		Pool: p.name, Addr: m.addr, State: h.State.String(), Reason: h.Reason, Usable: h.Usable, Drained: h.Drained,
+		Admit: round3(h.Admit), Weight: h.Weight, StateAgeMS: now - h.SinceMS, Ejections: h.Ejections, Risk: finite(h.Risk),
+		Inflight: int(m.inflight.Load()), Attempts: m.attempts, Failures: map[string]uint64{}, Others: map[string]uint64{},
+		Speed: finite(v.Speed), Concurrency: finite(v.Concurrency), WorkMS: finite(v.WorkMS), FailureRate: finite(v.FailureRate),
+		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS),
+	}
+	if h.UntilMS > 0 {
+		f.StateLeft = finite(max(h.UntilMS-now, 0))
+	}
+	if v.ReportedLoad >= 0 {
+		f.ReportedLoad = finite(v.ReportedLoad)
+	}
+	for k, n := range m.kinds {
+		switch kind := observe.Kind(k); {
+		case kind.Failure():
+			f.Failures[kind.String()] = n
+		case pool.Kind(kind) != pool.OK:
+			f.Others[kind.String()] = n
+		}
+	}
+	if all.short > 0 {
+		f.Share10s = finite(float64(m.recent.attempts(now, shortSlots)) / float64(all.short))
+	}
+	if all.long > 0 {
+		f.Share1m = finite(float64(m.recent.attempts(now, longSlots)) / float64(all.long))
+	}
+	q := m.recent.quantiles(now, 0.5, 0.9, 0.99)
+	f.Latency = LatencyFigures{finite(q[0]), finite(q[1]), finite(q[2])}
+	if m.probe != nil {
+		seen := *m.probe
+		seen.AgeMS = now - seen.at
+		f.Check = &seen
+	}
+	return f
+}
+
+// Uptime returns how long the engine has been there.
+func (e *Engine) Uptime() time.Duration { return time.Since(e.start) }

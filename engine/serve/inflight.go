@@ -1,0 +1,125 @@
+package serve
+
+import "github.com/weirlb/weir/engine/observe"
+
+// In-flight counts come as totals over all workers of one NGINX, from its elected worker; several NGINX may share an engine.
+//
+// While anything is in flight the elected worker says so many times a second. Counts that were not renewed for long are
+// dropped, be it that NGINX was killed or that another worker was elected that does not know of them: the estimators would take
+// requests that never end for a peer that stands still.
+const (
+	instanceSilentMS = 30_000
+	maxInstances     = 256
+)
+
+// instance is one NGINX. The engine's hearing mutex guards it.
+type instance struct {
+	reportedMS float64             // when it last said what is in flight
+	pools      map[string]struct{} // those it has requests in flight in
+}
+
+// hear takes in the in-flight totals of a batch.
+//
+// The list has every peer that has requests in flight, so a peer that is not in it has none. Only zeros that were not zero
+// before need be said, and an NGINX that started anew does not know of those. An empty list says nothing.
+func (e *Engine) hear(now float64, b *observe.Batch, pools map[string]*livePool) {
+	if len(b.Inflight) == 0 {
+		return
+	}
+	for _, name := range e.heardOf(now, b) {
+		if p := pools[name]; p != nil {
+			p.report(now, b)
+		}
+	}
+}
+
+// heardOf notes the sender and returns the pools whose counts it may have changed.
+func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string) {
+	e.hearing.Lock()
+	defer e.hearing.Unlock()
+	in := e.instances[b.Instance]
+	if in == nil {
+		if len(e.instances) >= maxInstances {
+			e.log.Repeated("instances").Int("limit", maxInstances).Msg("too many NGINX instances; in-flight counts of new ones are not used")
+			return nil
+		}
+		in = &instance{pools: map[string]struct{}{}}
+		e.instances[b.Instance] = in
+	}
+	in.reportedMS = now
+	for _, f := range b.Inflight {
+		in.pools[f.Pool] = struct{}{}
+	}
+	for name := range in.pools {
+		touched = append(touched, name)
+	}
+	clear(in.pools)
+	for _, f := range b.Inflight {
+		if f.Count > 0 {
+			in.pools[f.Pool] = struct{}{}
+		}
+	}
+	return touched
+}
+
+// silent removes the instances that did not report for long and returns their names.
+func (e *Engine) silent(now float64) (names []string) {
+	e.hearing.Lock()
+	defer e.hearing.Unlock()
+	for name, in := range e.instances {
+		if now-in.reportedMS > instanceSilentMS {
+			delete(e.instances, name)
+			names = append(names, name)
+			if len(in.pools) > 0 && now-float64(e.lastBatch.Load()) > staleMS-1 {
+				e.vanished.Store(true)
+			}
+		}
+	}
+	return names
+}
+
+// report replaces what one NGINX has in flight in this pool.
+func (p *livePool) report(now float64, b *observe.Batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	counts := p.inflight[b.Instance]
+	if counts == nil {
+		counts = map[string]int{}
+		p.inflight[b.Instance] = counts
+	}
+	clear(counts)
+	for _, f := range b.Inflight {
+		if f.Pool == p.name && f.Count > 0 && p.health.Index(f.Peer) >= 0 {
+			counts[f.Peer] = f.Count
+		}
+	}
+	p.dirty = true
+	p.sumInflight(now)
+}
+
+// forget drops what silent instances had in flight.
+func (p *livePool) forget(now float64, instances []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range instances {
+		delete(p.inflight, name)
+	}
+	p.dirty = true
+	p.sumInflight(now)
+}
+
+// sumInflight brings the peers' in-flight counts up to date: the sum over the NGINX instances. It is called when a count was
+// reported or forgotten and not in between, where the estimators follow the outcomes.
+func (p *livePool) sumInflight(now float64) {
+	for i, m := range p.members {
+		n := 0
+		for _, counts := range p.inflight {
+			n += counts[m.addr]
+		}
+		if int64(n) != m.inflight.Load() {
+			m.inflight.Store(int64(n))
+			m.tel.Inflight.Set(float64(n))
+		}
+		p.est.InFlight(now, i, n)
+	}
+}

@@ -1,0 +1,102 @@
+package serve
+
+import (
+	"slices"
+
+	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/observe"
+	"github.com/weirlb/weir/engine/pool"
+)
+
+// maxAgeMS bounds how far back a record may place its end: older ones are taken as that old.
+const maxAgeMS = 60_000
+
+// Observe learns from a batch. Records of pools that do not exist are skipped, and those pools returned; records of peers
+// that are not in their pool are counted as accepted and not used.
+//
+// A change of a peer's state that the batch causes is published before Observe returns.
+func (e *Engine) Observe(b *observe.Batch) (accepted int, unknown []string) {
+	now := e.now()
+	e.lastBatch.Store(int64(now))
+	e.vanished.Store(false)
+	e.tel.Lost.Add(int(min(b.Dropped, 1<<31)))
+	pools := *e.pools.Load()
+	for at := 0; at < len(b.Records); {
+		// Records come in runs of one pool: its mutex is taken once a run.
+		run := at + 1
+		for run < len(b.Records) && b.Records[run].Pool == b.Records[at].Pool {
+			run++
+		}
+		name := b.Pools[b.Records[at].Pool]
+		if p := pools[name]; p != nil {
+			p.learn(now, b, b.Records[at:run])
+			accepted += run - at
+		} else {
+			e.tel.SkippedPool.Add(run - at)
+			if !slices.Contains(unknown, name) {
+				unknown = append(unknown, name)
+			}
+		}
+		at = run
+	}
+	e.tel.Records.Add(accepted)
+	e.hear(now, b, pools)
+	return accepted, unknown
+}
+
+// learn takes in records of this pool.
+func (p *livePool) learn(now float64, b *observe.Batch, records []observe.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.retired {
+		return
+	}
+	skipped := 0
+	for i := range records {
+		r := &records[i]
+		at := p.health.Index(b.Peers[r.Peer])
+		if at < 0 {
+			skipped++
+			continue
+		}
+		p.attempt(now, at, b.Classes[r.Class], r)
+	}
+	if skipped > 0 {
+		p.eng.tel.SkippedPeer.Add(skipped)
+	}
+	if skipped < len(records) {
+		p.dirty, p.trafficAt = true, now
+	}
+	p.changed(now)
+}
+
+func (p *livePool) attempt(now float64, at int, class string, r *observe.Record) {
+	kind := pool.Kind(r.Kind)
+	ended := max(now-min(float64(r.AgeMS), maxAgeMS), 0)
+	p.est.Observe(ended, estimate.Outcome{
+		Peer: at, Class: p.est.Class(ended, class), InFlight: int(r.Inflight), Kind: kind, Stream: r.Flags&observe.Stream != 0,
+		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: float64(r.Load),
+	})
+	p.health.Result(ended, at, kind)
+
+	m := p.members[at]
+	m.attempts++
+	m.kinds[kind]++
+	m.tel.Attempts[kind].Inc()
+	ms := latency(r)
+	m.recent.add(ended, ms)
+	if ms >= 0 {
+		m.tel.Duration.Update(ms / 1000)
+	}
+}
+
+// latency is what a person means by the time an attempt took; negative when it was not answered.
+func latency(r *observe.Record) float64 {
+	switch {
+	case r.Kind != observe.OK:
+		return -1
+	case r.Flags&observe.Stream != 0:
+		return float64(r.HeaderMS)
+	}
+	return float64(r.TotalMS)
+}

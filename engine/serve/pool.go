@@ -1,0 +1,292 @@
+package serve
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/pool"
+	"github.com/weirlb/weir/engine/telemetry"
+)
+
+// livePool is one pool at work.
+type livePool struct {
+	name string
+	eng  *Engine
+	tel  *telemetry.Pool
+
+	// mu guards everything below. It is held for one batch of outcomes, one refresh, one probe's result or one change by the
+	// operator; nothing under it waits for the network.
+	mu      sync.Mutex
+	conf    config.Pool
+	est     *estimate.Pool
+	health  *pool.Health
+	policy  decide.Policy
+	table   decide.Table // as last filled
+	members []*member    // in the order of health, est and table
+	checks  map[string]*check
+	started bool // checks may run
+	retired bool // removed from the configuration; nothing may be published any more
+
+	inflight map[string]map[string]int // in-flight counts by NGINX instance and peer address
+
+	dirty       bool    // something was learned since the table was filled
+	filledAt    float64 // ms; -Inf = never
+	fillCost    float64 // ms the last filling took
+	trafficAt   float64 // ms of the last record; -Inf = never
+	publishedAt float64
+	latest      atomic.Pointer[Snapshot] // published, or about to be; written under the mutex
+	changes     []pool.Transition        // scratch
+	weights     []float64                // scratch
+	fault       string                   // why the table could not be filled last time, "" = it could
+}
+
+// member is a peer of a live pool. The pool's mutex guards it, but for inflight.
+type member struct {
+	addr string
+	tel  *telemetry.Peer
+
+	confWeight float64 // as in the file
+	weight     float64 // by the operator's word at run time; 0 = as in the file
+
+	inflight atomic.Int64 // over all NGINX; written under the mutex, read without it
+	recent   recent
+	attempts uint64
+	kinds    [observedKinds]uint64 // attempts by kind
+	probe    *ProbeView            // last active check; nil = none yet
+}
+
+const observedKinds = int(pool.IdleRace) + 1
+
+func newPool(e *Engine, name string) *livePool {
+	return &livePool{
+		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{},
+		checks: map[string]*check{}, inflight: map[string]map[string]int{},
+		filledAt: math.Inf(-1), trafficAt: math.Inf(-1),
+	}
+}
+
+// healthOptions are a pool's health rules in the terms of the health core. Probes without active checks never happen, so
+// their numbers do not matter then.
+func healthOptions(s *config.Settings) pool.Options {
+	o := pool.Defaults()
+	o.Consecutive, o.FailureShare, o.MinRequests = s.Eject.Consecutive, s.Eject.FailureShare, s.Eject.MinRequests
+	o.WindowMS, o.BaseMS, o.MaxMS = float64(s.Eject.IntervalMS), float64(s.Eject.BaseMS), float64(s.Eject.MaxMS)
+	o.MaxShare, o.SlowStartMS = s.Eject.MaxShare, float64(s.SlowStartMS)
+	if s.Check.Enabled {
+		o.Rise, o.Fall = s.Check.Rise, s.Check.Fall
+	}
+	return o
+}
+
+// configure makes c the pool's configuration, keeps what is known by address and fills the table; the caller publishes the
+// latest snapshot then. It returns the checks that were told to end, to be waited for without holding the mutex.
+func (p *livePool) configure(now float64, c *config.Pool) []*check {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	opt := healthOptions(&c.Settings)
+	if p.health == nil {
+		p.health = pool.New(opt)
+	} else {
+		p.health.SetOptions(now, opt)
+	}
+	if p.est == nil || p.conf.Classes.Top != c.Classes.Top {
+		p.est = estimate.New(estimate.Options{TopClasses: c.Classes.Top})
+	}
+	checkChanged := p.conf.Check != c.Check
+	p.conf = *c
+	p.setMembers(now)
+	stopped := p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 })
+	if p.started {
+		p.startChecksLocked(true)
+	}
+	p.note()
+	p.fill(now)
+	p.remember(p.snapshot(), now)
+	return stopped
+}
+
+// setMembers brings members, health and estimators in line with the configured peers.
+func (p *livePool) setMembers(now float64) {
+	known := make(map[string]*member, len(p.members))
+	for _, m := range p.members {
+		known[m.addr] = m
+	}
+	specs := make([]pool.PeerSpec, 0, len(p.conf.Peers))
+	addrs := make([]string, 0, len(p.conf.Peers))
+	members := make([]*member, 0, len(p.conf.Peers))
+	for _, peer := range p.conf.Peers {
+		m := known[peer.Address]
+		delete(known, peer.Address)
+		if m == nil {
+			m = &member{addr: peer.Address, tel: p.eng.tel.Peer(p.name, peer.Address, p.conf.Check.Enabled)}
+		} else if m.confWeight != peer.Weight {
+			m.weight = 0 // the file was changed after the operator's word
+		}
+		m.confWeight = peer.Weight
+		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Checked: p.conf.Check.Enabled})
+		addrs = append(addrs, peer.Address)
+		members = append(members, m)
+	}
+	p.health.SetPeers(now, specs)
+	p.est.SetPeers(now, addrs)
+	p.members = members
+	for _, gone := range known {
+		gone.tel.Remove()
+	}
+	p.sumInflight(now)
+}
+
+func (m *member) effectiveWeight() float64 {
+	if m.weight > 0 {
+		return m.weight
+	}
+	return m.confWeight
+}
+
+// retire ends the pool and returns its checks to be waited for.
+func (p *livePool) retire() []*check {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = true
+	stopped := p.stopChecks(func(*check) bool { return true })
+	for _, m := range p.members {
+		m.tel.Remove()
+	}
+	p.tel.Remove()
+	return stopped
+}
+
+// note logs and counts the changes of state since the last call, and reports whether there were any.
+func (p *livePool) note() bool {
+	p.changes = p.health.Transitions(p.changes[:0])
+	for i := range p.changes {
+		t := &p.changes[i]
+		e := p.eng.log.Info()
+		if t.To == pool.Ejected || t.To == pool.Down {
+			e = p.eng.log.Warn()
+		}
+		e.Str("pool", p.name).Str("peer", t.Addr).Str("from", t.From.String()).Str("to", t.To.String()).
+			Str("reason", t.Reason).Msg("peer changed state")
+		if at := p.health.Index(t.Addr); at >= 0 {
+			m := p.members[at]
+			m.tel.Transitions[t.To].Inc()
+			if t.To == pool.Ejected {
+				m.tel.Ejections.Inc()
+			}
+		}
+	}
+	return len(p.changes) > 0
+}
+
+// changed publishes at once when a peer changed its state: traffic to a dead peer does not wait for the next refresh.
+// The costs stay those of the last filling.
+func (p *livePool) changed(now float64) {
+	if p.note() && !p.retired {
+		p.publish(p.snapshot(), now)
+	}
+}
+
+func (p *livePool) publish(s *Snapshot, now float64) {
+	p.remember(s, now)
+	p.eng.publish(s)
+}
+
+func (p *livePool) remember(s *Snapshot, now float64) {
+	p.latest.Store(s)
+	p.publishedAt = now
+	p.tel.Publications.Inc()
+	usable := 0
+	for i := range s.Peers {
+		peer := &s.Peers[i]
+		v := p.health.View(i)
+		p.members[i].tel.State(v.State)
+		if peer.Usable {
+			usable++
+			p.members[i].tel.Admit.Set(peer.Admit)
+		} else {
+			p.members[i].tel.Admit.Set(0)
+		}
+	}
+	p.tel.Peers.Set(float64(len(s.Peers)))
+	p.tel.Usable.Set(float64(usable))
+	p.tel.Classes.Set(float64(len(s.Table.Classes)))
+	p.tel.Panic.Set(map[bool]float64{true: 1}[s.Panic])
+}
+
+// snapshot makes the immutable copy of the pool as it is now. What did not change is shared with the published one.
+func (p *livePool) snapshot() *Snapshot {
+	before := p.latest.Load()
+	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.policy.Name(), Panic: p.health.Panic()}
+	if before != nil && slices.Equal(before.shape.classes, p.table.Classes) && slices.Equal(before.shape.peers, p.table.Peers) {
+		s.shape = before.shape
+	} else {
+		s.shape = newShape(p.table.Peers, p.table.Classes)
+	}
+	if before != nil && s.shape == before.shape && slices.Equal(before.Table.Cost, p.table.Cost) {
+		s.Table, s.cost = before.Table, before.cost
+	} else {
+		s.Table = &decide.Table{Classes: s.shape.classes, Peers: s.shape.peers, Cost: slices.Clone(p.table.Cost)}
+		s.cost = &encodedCost{}
+	}
+	s.Peers = make([]Peer, len(p.members))
+	for i, m := range p.members {
+		var last *Peer
+		if before != nil && s.shape == before.shape {
+			last = &before.Peers[i]
+		}
+		s.Peers[i] = p.peerNow(i, m, last)
+	}
+	s.rows = make([]atomic.Pointer[[]byte], len(s.shape.classes))
+	s.settings = appendSettings(nil, s.Policy, &s.Settings)
+	s.meta = append(s.appendPeers(nil), s.settings...)
+	return s
+}
+
+// peerNow is peer i as NGINX is to be told; last is how it was told before, or nil.
+func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
+	v := p.health.View(i)
+	now := Peer{
+		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
+		inflight: &m.inflight,
+	}
+	if last != nil {
+		now.Admit = steady(last.Admit, now.Admit)
+	}
+	return now
+}
+
+// metaMoved reports whether NGINX knows less than health says. It allocates nothing: most rounds of the refresh loop end here.
+func (p *livePool) metaMoved(before *Snapshot) bool {
+	for i, m := range p.members {
+		if p.peerNow(i, m, &before.Peers[i]) != before.Peers[i] {
+			return true
+		}
+	}
+	return p.health.Panic() != before.Panic
+}
+
+// round3 keeps three digits, so that a version does not change for less.
+func round3(x float64) float64 {
+	if !(x > 0) {
+		return 1
+	}
+	scale := math.Pow(10, 2-math.Floor(math.Log10(x)))
+	return min(math.Round(x*scale)/scale, 1)
+}
+
+// steady keeps an admit that moved by less than 2 %, unless it arrived at 1.
+func steady(before, now float64) float64 {
+	if now < 1 && math.Abs(now-before) < 0.02*before {
+		return before
+	}
+	return now
+}
+
+func (s *Snapshot) sameMeta(t *Snapshot) bool {
+	return s.shape == t.shape && string(s.meta) == string(t.meta)
+}
