@@ -7,6 +7,7 @@ local MAX_CAUSES = 256
 
 local _M = { counts = {} }
 local last, left_out, causes = {}, {}, 0
+local said = {}
 
 local function write(level, message, cause)
     cause = cause or message
@@ -26,6 +27,15 @@ local function write(level, message, cause)
     local more = left_out[cause]
     left_out[cause] = nil
     ngx_log(level, "weir: ", message, more and " (and " .. more .. " times more)" or "")
+end
+
+-- For what will not change until somebody installs something else: once a worker, ever.
+function _M.once(message)
+    _M.counts[message] = (_M.counts[message] or 0) + 1
+    if not said[message] then
+        said[message] = true
+        ngx_log(ERR, "weir: ", message)
+    end
 end
 
 function _M.error(message, cause) write(ERR, message, cause) end

@@ -149,8 +149,13 @@ local function send(n, leader)
         tail = from + n
         return true
     end
-    local answer, err = http.request(socket, { method = "POST", target = "/observe", body = body,
+    local answer, err, mismatch = http.request(socket, { method = "POST", target = "/observe", body = body,
         content_type = "application/x-weir-observe" })
+    if mismatch then
+        notice.once(err)
+        resume_at = clock.now_ms() + RETRY_MS
+        return false
+    end
     if not answer then
         notice.warn("outcomes cannot be sent to the engine at " .. socket .. " (" .. err .. "); the last " .. RING
             .. " of each worker are kept", "observe failed")

@@ -139,7 +139,7 @@ local function poll()
     if not answer then
         dict:safe_set("engine_error", err)
         if mismatch then
-            notice.error(err)
+            notice.once(err)
         else
             notice.warn("engine at " .. socket .. " does not answer (" .. err .. "); deciding on what is known", "watch failed")
         end
