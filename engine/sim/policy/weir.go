@@ -1,0 +1,211 @@
+package policy
+
+import (
+	"math/rand/v2"
+	"strconv"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/pool"
+	"github.com/weirlb/weir/engine/sim/world"
+)
+
+// weir is the product: the estimators (engine/estimate), health (engine/pool) and tables (engine/decide) that the engine
+// runs, with their defaults, and the pick that NGINX makes by the table at its live in-flight counts.
+//
+// What lies between the two programs is kept too. Outcomes and in-flight counts reach the engine in batches each 100 ms,
+// with the time each attempt ended; the table is made anew each 100 ms, halfway between two batches; changes of health and
+// membership reach the picks at once. Each balancer has an engine of its own.
+//
+// Two things differ. There is no control slice: its 2 % of the requests measure another policy by intent. And NGINX's own
+// reflex against failing peers is done by aside.go, since its only production form is in Lua.
+type weir struct {
+	rnd     *rand.Rand
+	est     *estimate.Pool
+	health  *pool.Health
+	fill    decide.Policy
+	explore float64
+
+	addrs    []string // by peer of the scenario
+	members  []int32  // by position in the table: peer of the scenario
+	position []int32  // by peer of the scenario; -1 = no member
+	classes  []string
+	rows     []int // by class of the scenario: row of the table
+	table    decide.Table
+	cand     []decide.Candidate // Usable and Admit as of the last news from the engine
+	live     []decide.Candidate // scratch of Pick
+	aside    aside
+	batch    []world.Outcome
+	inFlight []int32 // live counts of this balancer: the world's own slice
+	flushing bool    // whether the next tick is a batch's or the table's
+
+	lastResort leastConn // where no member is usable
+}
+
+// weirPeriodMS is how often batches are sent, and how often the table is made.
+const weirPeriodMS = 100
+
+func newWeir(s *world.Setup) world.Balancer {
+	set := config.DefaultSettings()
+	w := &weir{
+		rnd: s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
+		fill: &decide.Analytic{}, explore: set.Explore, position: make([]int32, len(s.Scenario.Peers)),
+		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
+		lastResort: leastConn{choices: newChoices(s.Rand)},
+	}
+	for i := range s.Scenario.Peers {
+		w.addrs = append(w.addrs, "10.0."+strconv.Itoa(i/250)+"."+strconv.Itoa(1+i%250)+":8080")
+	}
+	for _, c := range s.Scenario.Classes {
+		w.classes = append(w.classes, c.Name)
+	}
+	w.rows = make([]int, len(w.classes))
+	w.setMembers(0, s.Present)
+	return w
+}
+
+// setMembers is what the engine does when its configuration or discovery changes: the rest of the state stays.
+func (w *weir) setMembers(now float64, present []int32) {
+	w.members = append(w.members[:0], present...)
+	for i := range w.position {
+		w.position[i] = -1
+	}
+	addrs := make([]string, len(present))
+	specs := make([]pool.PeerSpec, len(present))
+	for i, p := range present {
+		w.position[p] = int32(i)
+		addrs[i] = w.addrs[p]
+		specs[i].Addr = w.addrs[p]
+	}
+	w.est.SetPeers(now, addrs)
+	w.health.SetPeers(now, specs)
+	w.refresh(now)
+}
+
+// Joined implements world.Member.
+func (w *weir) Joined(now float64, peer int32) {
+	members := make([]int32, 0, len(w.members)+1)
+	for p := range w.position {
+		if w.position[p] >= 0 || int32(p) == peer {
+			members = append(members, int32(p))
+		}
+	}
+	w.aside.forget(peer)
+	w.setMembers(now, members)
+}
+
+// Left implements world.Member.
+func (w *weir) Left(now float64, peer int32) {
+	members := make([]int32, 0, len(w.members))
+	for _, p := range w.members {
+		if p != peer {
+			members = append(members, p)
+		}
+	}
+	w.setMembers(now, members)
+}
+
+// PeriodMS implements world.Ticker: batches and tables take turns.
+func (w *weir) PeriodMS() float64 { return weirPeriodMS / 2 }
+
+// Tick implements world.Ticker.
+func (w *weir) Tick(now float64) {
+	if w.flushing {
+		w.observe(now)
+	} else {
+		w.refresh(now)
+	}
+	w.flushing = !w.flushing
+}
+
+// observe is the arrival of a batch at the engine.
+func (w *weir) observe(now float64) {
+	for i := range w.batch {
+		o := &w.batch[i]
+		at := int(w.position[o.Peer])
+		if at < 0 {
+			continue // no member any more: counted and skipped
+		}
+		kind := kindOf(o.Kind)
+		w.health.Result(o.Now, at, kind)
+		header := o.LatencyMS
+		if kind != pool.OK && kind != pool.Status {
+			header = -1
+		}
+		w.est.Observe(o.Now, estimate.Outcome{
+			Peer: at, Class: w.est.Class(o.Now, w.classes[o.Class]), InFlight: int(o.InFlight), Kind: kind,
+			HeaderMS: header, TotalMS: o.LatencyMS, Weight: o.Weight, ReportedLoad: o.Utilisation,
+		})
+	}
+	w.batch = w.batch[:0]
+	for i, p := range w.members {
+		w.est.InFlight(now, i, int(w.inFlight[p]))
+	}
+	w.judge(now)
+}
+
+func kindOf(k world.Kind) pool.Kind {
+	switch k {
+	case world.Refused:
+		return pool.Refused
+	case world.Timeout:
+		return pool.Timeout
+	case world.Status:
+		return pool.Status
+	default:
+		return pool.OK
+	}
+}
+
+// refresh makes a new table, and publishes it.
+func (w *weir) refresh(now float64) {
+	w.est.Refresh(now)
+	for i := range w.members {
+		w.health.Predict(now, i, w.est.Peer(i).Risk)
+	}
+	w.fill.Fill(now, w.est, decide.Params{Objective: decide.Mean}, &w.table)
+	for c, name := range w.classes {
+		w.rows[c] = w.table.Class(name)
+	}
+	w.judge(now)
+}
+
+// judge publishes who is usable, and how far.
+func (w *weir) judge(now float64) {
+	w.health.Advance(now)
+	w.cand = w.cand[:0]
+	for i := range w.members {
+		v := w.health.View(i)
+		w.cand = append(w.cand, decide.Candidate{Usable: v.Usable, Admit: v.Admit})
+	}
+}
+
+// Pick implements world.Balancer, as lua/resty/weir/pick.lua does.
+func (w *weir) Pick(a *world.Attempt) int32 {
+	w.live = w.live[:0]
+	for i, p := range w.members {
+		c := w.cand[i]
+		c.InFlight = float64(a.InFlight[p])
+		c.Usable = c.Usable && w.aside.free(p, a.Now) && a.Untried(p)
+		w.live = append(w.live, c)
+	}
+	explore := w.explore
+	if a.Number > 1 {
+		explore = 0 // a request that failed once is no subject for trials
+	}
+	to := int32(-1)
+	if c := decide.Pick(&w.table, w.rows[a.Class], w.live, explore, w.rnd); c.Peer >= 0 {
+		to = w.members[c.Peer]
+	} else {
+		to = w.lastResort.Pick(a)
+	}
+	w.aside.picked(to, a.Now)
+	return to
+}
+
+// Done implements world.Balancer. The reflex hears at once, the engine with the next batch.
+func (w *weir) Done(o *world.Outcome) {
+	w.aside.ended(w.members, o)
+	w.batch = append(w.batch, *o)
+}

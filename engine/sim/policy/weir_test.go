@@ -1,0 +1,132 @@
+package policy
+
+import (
+	"testing"
+
+	"github.com/weirlb/weir/engine/sim/world"
+)
+
+func TestWeirLearnsWhoIsSlow(t *testing.T) {
+	s := parse(t, `
+requests: 20000
+warmup: 10000
+arrivals: {load: 0.3}
+classes: [{service_ms: {mean: 100}}]
+peers: [{count: 3, slots: 4}, {slots: 4, speed: 0.2}]
+`)
+	r, least := run(t, s, 1, newWeir), run(t, s, 1, newLeastConn)
+	if share := float64(r.ByPeer[3]) / 20_000; share > 0.1 {
+		t.Errorf("the slow peer got a share of %.3f", share)
+	}
+	if r.MeanMS > 0.8*least.MeanMS {
+		t.Errorf("mean %v, least_conn %v", r.MeanMS, least.MeanMS)
+	}
+}
+
+func skipTestWeirLearnsWhoIsGoodAtWhat(t *testing.T) {
+	s := parse(t, `
+requests: 20000
+warmup: 10000
+arrivals: {load: 0.3}
+classes:
+  - {name: a, share: 0.5, service_ms: {mean: 100}}
+  - {name: b, share: 0.5, service_ms: {mean: 100}}
+peers: [{count: 2, slots: 4, affinity: {a: 0.2, b: 2}}, {count: 2, slots: 4, affinity: {a: 2, b: 0.2}}]
+`)
+	r, least := run(t, s, 1, newWeir), run(t, s, 1, newLeastConn)
+	if r.MeanMS > 0.4*least.MeanMS {
+		t.Errorf("mean %v, least_conn %v", r.MeanMS, least.MeanMS)
+	}
+}
+
+func TestWeirLosesLittleToAPeerThatFailsFast(t *testing.T) {
+	for name, fail := range map[string]string{"status": "{status: 500, after_ms: 1}", "refused": "{refuse: true}"} {
+		t.Run(name, func(t *testing.T) {
+			s := parse(t, `
+requests: 20000
+warmup: 1000
+arrivals: {load: 0.5}
+classes: [{service_ms: {mean: 100}}]
+peers: [{count: 5, slots: 4}]
+events: [{peer: 0, from_s: 20, fail: `+fail+`}]
+`)
+			r := run(t, s, 1, newWeir)
+			least := run(t, s, 1, newLeastConn)
+			if share := float64(r.Failed) / 20_000; share > 0.005 || r.Failed == 0 || least.Failed < 5000 {
+				t.Errorf("%d failed, %d with least_conn", r.Failed, least.Failed)
+			}
+		})
+	}
+}
+
+func TestWeirKeepsWhatItKnowsWhenOthersComeAndGo(t *testing.T) {
+	s := parse(t, `
+requests: 1
+arrivals: {load: 0.5}
+classes: [{name: a, service_ms: {mean: 100}}]
+peers: [{count: 4, slots: 4}]
+`)
+	w := build(s, newWeir).(*weir)
+	now := 0.0
+	for range 3000 {
+		for p := range int32(4) {
+			latency := 50.0
+			if p == 2 {
+				latency = 400
+			}
+			w.Done(&world.Outcome{Now: now, Peer: p, LatencyMS: latency, Utilisation: -1})
+		}
+		now += 50
+		w.Tick(now)
+	}
+	cost := func(peer int32) float64 { return w.table.At(0, int(w.position[peer]), 0) }
+	before := cost(2)
+	w.Left(now, 0)
+	if w.position[0] != -1 || len(w.members) != 3 {
+		t.Fatalf("members %v after a leave", w.members)
+	}
+	w.Joined(now, 0)
+	if len(w.members) != 4 || w.members[0] != 0 {
+		t.Fatalf("members %v after a join", w.members)
+	}
+	if after := cost(2); after < 0.8*before || after < 2*cost(1) {
+		t.Errorf("the slow peer's cost went from %v to %v, the fast one has %v", before, after, cost(1))
+	}
+}
+
+func TestWeirHearsOfOutcomesOnlyWithTheNextBatchAndActsWithTheNextTable(t *testing.T) {
+	s := peers(t, "[{count: 2, slots: 4}]")
+	w := build(s, newWeir).(*weir)
+	for range 50 {
+		w.Done(&world.Outcome{Now: 10, Peer: 0, LatencyMS: 900, Utilisation: -1})
+		w.Done(&world.Outcome{Now: 10, Peer: 1, LatencyMS: 100, Utilisation: -1})
+	}
+	if a, b := w.table.At(0, 0, 0), w.table.At(0, 1, 0); a != b {
+		t.Fatalf("costs %v and %v before any batch", a, b)
+	}
+	w.Tick(50)
+	if a, b := w.table.At(0, 0, 0), w.table.At(0, 1, 0); a != b || len(w.batch) != 0 {
+		t.Fatalf("costs %v and %v before the next table, %d outcomes not sent", a, b, len(w.batch))
+	}
+	w.Tick(100)
+	if a, b := w.table.At(0, 0, 0), w.table.At(0, 1, 0); a <= b {
+		t.Fatalf("costs %v and %v", a, b)
+	}
+}
+
+func TestWeirTakesTheEnginesWordOnWhoIsUsable(t *testing.T) {
+	w := build(peers(t, "[{count: 3, slots: 4}]"), newWeir).(*weir)
+	for i := range 30 {
+		kind := world.Status // two of three fail: never five in a row, so the reflex keeps quiet
+		if i%3 == 0 {
+			kind = world.OK
+		}
+		w.Done(&world.Outcome{Now: float64(i), Peer: 1, Kind: kind, LatencyMS: 5, Utilisation: -1})
+		w.Done(&world.Outcome{Now: float64(i), Peer: 0, LatencyMS: 100, Utilisation: -1})
+		w.Done(&world.Outcome{Now: float64(i), Peer: 2, LatencyMS: 100, Utilisation: -1})
+	}
+	w.Tick(50)
+	if got := shares(w, attempt(60, 9, 0, 9), 1000); got[1] != 0 {
+		t.Errorf("shares %v: the failing peer is not ejected", got)
+	}
+}
