@@ -1,15 +1,41 @@
-// Package estimate learns, from outcomes, how each peer of a pool works: speed, concurrency, service time and affinity per
-// request class, failures.
+// Package estimate learns, from outcomes and in-flight counts, how each peer of a pool works: its speed now and in the long
+// run, how many requests it works on at a time, how long each request class takes there, how often it fails.
 //
 // It is pure: time is an argument (ms since any fixed origin of a monotonic clock), there is no I/O, no clock and no
-// goroutine. The running engine and the simulator drive the same code.
+// goroutine. The running engine and the simulator drive the same code. docs/estimators.md has the formulas on one page.
+//
+// The model behind it: a request of class c takes base[c] ms on a typical peer, and base[c] x affinity[p][c] / speed[p] on peer p,
+// which works on K[p] requests at a time while the others wait. speed is the product of a long-run speed, relative to the pool, and
+// of a drift that follows what happens now.
 package estimate
 
-import "github.com/weirlb/weir/engine/pool"
+import (
+	"math"
+
+	"github.com/weirlb/weir/engine/pool"
+)
 
 // Options of a pool's estimators. The zero value of a field means its default.
 type Options struct {
-	TopClasses int // listed classes beside "*"; default 50
+	TopClasses int     // listed classes beside "*"; default 50
+	Tau        float64 // memory of the slow speed and of the concurrency fit, in completions of the peer; default 3000
+	Hazard     float64 // chance per completion that a peer's speed jumps; default 1/400
+	AgeMS      float64 // memory of a peer without traffic: its estimates fade to the pool's typical; default 300000
+}
+
+func (o Options) sane() Options {
+	set := func(v *float64, def float64) {
+		if !(*v > 0) || math.IsInf(*v, 0) {
+			*v = def
+		}
+	}
+	if o.TopClasses <= 0 {
+		o.TopClasses = 50
+	}
+	set(&o.Tau, 3000)
+	set(&o.Hazard, 1.0/400)
+	set(&o.AgeMS, 300_000)
+	return o
 }
 
 // Outcome is how one attempt ended.
@@ -25,90 +51,188 @@ type Outcome struct {
 	ReportedLoad float64 // utilisation reported by the peer; negative = none
 }
 
-// Pool is the estimators of one pool. Not safe for concurrent use.
-type Pool struct{ opt Options }
+// latency returns the response time the outcome is evidence of; false when it is none (failed, censored, nonsense).
+func (o *Outcome) latency() (float64, bool) {
+	if o.Kind != pool.OK {
+		return 0, false
+	}
+	ms := o.TotalMS
+	if o.Stream {
+		ms = o.HeaderMS
+	}
+	return ms, ms >= 0 && ms < maxMS
+}
+
+// maxMS bounds times that are believed: a day. Longer ones, and NaN, are ignored.
+const maxMS = 86_400_000
+
+// minMS is the least service time assumed, so that a ratio of two is always finite.
+const minMS = 1e-3
+
+// Pool is the estimators of one pool. Not safe for concurrent use; the pool's goroutine owns it.
+type Pool struct {
+	opt     Options
+	now     float64 // latest time seen
+	peers   []peer
+	index   map[string]int
+	classes []class
+	slot    map[string]int // class name -> index in classes
+	listed  []int
+
+	typical  float64 // mean service time on a typical peer, ms
+	work     float64 // mean service time, ms
+	rate     float64 // completions a ms and peer, decayed
+	slow     quantile
+	latency  float64 // decayed mean of answers, ms
+	kprior   [kGrid]float64
+	seen     float64 // successes ever, for warm-up gains
+	refresh  float64 // time of the last Refresh
+	selected float64 // time of the last choice of listed classes
+
+	priors  *priors
+	scratch replay
+}
+
+type peer struct {
+	addr    string
+	joined  float64
+	last    float64 // time of the last outcome; -Inf = none
+	trace   trace
+	curve   curve
+	drift   drift
+	fail    failures
+	cells   []cell  // by class index
+	slow    float64 // long-run speed, 1 = typical; its inverse is the slowness
+	work    float64 // mean service time of the mix at long-run speed, ms
+	workN   float64
+	square  float64 // mean square of the same
+	rate    float64 // arrivals (as completions) a ms, decayed
+	latency float64
+	latN    float64
+	load    float64
+}
 
 // New returns estimators of a pool without peers.
-func New(opt Options) *Pool { return &Pool{opt: opt} }
+func New(opt Options) *Pool {
+	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors()}
+	p.classes = []class{{name: "*", listed: true}}
+	p.listed = []int{0}
+	p.slow.q = 0.95
+	for i := range p.kprior {
+		p.kprior[i] = kBase(i)
+	}
+	return p
+}
 
-// SetPeers makes addrs the peers, in that order. What is known follows the address; a new peer starts at the pool's typical.
-func (p *Pool) SetPeers(now float64, addrs []string) { panic("todo") }
+// tick moves the pool's time on and returns it; time never runs backwards.
+func (p *Pool) tick(now float64) float64 {
+	if now > p.now && !math.IsInf(now, 0) {
+		p.now = now
+	}
+	return p.now
+}
 
-// Class returns the index to put into Outcome.Class for a class name and counts its traffic. The index stays valid until the
-// next call of Class or Refresh. Names beyond the bound share 0.
-func (p *Pool) Class(now float64, name string) int { panic("todo") }
-
-// Observe learns from an attempt that ended at now. Slightly late and out of order is fine.
-func (p *Pool) Observe(now float64, o Outcome) { panic("todo") }
-
-// InFlight tells that n requests were in flight on the peer at now, over all balancers known to the engine.
-func (p *Pool) InFlight(now float64, peer, n int) { panic("todo") }
-
-// Refresh does the slow part of learning (concurrency, shrinkage, top classes). Call it before reading, each 100 ms or so.
-func (p *Pool) Refresh(now float64) { panic("todo") }
+// SetPeers makes addrs the peers, in that order. What is known follows the address; a removed peer is forgotten, and a new one
+// starts at the pool's typical: neither free nor infinitely dear. Of two equal addresses the first counts.
+func (p *Pool) SetPeers(now float64, addrs []string) {
+	now = p.tick(now)
+	next := make([]peer, 0, len(addrs))
+	index := make(map[string]int, len(addrs))
+	for _, a := range addrs {
+		if _, twice := index[a]; twice {
+			continue
+		}
+		index[a] = len(next)
+		if i, ok := p.index[a]; ok {
+			next = append(next, p.peers[i])
+			continue
+		}
+		n := peer{addr: a, joined: now, last: math.Inf(-1), load: -1, slow: 1, cells: make([]cell, len(p.classes))}
+		n.trace.start = now
+		n.trace.sampled = now
+		n.drift.reset(p.priors)
+		n.curve.fit(&p.kprior)
+		next = append(next, n)
+	}
+	p.peers, p.index = next, index
+}
 
 // Peers returns the number of peers.
-func (p *Pool) Peers() int { panic("todo") }
+func (p *Pool) Peers() int { return len(p.peers) }
 
-// Listed returns the indices of the listed classes, 0 ("*") first. Valid until the next Refresh.
-func (p *Pool) Listed() []int { panic("todo") }
-
-// PeerView is what is known of one peer.
-type PeerView struct {
-	Addr         string
-	Speed        float64 // nominal ms of work a slot does in one ms; the pool's typical is 1
-	SpeedSlow    float64 // the same over the long run
-	Concurrency  float64 // requests worked on at a time before the next one waits (learned)
-	WorkMS       float64 // mean service time of the mix the peer gets, ms
-	CV2          float64 // squared coefficient of variation of that
-	ArrivalRate  float64 // requests a ms, decayed
-	InFlight     int     // last sample
-	LatencyMS    float64 // mean of recent answers
-	FailureRate  float64 // used in costs
-	FailureFast  float64
-	FailureSlow  float64
-	Trend        float64 // recent over long-run latency at equal load; 1 = steady, more = getting slower
-	Risk         float64 // 0..1: how likely it is on its way to failing (for pool.Predict)
-	Samples      float64 // decayed successes
-	AgeMS        float64 // since the last outcome; +Inf = none
-	JoinedMS     float64
-	ReportedLoad float64 // decayed; negative = none
+// Index returns the position of addr in the last SetPeers, or -1.
+func (p *Pool) Index(addr string) int {
+	if i, ok := p.index[addr]; ok {
+		return i
+	}
+	return -1
 }
 
-// Peer returns what is known of peer i.
-func (p *Pool) Peer(i int) PeerView { panic("todo") }
-
-// ClassView is what is known of one class over the pool.
-type ClassView struct {
-	Name    string
-	BaseMS  float64 // service time at a peer of speed 1, without waiting
-	CV2     float64
-	Share   float64 // of recent traffic
-	Samples float64
+// Observe learns from an attempt that ended at now. A little late or out of order is fine. An outcome of an unknown peer or
+// kind is ignored; one of an unknown class counts for "*".
+func (p *Pool) Observe(now float64, o Outcome) {
+	if o.Peer < 0 || o.Peer >= len(p.peers) || !o.Kind.Known() || math.IsNaN(now) {
+		return
+	}
+	if o.Class < 0 || o.Class >= len(p.classes) {
+		o.Class = 0
+	}
+	if !(o.TotalMS >= 0 && o.TotalMS < maxMS) {
+		o.TotalMS = 0
+	}
+	o.InFlight = max(o.InFlight, 0)
+	p.tick(now)
+	pe := &p.peers[o.Peer]
+	pe.last = max(pe.last, now)
+	if o.Kind.Evidence() {
+		pe.fail.add(p.now, o.Kind.Failed())
+		p.classes[o.Class].traffic++
+	}
+	if o.ReportedLoad >= 0 && o.ReportedLoad < 1000 {
+		if pe.load < 0 {
+			pe.load = o.ReportedLoad
+		}
+		pe.load += (o.ReportedLoad - pe.load) / 10
+	}
+	work := -1.0
+	if ms, ok := o.latency(); ok {
+		work = p.learn(pe, &o, max(ms, minMS))
+		if o.Stream {
+			work = -1 // its slot was not busy from pick to end
+		}
+	}
+	if pe.trace.add(now, o.TotalMS, work) {
+		p.close(pe, p.now, -1)
+	}
 }
 
-// ClassAt returns what is known of class index c.
-func (p *Pool) ClassAt(c int) ClassView { panic("todo") }
-
-// PairView is what is known of a class on a peer.
-type PairView struct {
-	ServiceMS float64 // expected service time without waiting
-	Affinity  float64 // factor on the class's base, shrunk towards 1
-	Samples   float64
-	AgeMS     float64
+// InFlight tells that n requests were in flight on the peer at now, over all balancers known to the engine. Between two such
+// samples the outcomes say how the count went.
+func (p *Pool) InFlight(now float64, i, n int) {
+	if i < 0 || i >= len(p.peers) || n < 0 || math.IsNaN(now) {
+		return
+	}
+	now = p.tick(now)
+	pe := &p.peers[i]
+	pe.trace.sampled = now
+	p.close(pe, now, n)
 }
 
-// Pair returns what is known of class c on peer i.
-func (p *Pool) Pair(i, c int) PairView { panic("todo") }
-
-// SlowMS is the pool's typical slow latency (about its 95th percentile): what a failure is charged at least.
-func (p *Pool) SlowMS() float64 { panic("todo") }
-
-// Features is the number of features of a (peer, class).
-const Features = 16
-
-// FeatureNames returns their names, in order.
-func FeatureNames() [Features]string { panic("todo") }
-
-// Feature writes the features of class c on peer i. All are finite and scale-free.
-func (p *Pool) Feature(now float64, i, c int, dst *[Features]float32) { panic("todo") }
+// Refresh does the slow part of learning: concurrency, shrinkage, normalisation, top classes. Call it before reading, each
+// 100 ms or so.
+func (p *Pool) Refresh(now float64) {
+	now = p.tick(now)
+	dt := now - p.refresh
+	p.refresh = now
+	for i := range p.peers {
+		pe := &p.peers[i]
+		if now-pe.trace.sampled > 300 && now-pe.trace.start >= 50 {
+			p.close(pe, now, -1)
+		}
+		pe.curve.age(dt / p.opt.AgeMS)
+	}
+	p.fade(dt)
+	p.concurrency()
+	p.fit()
+	p.list(now, dt)
+}

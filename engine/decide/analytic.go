@@ -1,0 +1,156 @@
+package decide
+
+import (
+	"math"
+
+	"github.com/weirlb/weir/engine/estimate"
+)
+
+// Analytic is the classical policy: what a request is expected to cost, in ms, from the estimators.
+//
+//	response(n) = service + wait(n)
+//	service     = base[c] x affinity[p][c] / speed[p]
+//	wait(n)     = max(n + 1 - K, 0) / K x mean service time of the mix on p
+//	cost(n)     = (response + delay + failing) / weight
+//	failing     = f / (1 - f) x (response + delay + penalty)
+//
+// delay is what the request costs those that come after it. In a queue with arrival rate a, working at rate min(n, K) / S, the total
+// cost of a state differs from that of the state with one request less by d(n) (the relative value of a Markov decision process);
+// d(n) less the request's own response time is the delay it imposes. Adding it to the cost is one step of policy improvement over
+// routing at the present rates (Krishnan 1990; Sassen, Tijms and Nobel 1997). Since a slow peer that is little used has few that
+// come after, it makes the slow peers carry more at high load, where "own response time only" overloads the fast ones.
+type Analytic struct {
+	// Delay is the part of that delay which is charged; 0 = DefaultDelay, negative = none.
+	Delay float64
+	value []float64 // scratch: d(n)
+}
+
+// DefaultDelay: see docs/estimators.md for the measurements behind it.
+const DefaultDelay = 0.5
+
+// slope makes a peer with idle slots a little dearer for each busy one. Peers that are equally fast are then used evenly, as by
+// least_conn, and it covers what real peers lose before their slots are full.
+const slope = 0.05
+
+// tail is the normal quantile of the 99th percentile.
+const tail = 2.3263
+
+// Name returns "analytic".
+func (a *Analytic) Name() string { return "analytic" }
+
+// Fill implements Policy.
+func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
+	t.shape(est)
+	grid := Grid()
+	penalty := est.SlowMS()
+	share := a.Delay
+	switch {
+	case share == 0:
+		share = DefaultDelay
+	case share < 0:
+		share = 0
+	}
+	for i := range t.Peers {
+		v := est.Peer(i)
+		mean := v.WorkMS
+		var wait, spread, delay [GridPoints]float64
+		for g, n := range grid {
+			queued := max(float64(n)+1-v.Concurrency, 0)
+			wait[g] = queued / v.Concurrency * mean
+			// Variance of the wait: queued departures, each an interval of mean S/K.
+			spread[g] = queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
+			wait[g] += slope * min(float64(n), v.Concurrency) / v.Concurrency * mean
+		}
+		if share > 0 {
+			a.delays(v, &delay)
+		}
+		odds := v.FailureRate / (1 - v.FailureRate)
+		weight := par.weight(i)
+		for c, idx := range est.Listed() {
+			service := est.Pair(i, idx).ServiceMS
+			size := service / mean
+			cv2 := est.ClassAt(idx).CV2
+			row := t.Row(c, i)
+			last := 0.0
+			for g := range grid {
+				own := service + wait[g]
+				if par.Objective == P99 {
+					own += tail * math.Sqrt(cv2*service*service+spread[g])
+				}
+				own += share * size * delay[g]
+				own += odds * (own + penalty)
+				last = max(bounded(own/weight), last)
+				row[g] = float32(last)
+			}
+		}
+	}
+}
+
+// bounded keeps a cost finite and positive whatever went in.
+func bounded(ms float64) float64 {
+	if !(ms > 1e-6) {
+		if math.IsNaN(ms) {
+			return 1e12
+		}
+		return 1e-6
+	}
+	return min(ms, 1e12)
+}
+
+// levels is how many in-flight counts the relative values are computed for before the closed form takes over.
+const levels = 257
+
+// delays computes, over the grid, the delay a mean request imposes on those that come after it.
+//
+// For a birth-death queue with arrival rate a, g the mean number in it and pi its stationary distribution,
+// d(n) = sum over j > n of pi[j] (j - g) / (a pi[n]); past K the tail is geometric with ratio r = a S / K, so
+// d(n) = ((n - g) r / (1 - r) + r / (1 - r)^2) / a, and below K the recursion d(n-1) = (a d(n) - g + n) / mu(n) follows from balance.
+func (a *Analytic) delays(v estimate.PeerView, out *[GridPoints]float64) {
+	k, s := v.Concurrency, v.WorkMS
+	rate := min(v.ArrivalRate, 0.95*k/s)
+	if !(rate*s > 1e-6) {
+		return
+	}
+	r := rate * s / k
+	g := meanNumber(rate*s, k)
+	beyond := func(n float64) float64 { return ((n-g)*r/(1-r) + r/((1-r)*(1-r))) / rate }
+	top := min(int(math.Ceil(k)), levels-1)
+	a.value = a.value[:0]
+	for range top + 1 {
+		a.value = append(a.value, 0)
+	}
+	a.value[top] = beyond(float64(top))
+	for n := top; n > 0; n-- {
+		a.value[n-1] = (rate*a.value[n] - g + float64(n)) * s / min(float64(n), k)
+	}
+	for i, n := range Grid() {
+		d := 0.0
+		if n <= top {
+			d = a.value[n]
+		} else {
+			d = beyond(float64(n))
+		}
+		own := s * max(1, float64(n+1)/k)
+		out[i] = max(d-own, 0)
+	}
+	for i := 1; i < GridPoints; i++ {
+		out[i] = max(out[i], out[i-1])
+	}
+}
+
+// meanNumber is the mean number in an M/M/K queue with offered load, K not necessarily whole.
+func meanNumber(load, k float64) float64 {
+	term, sum, mean := 1.0, 1.0, 0.0
+	n := 1.0
+	for ; n < k && n < levels; n++ {
+		term *= load / n
+		sum += term
+		mean += n * term
+	}
+	// From here on the rate is k: a geometric tail of ratio r, starting at n.
+	r := load / k
+	term *= r
+	sum += term / (1 - r)
+	mean += term * (n/(1-r) + r/((1-r)*(1-r)))
+	return mean / sum
+}

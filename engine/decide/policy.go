@@ -1,0 +1,32 @@
+package decide
+
+import "github.com/weirlb/weir/engine/estimate"
+
+// Objective is what the operator wants to be small.
+type Objective uint8
+
+const (
+	Mean Objective = iota // mean response time
+	P99                   // the tail: 99th percentile of response times
+)
+
+// Params are a pool's settings that shape its costs.
+type Params struct {
+	Objective Objective
+	Weights   []float64 // operator's weight per peer; nil, missing or not > 0 means 1
+}
+
+func (p *Params) weight(i int) float64 {
+	if i < len(p.Weights) && p.Weights[i] > 0 {
+		return p.Weights[i]
+	}
+	return 1
+}
+
+// Policy fills decision tables. A policy is used by one goroutine at a time: it may keep scratch memory.
+type Policy interface {
+	Name() string
+	// Fill overwrites t with the costs as of now. Call est.Refresh(now) before. It reuses t's memory and allocates nothing when
+	// the shape stays, so a table that was published must be copied or replaced, not filled again.
+	Fill(now float64, est *estimate.Pool, par Params, t *Table)
+}

@@ -1,0 +1,115 @@
+package estimate
+
+import "math"
+
+// drift follows how far a peer's speed is now from its long-run speed.
+//
+// It is a Bayesian change-point filter (Adams and MacKay 2007, with the hidden speed on a grid instead of the run length): the belief
+// over factors 1/16..4 is updated by the censored likelihood f^done x exp(-f x expected), where expected counts the busy slot-time of
+// requests that still run. A stall therefore speaks before any slow answer ends. Between updates the belief leaks, with a small
+// chance per completion, to the prior of a fresh jump: mostly back to the long-run speed, sometimes anywhere. A sticky filter
+// averages long while nothing changes, which a fixed time constant cannot do without being slow to notice.
+//
+// An idle peer leaks by time, at the pace of the rest of the pool, and so is tried again.
+type drift struct {
+	belief [factors]float64
+	factor float64 // 1 / E[1/f]: the factor on expected service times
+	slow   float64 // probability that the peer works at less than half its long-run speed
+}
+
+const (
+	factors    = 25
+	factorLow  = -2.7725887222397811 // ln 1/16
+	factorStep = (1.3862943611198906 - factorLow) / (factors - 1)
+	// idleLeak is how much of the pool's mean completion rate counts as chances to jump for a peer without traffic.
+	idleLeak  = 1.0 / 50
+	wideJump  = 0.4  // part of the jumps that go anywhere
+	homeWidth = 0.15 // of the long-run speed, as a standard deviation of the logarithm
+)
+
+// priors are the constants of the filter: the grid and where a belief leaks to. One for a pool, filled once.
+type priors struct {
+	log    [factors]float64 // logarithm of a factor
+	factor [factors]float64
+	jump   [factors]float64 // the speed after a jump: mostly back to the long-run speed, sometimes anywhere up to twice it
+	home   [factors]float64 // the long-run speed, where an idle peer's belief goes
+}
+
+func newPriors() *priors {
+	var p priors
+	home, wide := 0.0, 0.0
+	for i := range factors {
+		x := factorLow + factorStep*float64(i)
+		p.log[i], p.factor[i] = x, math.Exp(x)
+		p.home[i] = math.Exp(-x * x / (2 * homeWidth * homeWidth))
+		home += p.home[i]
+		if x <= math.Ln2 {
+			p.jump[i] = 1
+			wide++
+		}
+	}
+	for i := range factors {
+		p.home[i] /= home
+		p.jump[i] = (1-wideJump)*p.home[i] + wideJump*p.jump[i]/wide
+	}
+	return &p
+}
+
+func (d *drift) reset(t *priors) {
+	d.belief = t.home
+	d.read(t)
+}
+
+// update takes what was finished and what was expected at the long-run speed, both in mean requests, and how many the pool's
+// mean peer finished in the same time.
+func (d *drift) update(t *priors, done, expected, others, hazard float64) {
+	leak := 1 - math.Exp(-hazard*max(done, expected*0.5))
+	idle := (1 - leak) * (1 - math.Exp(-idleLeak*others))
+	best := math.Inf(-1)
+	var like [factors]float64
+	for i := range like {
+		like[i] = (done*t.log[i] - t.factor[i]*expected) / dispersion
+		best = max(best, like[i])
+	}
+	sum := 0.0
+	for i := range d.belief {
+		d.belief[i] = ((1-leak-idle)*d.belief[i] + leak*t.jump[i] + idle*t.home[i]) * math.Exp(max(like[i]-best, -60))
+		sum += d.belief[i]
+	}
+	for i := range d.belief {
+		d.belief[i] /= sum
+	}
+	d.read(t)
+}
+
+// shift moves the belief when the long-run speed it is relative to moved by a factor exp(by).
+func (d *drift) shift(t *priors, by float64) {
+	a := min(max(by/factorStep, -1), 1)
+	if math.Abs(a) < 1e-6 || math.IsNaN(a) {
+		return
+	}
+	var next [factors]float64
+	for i, p := range d.belief {
+		j := i - 1
+		if a < 0 {
+			j = i + 1
+		}
+		j = min(max(j, 0), factors-1)
+		m := math.Abs(a)
+		next[j] += p * m
+		next[i] += p * (1 - m)
+	}
+	d.belief = next
+	d.read(t)
+}
+
+func (d *drift) read(t *priors) {
+	mean, slow := 0.0, 0.0
+	for i, p := range d.belief {
+		mean += p * t.log[i]
+		if t.log[i] < -math.Ln2 {
+			slow += p
+		}
+	}
+	d.factor, d.slow = math.Exp(mean), slow
+}

@@ -1,0 +1,278 @@
+package estimate
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// trace reconstructs how many requests a peer held at each moment of the time between two in-flight samples.
+//
+// The outcomes of that time tell when each finished request came and went; the samples tell how many more came that are still
+// there. What remains unknown (arrivals that did not end yet, departures that are reported late) is spread evenly. This matters:
+// completions per busy slot-time need the busy slot-time, and a sample each 100 ms of requests that take 2 ms is too coarse
+// on its own.
+type trace struct {
+	start   float64 // of the window
+	n       float64 // in flight at start
+	events  []event
+	sampled float64 // time of the last in-flight sample
+	silent  float64 // busy slot-time since the last success, as far as it counts
+
+	cohorts   [cohortN]cohort // by arrival, newest at head
+	head      int
+	old       float64 // requests older than all cohorts
+	oldFrom   float64 // start of the oldest cohort
+	residents float64 // of the window now
+}
+
+// event is a departure. work < 0: none was finished (failure, abort, stream).
+type event struct {
+	at, arrived float64
+	work        float64
+}
+
+const maxEvents = 1024
+
+// add notes a departure; true when the window is full and must be closed.
+func (t *trace) add(at, total, work float64) bool {
+	t.events = append(t.events, event{at: at, arrived: at - total, work: work})
+	return len(t.events) >= maxEvents
+}
+
+// cohort is the requests that arrived in one stretch of time. A request that stays while many later ones come and go does not
+// compete with them: a WebSocket, a long poll, or a very long one. It is a resident, and not counted as busy time that should
+// have brought completions, until it ends. If it then turns out to have been work after all, its time is settled.
+type cohort struct {
+	from  float64 // time of its first arrival
+	n     float64 // not finished yet
+	done  float64 // finished
+	since float64 // when its rest became resident; 0 = not
+}
+
+const (
+	cohortN = 16
+	// patience is how many mean services per slot without any completion count as evidence of a slow-down. Beyond it, one very
+	// long request explains the silence as well, and more of it says nothing.
+	patience  = 4
+	overtaken = 10 // times (K + 2) later requests must have ended first
+)
+
+// replay is the scratch of close and what it found.
+type replay struct {
+	steps []step
+}
+
+type step struct {
+	at    float64
+	delta float64
+	work  float64 // >= 0: a success departs
+}
+
+// close ends the window at time now with n in flight (-1 = not known) and learns from it.
+func (p *Pool) close(pe *peer, now float64, n int) {
+	t := &pe.trace
+	if now <= t.start && len(t.events) == 0 {
+		if n >= 0 {
+			t.n = float64(n)
+		}
+		return
+	}
+	now = max(now, t.start)
+	length := now - t.start
+	steps := p.scratch.steps[:0]
+	k := pe.curve.k
+
+	came, gone := 0.0, 0.0
+	for i := range t.events {
+		if e := &t.events[i]; e.at > t.start {
+			gone++
+			if e.arrived > t.start {
+				came++
+			}
+		}
+	}
+	end := max(t.n-gone+came, 0)
+	if n >= 0 {
+		end = float64(n)
+	}
+	arrived := max(end-t.n+gone, came)
+	t.arrive(arrived)
+
+	settled, finished, balance := 0.0, 0.0, 0.0
+	for i := range t.events {
+		e := &t.events[i]
+		settled += t.depart(e)
+		if e.work < 0 {
+			continue // left out of the replay: what it did to the count is in the next sample
+		}
+		finished++
+		if e.at <= t.start { // reported late: the last sample knows it is gone
+			steps = append(steps, step{at: t.start, work: e.work})
+			continue
+		}
+		steps = append(steps, step{at: min(e.at, now), delta: -1, work: e.work})
+		balance--
+		if e.arrived > t.start {
+			steps = append(steps, step{at: e.arrived, delta: 1, work: -1})
+			balance++
+		}
+	}
+	unknown, sign := end-t.n-balance, 1.0
+	if unknown < 0 {
+		unknown, sign = -unknown, -1
+	}
+	// Requests that came and are still there came lately: within about two mean latencies.
+	span := length
+	if sign > 0 && pe.latN > 0 {
+		span = min(span, 2*pe.latency)
+	}
+	for i, m := 0, int(min(unknown, maxEvents)); i < m; i++ {
+		steps = append(steps, step{at: now - span*(float64(i)+0.5)/float64(m), delta: sign, work: -1})
+	}
+	p.scratch.steps = steps
+	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+
+	c := &pe.curve
+	mean := pe.meanWork(p)
+	c.decay(math.Exp(-finished / p.opt.Tau))
+	// What is to be expected of busy slot-time: the long-run throughput, with a prior of a few requests at what the service
+	// times tell. Comparing with itself makes the drift indifferent to an error of K.
+	prior := 20 * mean
+	usual := (c.work + prior) / (c.busy(k) + prior)
+	at, count := t.start, t.n
+	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
+	idle := 0.0
+	hold := func(to float64) {
+		active := max(count-t.residents, 0)
+		if d := to - at; d > 0 {
+			if active > 0 {
+				slots := min(active, k)
+				c.hold(active, d)
+				d = min(d*slots, max(patience*slots*mean/usual-t.silent, 0))
+				busy += d
+				t.silent += d
+			} else {
+				idle += d
+			}
+		}
+		at = max(at, to)
+	}
+	for i := range steps {
+		s := &steps[i]
+		hold(s.at)
+		if s.work >= 0 {
+			jobs := s.work / mean
+			done += jobs
+			t.silent = 0
+			c.work += s.work
+		}
+		count = max(count+s.delta, 0)
+	}
+	hold(now)
+	c.late += settled
+
+	expected := busy * usual / mean
+	pe.drift.update(p.priors, done, expected, idle*p.rate, p.opt.Hazard)
+
+	if length > 0 {
+		tau := max(1000, 100/max(p.rate, 1e-9))
+		g := 1 - math.Exp(-length/tau)
+		pe.rate += (arrived/length - pe.rate) * g
+		p.rate += (finished/length - p.rate) * g / float64(len(p.peers))
+	}
+	t.rotate(now, max(20*p.slow.value(), 200)/cohortN)
+	t.reside(now, end, k)
+	t.events = t.events[:0]
+	t.start, t.n = now, end
+}
+
+// arrive puts the window's arrivals in the newest cohort.
+func (t *trace) arrive(arrived float64) {
+	h := &t.cohorts[t.head]
+	if h.from == 0 {
+		h.from = max(t.start, minMS)
+	}
+	h.n += arrived
+}
+
+// depart takes a request that ended out of its cohort. For a success that was a resident it returns the slot-time that was not
+// counted while it stayed.
+func (t *trace) depart(e *event) float64 {
+	success := e.work >= 0
+	for i := range cohortN {
+		c := t.cohort(i)
+		if c.from == 0 || e.arrived < c.from {
+			continue
+		}
+		if success {
+			c.done++
+		}
+		if c.n > 0 {
+			c.n--
+			if c.since > 0 && success {
+				return max(e.at-c.since, 0)
+			}
+		}
+		return 0
+	}
+	if t.old > 0 {
+		t.old--
+		if success {
+			return max(e.at-t.oldFrom, 0)
+		}
+	}
+	return 0
+}
+
+// cohort returns the i-th newest.
+func (t *trace) cohort(i int) *cohort { return &t.cohorts[(t.head+cohortN-i)%cohortN] }
+
+// rotate starts a new cohort when the newest covers a span of time. What is left of the oldest has stayed for cohortN spans
+// (20 times the pool's slow answers): it is resident.
+func (t *trace) rotate(now, span float64) {
+	if now-t.cohorts[t.head].from < span {
+		return
+	}
+	t.head = (t.head + 1) % cohortN
+	h := &t.cohorts[t.head]
+	if h.n > 0 {
+		t.old += h.n
+		t.oldFrom = now
+		if h.since > 0 {
+			t.oldFrom = h.since
+		}
+	}
+	*h = cohort{from: max(now, minMS)}
+}
+
+// reside counts the residents among the end requests in flight at now.
+func (t *trace) reside(now, end, k float64) {
+	total := t.old
+	for i := range t.cohorts {
+		total += t.cohorts[i].n
+	}
+	// Track is lost when outcomes were dropped or come from a balancer whose counts do not: forget the oldest first.
+	over := max(total-end, 0)
+	cut := min(over, t.old)
+	t.old -= cut
+	over -= cut
+	for i := cohortN - 1; i >= 0 && over > 0; i-- {
+		c := t.cohort(i)
+		cut = min(over, c.n)
+		c.n -= cut
+		over -= cut
+	}
+	later, residents := 0.0, t.old
+	for i := range cohortN {
+		c := t.cohort(i)
+		if c.since == 0 && c.n > 0 && later > overtaken*(k+2) {
+			c.since = now
+		}
+		if c.since > 0 {
+			residents += c.n
+		}
+		later += c.done
+	}
+	t.residents = min(residents, end)
+}

@@ -1,0 +1,105 @@
+package estimate
+
+import (
+	"math"
+)
+
+// PeerView is what is known of one peer.
+type PeerView struct {
+	Addr         string
+	Speed        float64 // nominal ms of work a slot does in one ms, now; the pool's mean is 1
+	SpeedSlow    float64 // the same over the long run
+	Concurrency  float64 // requests worked on at a time before the next one waits (learned)
+	WorkMS       float64 // mean service time of the mix the peer gets, ms
+	CV2          float64 // squared coefficient of variation of that
+	ArrivalRate  float64 // requests a ms, decayed
+	InFlight     int     // last sample
+	LatencyMS    float64 // mean of recent answers; 0 = none
+	FailureRate  float64 // used in costs
+	FailureFast  float64
+	FailureSlow  float64
+	Trend        float64 // how much slower than in the long run it works now; 1 = steady
+	Risk         float64 // 0..1: how likely it is on its way to failing (for pool.Predict)
+	Samples      float64 // decayed successes
+	AgeMS        float64 // since the last outcome; +Inf = none
+	JoinedMS     float64 // time of joining
+	ReportedLoad float64 // decayed; negative = none
+}
+
+// Peer returns what is known of peer i.
+func (p *Pool) Peer(i int) PeerView {
+	pe := &p.peers[i]
+	v := PeerView{
+		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
+		WorkMS: pe.meanWork(p) / pe.drift.factor, CV2: pe.cv2(p), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
+		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
+		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
+	}
+	v.AgeMS = max(v.AgeMS, 0)
+	v.Risk = pe.risk()
+	return v
+}
+
+// risk combines two signs that a peer is about to fail: its fast failure rate is leaving the slow one, or it has lost much of its
+// speed. Each counts from a threshold on, so that noise is no risk.
+func (pe *peer) risk() float64 {
+	failing := ramp(pe.fail.fast-pe.fail.slow, 0.1, 0.6)
+	slowing := ramp(-math.Log(pe.drift.factor), math.Ln2, 3*math.Ln2) * pe.drift.slow
+	return 1 - (1-failing)*(1-slowing)
+}
+
+// ramp goes smoothly from 0 at lo to 1 at hi.
+func ramp(x, lo, hi float64) float64 {
+	x = min(max((x-lo)/(hi-lo), 0), 1)
+	return x * x * (3 - 2*x)
+}
+
+// ClassView is what is known of one class over the pool.
+type ClassView struct {
+	Name    string
+	BaseMS  float64 // service time at a peer of speed 1, without waiting
+	CV2     float64 // squared coefficient of variation within the class
+	Traffic float64 // recent outcomes, decayed over five minutes
+	Samples float64
+}
+
+// Listed returns the indices of the listed classes, 0 ("*") first. Valid until the next Class or Refresh; not to be changed.
+func (p *Pool) Listed() []int { return p.listed }
+
+// ClassAt returns what is known of class index c.
+func (p *Pool) ClassAt(c int) ClassView {
+	k := &p.classes[c]
+	return ClassView{Name: k.name, BaseMS: p.base(c), CV2: k.cv2(), Traffic: k.traffic, Samples: k.seen}
+}
+
+// PairView is what is known of a class on a peer.
+type PairView struct {
+	ServiceMS float64 // expected service time without waiting
+	Affinity  float64 // factor on the class's base, shrunk towards 1
+	Samples   float64
+	AgeMS     float64 // since the last sample; +Inf = none
+}
+
+// Pair returns what is known of class c on peer i.
+func (p *Pool) Pair(i, c int) PairView {
+	pe := &p.peers[i]
+	pr := &pe.cells[c]
+	v := PairView{Affinity: p.affinity(pe, c), Samples: pr.n, AgeMS: math.Inf(1)}
+	v.ServiceMS = p.service(pe, c) / pe.drift.factor
+	if pr.n > 0 {
+		v.AgeMS = p.now - pr.at
+	}
+	return v
+}
+
+// SlowMS is the pool's typical slow latency (about its 95th percentile): what a failure is charged at least.
+func (p *Pool) SlowMS() float64 { return max(p.slow.value(), p.latency, minMS) }
+
+// MeanMS is the mean of recent answers over the pool.
+func (p *Pool) MeanMS() float64 { return max(p.latency, minMS) }
+
+// Addr returns the address of peer i.
+func (p *Pool) Addr(i int) string { return p.peers[i].addr }
+
+// ClassName returns the name of class index c.
+func (p *Pool) ClassName(c int) string { return p.classes[c].name }
