@@ -210,7 +210,7 @@ type alternative struct {
 func choose(s *serve.Snapshot, row int, inflight map[string]float64) (picked, bool) {
 	candidates := s.Candidates(inflight)
 	rnd := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	choice := decide.Pick(s.Table, row, candidates, s.Settings.Explore, rnd)
+	choice := decide.Pick(s.Table, row, candidates, decide.Rule{Explore: s.Settings.Explore, Spread: s.Settings.Spread}, rnd)
 	if choice.Peer < 0 {
 		return picked{}, false
 	}

@@ -20,50 +20,58 @@ type Choice struct {
 	Explored   bool    // drawn at random for the sake of learning
 }
 
-// tie is the relative band within which costs count as equal: below what the estimators can tell apart.
+// tie is the relative band within which Reason calls costs equal: below what the estimators can tell apart.
 const tie = 1e-3
 
-// Pick takes a peer for a request of class c: with probability explore any considered one, each alike, otherwise the cheapest,
-// at random among ties.
+// Rule is how a pick leaves the path of the lowest cost.
+type Rule struct {
+	Explore float64 // probability of a uniform draw among the considered
+	Spread  float64 // relative cost above the lowest from which a peer is not picked any more; 0 = exact ties only
+}
+
+// weight is what a candidate counts in the draw whose cost is c when the lowest is best. Peers of like cost share the
+// traffic, the nearer the more: an argmin would send all of it to the one that reads a little lower for as long as a table lives.
+func (r Rule) weight(c, best float64) float64 {
+	if c <= best {
+		return 1
+	}
+	if !(r.Spread > 0) {
+		return 0
+	}
+	w := 1 - (c-best)/(best*r.Spread)
+	return max(w, 0) * max(w, 0)
+}
+
+// Pick takes a peer for a request of class c: with probability Explore any considered one, each alike, otherwise one by its
+// weight (Rule.weight). lua/resty/weir/pick.lua is the same rule.
 //
-// Considered are the usable peers, each with probability Admit, drawn anew for each request; if the draw leaves nobody, all
+// Considered are the usable peers whose Admit is above a number drawn anew for each request; if that leaves nobody, all
 // usable ones are. The draw does not depend on costs, so the propensity is stated given the considered set: off-policy estimates
 // that compare policies on the set that was considered stay unbiased, and it is exact without summing over all possible draws:
 //
-//	explore / considered + (1 - explore) / ties   for one of the cheapest
-//	explore / considered                          for any other
+//	Explore / considered + (1 - Explore) * weight / sum of weights
 //
 // It costs O(peers) and allocates nothing. len(cand) must not be greater than the table's peers.
-func Pick(t *Table, c int, cand []Candidate, explore float64, rnd *rand.Rand) Choice {
-	seed := rnd.Uint64()
-	best, considered := considerAll(t, c, cand, seed, false)
+func Pick(t *Table, c int, cand []Candidate, rule Rule, rnd *rand.Rand) Choice {
+	draw := rnd.Float64()
+	best, considered := lowest(t, c, cand, draw)
 	if considered == 0 {
-		if best, considered = considerAll(t, c, cand, seed, true); considered == 0 {
+		draw = -1 // below every Admit
+		if best, considered = lowest(t, c, cand, draw); considered == 0 {
 			return Choice{Peer: -1}
 		}
-		return choose(t, c, cand, seed, true, best, considered, explore, rnd)
 	}
-	return choose(t, c, cand, seed, false, best, considered, explore, rnd)
+	return choose(t, c, cand, draw, best, considered, rule, rnd)
 }
 
-// considers draws whether peer i is considered. It is a function of the seed, so that several passes see the same draw.
-func considers(x *Candidate, i int, seed uint64, all bool) bool {
-	if !x.Usable {
-		return false
-	}
-	if all || !(x.Admit > 0) || x.Admit >= 1 {
-		return true
-	}
-	z := seed + uint64(i+1)*0x9e3779b97f4a7c15 // splitmix64 (Steele, Lea, Flood 2014)
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	z ^= z >> 31
-	return float64(z>>11)/(1<<53) < x.Admit
+// considers reports whether a candidate is considered by a request that drew this number.
+func (x *Candidate) considers(draw float64) bool {
+	return x.Usable && (draw < x.Admit || !(x.Admit > 0) || x.Admit >= 1)
 }
 
-func considerAll(t *Table, c int, cand []Candidate, seed uint64, all bool) (best float64, considered int) {
+func lowest(t *Table, c int, cand []Candidate, draw float64) (best float64, considered int) {
 	for i := range cand {
-		if !considers(&cand[i], i, seed, all) {
+		if !cand[i].considers(draw) {
 			continue
 		}
 		if cost := t.At(c, i, cand[i].InFlight); considered == 0 || cost < best {
@@ -74,56 +82,52 @@ func considerAll(t *Table, c int, cand []Candidate, seed uint64, all bool) (best
 	return best, considered
 }
 
-func choose(t *Table, c int, cand []Candidate, seed uint64, all bool, best float64, considered int, explore float64, rnd *rand.Rand) Choice {
-	limit := best * (1 + tie)
+func choose(t *Table, c int, cand []Candidate, draw, best float64, considered int, rule Rule, rnd *rand.Rand) Choice {
+	explore := min(max(rule.Explore, 0), 1)
 	explored := explore > 0 && rnd.Float64() < explore
-	at, ties, seen := -1, 0, 0
+	nth := 0
+	if explored {
+		nth = rnd.IntN(considered)
+	}
+	ch := Choice{Peer: -1, Explored: explored}
+	sum := 0.0
 	for i := range cand {
-		if !considers(&cand[i], i, seed, all) {
+		if !cand[i].considers(draw) {
 			continue
 		}
-		cheap := t.At(c, i, cand[i].InFlight) <= limit
-		if cheap {
-			ties++
-		}
-		// Reservoir sampling: each of those that qualify is kept alike.
+		cost := t.At(c, i, cand[i].InFlight)
+		w := rule.weight(cost, best)
+		sum += w
+		take := false
 		if explored {
-			seen++
-			if rnd.IntN(seen) == 0 {
-				at = i
-			}
-		} else if cheap && rnd.IntN(ties) == 0 {
-			at = i
+			take = nth == 0
+			nth--
+		} else if w > 0 { // weighted reservoir sampling: the last one to be taken has been kept with probability w / sum
+			take = w == sum || rnd.Float64()*sum < w
+		}
+		if take {
+			ch.Peer, ch.Cost = i, cost
 		}
 	}
-	ch := Choice{Peer: at, Cost: t.At(c, at, cand[at].InFlight), Explored: explored}
-	if explore > 0 {
-		ch.Propensity = min(explore, 1) / float64(considered)
-	}
-	if ch.Cost <= limit {
-		ch.Propensity += (1 - min(max(explore, 0), 1)) / float64(ties)
-	}
+	ch.Propensity = explore/float64(considered) + (1-explore)*rule.weight(ch.Cost, best)/sum
 	return ch
 }
 
 // LocalRule is what decides without a table, and for the control slice: the better of two different random usable peers by
 // (in-flight + 1) / weight (Mitzenmacher 2001). Admit is honoured as in Pick. Cost is not a time here and stays 0.
 func LocalRule(cand []Candidate, weights []float64, rnd *rand.Rand) Choice {
-	seed := rnd.Uint64()
-	all := false
+	draw := rnd.Float64()
 	n := 0
-	for i := range cand {
-		if considers(&cand[i], i, seed, false) {
-			n++
-		}
-	}
-	if n == 0 {
-		all = true
+	for range 2 {
 		for i := range cand {
-			if cand[i].Usable {
+			if cand[i].considers(draw) {
 				n++
 			}
 		}
+		if n > 0 {
+			break
+		}
+		draw = -1
 	}
 	if n == 0 {
 		return Choice{Peer: -1}
@@ -138,7 +142,7 @@ func LocalRule(cand []Candidate, weights []float64, rnd *rand.Rand) Choice {
 	}
 	nth := func(k int) int {
 		for i := range cand {
-			if considers(&cand[i], i, seed, all) {
+			if cand[i].considers(draw) {
 				if k == 0 {
 					return i
 				}
@@ -164,7 +168,7 @@ func LocalRule(cand []Candidate, weights []float64, rnd *rand.Rand) Choice {
 	}
 	beats, equals := 0, 0
 	for i := range cand {
-		if i != a && considers(&cand[i], i, seed, all) {
+		if i != a && cand[i].considers(draw) {
 			switch s := score(i); {
 			case s > score(a):
 				beats++

@@ -217,7 +217,7 @@ func (r *weir) pick(w *world, j *job, held []int, _ [][]*job) int {
 	for i := range held {
 		r.cand[i] = decide.Candidate{InFlight: float64(held[i]), Usable: true}
 	}
-	return decide.Pick(&r.table, r.row[j.class], r.cand, w.explore, r.rnd).Peer
+	return decide.Pick(&r.table, r.row[j.class], r.cand, decide.Rule{Explore: w.explore, Spread: 0.1}, r.rnd).Peer
 }
 
 func (r *weir) done(now float64, w *world, j *job) {

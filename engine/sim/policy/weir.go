@@ -25,7 +25,7 @@ type weir struct {
 	est     *estimate.Pool
 	health  *pool.Health
 	fill    decide.Policy
-	explore float64
+	rule    decide.Rule
 
 	addrs    []string // by peer of the scenario
 	members  []int32  // by position in the table: peer of the scenario
@@ -50,7 +50,7 @@ func newWeir(s *world.Setup) world.Balancer {
 	set := config.DefaultSettings()
 	w := &weir{
 		rnd: s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
-		fill: &decide.Analytic{}, explore: set.Explore, position: make([]int32, len(s.Scenario.Peers)),
+		fill: &decide.Analytic{}, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
 		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
 		lastResort: leastConn{choices: newChoices(s.Rand)},
 	}
@@ -190,12 +190,12 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 		c.Usable = c.Usable && w.aside.free(p, a.Now) && a.Untried(p)
 		w.live = append(w.live, c)
 	}
-	explore := w.explore
+	rule := w.rule
 	if a.Number > 1 {
-		explore = 0 // a request that failed once is no subject for trials
+		rule.Explore = 0 // a request that failed once is no subject for trials
 	}
 	to := int32(-1)
-	if c := decide.Pick(&w.table, w.rows[a.Class], w.live, explore, w.rnd); c.Peer >= 0 {
+	if c := decide.Pick(&w.table, w.rows[a.Class], w.live, rule, w.rnd); c.Peer >= 0 {
 		to = w.members[c.Peer]
 	} else {
 		to = w.lastResort.Pick(a)
