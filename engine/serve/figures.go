@@ -20,7 +20,7 @@ type Figures struct {
 // PoolFigures are those of one pool.
 type PoolFigures struct {
 	Name        string         `json:"name"`
-	Version     uint64         `json:"version"`
+	Version     uint64         `json:"version"` // of the published table; 0 while a pool comes or goes
 	Policy      string         `json:"policy"`
 	Objective   string         `json:"objective"`
 	Panic       bool           `json:"panic"`
@@ -144,7 +144,7 @@ func (p *livePool) figures(now float64) PoolFigures {
 	defer p.changed(now)
 	all := p.poolAttempts(now)
 	f := PoolFigures{
-		Name: p.name, Version: p.latest.Load().Version, Policy: p.policy.Name(), Objective: string(p.conf.Objective),
+		Name: p.name, Policy: p.policy.Name(), Objective: string(p.conf.Objective),
 		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
 		Attempts10s: all.short, Attempts1m: all.long, Classes: []ClassFigures{}, Peers: []PeerFigures{},
 	}
@@ -158,6 +158,10 @@ func (p *livePool) figures(now float64) PoolFigures {
 	}
 	for i := range p.members {
 		f.Peers = append(f.Peers, p.peerFigures(now, i, all))
+	}
+	// Not of the latest snapshot: that one may be on its way still.
+	if s := p.eng.State().Pool(p.name); s != nil {
+		f.Version = s.Version
 	}
 	return f
 }

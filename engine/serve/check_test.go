@@ -1,0 +1,233 @@
+package serve
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/observe"
+)
+
+// backend is a peer that counts its probes and answers with a status that can change.
+type backend struct {
+	*httptest.Server
+	addr   string
+	probes atomic.Int64
+	status atomic.Int64
+}
+
+func newBackend(t *testing.T) *backend {
+	t.Helper()
+	b := &backend{}
+	b.status.Store(200)
+	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.probes.Add(1)
+		if s := int(b.status.Load()); s >= 300 && s < 400 {
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(s)
+		} else {
+			w.WriteHeader(s)
+		}
+	}))
+	t.Cleanup(b.Close)
+	b.addr = b.Listener.Addr().String()
+	return b
+}
+
+func checked(peers ...string) string {
+	return `
+refresh_ms: 20
+defaults: {check: {path: /up, interval_ms: 100, timeout_ms: 100, rise: 2, fall: 3}, slow_start_ms: 100}
+pools: [{name: api, peers: ["` + strings.Join(peers, `", "`) + `"]}]`
+}
+
+func state(t *testing.T, e *Engine, addr string) string { return peerOf(t, e, "api", addr).State }
+
+func TestAPeerThatFailsItsChecksGoesDownAndComesBack(t *testing.T) {
+	a, b := newBackend(t), newBackend(t)
+	e := live(t, checked(a.addr, b.addr))
+	within(t, 3*time.Second, "both are checked", func() bool { return a.probes.Load() > 2 && b.probes.Load() > 2 })
+	b.status.Store(503)
+	within(t, 3*time.Second, "b is down", func() bool { return state(t, e, b.addr) == "down" && !peerOf(t, e, "api", b.addr).Usable })
+	if f, _ := e.Peer("api", b.addr); f.Check == nil || f.Check.Pass || f.Check.Detail != "status 503 is not in 200-399" {
+		t.Errorf("figures of the check: %+v", f.Check)
+	}
+	b.status.Store(204)
+	within(t, 3*time.Second, "b is back", func() bool { return peerOf(t, e, "api", b.addr).Usable && state(t, e, b.addr) != "down" })
+	if state(t, e, a.addr) != "up" {
+		t.Errorf("a is %s", state(t, e, a.addr))
+	}
+	if text := scrape(t, e); !strings.Contains(text, fmt.Sprintf(`weir_peer_transitions_total{pool="api",peer=%q,to="down"} 1`, b.addr)) {
+		t.Error("the transition is not counted")
+	}
+}
+
+// Case 19 of the field reports: a peer joins whose port opens later.
+func TestAPeerThatJoinsIsNotUsableBeforeItsFirstPass(t *testing.T) {
+	a := newBackend(t)
+	e := live(t, checked(a.addr))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := ln.Addr().String()
+	_ = ln.Close()
+	e.Apply(parse(t, checked(a.addr, late)))
+	for range 40 {
+		if peerOf(t, e, "api", late).Usable {
+			t.Fatal("it is usable while its port is closed")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if ln, err = net.Listen("tcp", late); err != nil {
+		t.Skipf("the port was taken meanwhile: %v", err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	go func() { _ = srv.Serve(ln) }()
+	defer srv.Close()
+	within(t, 3*time.Second, "it is usable once it passed", func() bool { return peerOf(t, e, "api", late).Usable })
+}
+
+func TestAtTheStartPeersAreUpUntilChecked(t *testing.T) {
+	e := still(t, checked("127.0.0.1:1", "127.0.0.1:2"))
+	for _, p := range e.State().Pool("api").Peers {
+		if !p.Usable || p.State != "up" {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// Case 20: gone is gone.
+func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *testing.T) {
+	a, b, c := newBackend(t), newBackend(t), newBackend(t)
+	e := live(t, checked(a.addr, b.addr))
+	within(t, 3*time.Second, "b is probed", func() bool { return b.probes.Load() > 1 })
+	e.Apply(parse(t, checked(a.addr)))
+	seen := b.probes.Load()
+	e.Apply(parse(t, checked(a.addr, c.addr)))
+	within(t, 3*time.Second, "c is probed", func() bool { return c.probes.Load() > 3 })
+	if n := b.probes.Load(); n > seen {
+		t.Errorf("%d probes after it was removed", n-seen)
+	}
+	if strings.Contains(scrape(t, e), b.addr) {
+		t.Error("series of the removed peer are left")
+	}
+	if _, err := e.Peer("api", b.addr); err == nil {
+		t.Error("the removed peer still has figures")
+	}
+	if a.probes.Load() == 0 || !peerOf(t, e, "api", a.addr).Usable {
+		t.Error("the peer that stayed is not served")
+	}
+}
+
+func TestChecksEndWhenTheyAreSwitchedOffOrTheEngineCloses(t *testing.T) {
+	a, b := newBackend(t), newBackend(t)
+	e := live(t, checked(a.addr, b.addr))
+	within(t, 3*time.Second, "a is probed", func() bool { return a.probes.Load() > 1 })
+	e.Apply(parse(t, `pools: [{name: api, peers: ["`+a.addr+`", "`+b.addr+`"]}]`))
+	seen := a.probes.Load()
+	time.Sleep(300 * time.Millisecond)
+	if n := a.probes.Load(); n > seen {
+		t.Errorf("%d probes after checks were switched off", n-seen)
+	}
+	e.Apply(parse(t, checked(a.addr, b.addr)))
+	within(t, 3*time.Second, "a is probed again", func() bool { return a.probes.Load() > seen+1 })
+	e.Close()
+	seen = a.probes.Load()
+	time.Sleep(250 * time.Millisecond)
+	if n := a.probes.Load(); n > seen {
+		t.Errorf("%d probes after the engine was closed", n-seen)
+	}
+}
+
+func TestAResultOfACheckThatWasReplacedCountsForNothing(t *testing.T) {
+	e := still(t, checked("127.0.0.1:1", "127.0.0.1:2"))
+	p, _ := e.pool("api")
+	old := &check{pool: p, addr: "127.0.0.1:1", conf: p.conf.Check}
+	p.checks[old.addr] = &check{pool: p, addr: old.addr}
+	defer delete(p.checks, old.addr)
+	for range 5 {
+		p.probed(old, &ProbeView{})
+	}
+	if s := state(t, e, old.addr); s != "up" {
+		t.Errorf("the peer is %s by the word of an old check", s)
+	}
+}
+
+func TestEveryStatusPassesOrFailsByTheRuleAndRedirectsAreNotFollowed(t *testing.T) {
+	b := newBackend(t)
+	conf := parse(t, checked(b.addr)).Pools[0].Check
+	c := &check{addr: b.addr, conf: conf}
+	for status, want := range map[int64]bool{200: true, 204: true, 301: true, 399: true, 404: false, 418: false, 429: false, 500: false} {
+		b.status.Store(status)
+		seen := b.probes.Load()
+		pass, detail := c.probe(t.Context(), c.transport())
+		if pass != want {
+			t.Errorf("status %d: pass %v (%s)", status, pass, detail)
+		}
+		if n := b.probes.Load() - seen; n != 1 {
+			t.Errorf("status %d: %d requests", status, n)
+		}
+	}
+}
+
+func TestAProbeReachesUnixSocketsAndSendsPathHostAndMethodAsConfigured(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 1)
+	srv := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got <- r.Method + " " + r.RequestURI + " " + r.Host
+	})}
+	go func() { _ = srv.Serve(ln) }()
+	defer srv.Close()
+	conf := config.DefaultCheck()
+	conf.Path, conf.Host, conf.Method = "/up?deep=%zz", "app.example", "HEAD"
+	c := &check{addr: "unix:" + path, conf: conf}
+	if pass, detail := c.probe(t.Context(), c.transport()); !pass {
+		t.Fatal(detail)
+	}
+	if r := <-got; r != "HEAD /up?deep=%zz app.example" {
+		t.Errorf("the peer saw %q", r)
+	}
+}
+
+func TestAPeerThatAnswersTooLateOrNothingFails(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conf := config.DefaultCheck()
+	conf.TimeoutMS = 50
+	c := &check{addr: ln.Addr().String(), conf: conf}
+	if pass, detail := c.probe(t.Context(), c.transport()); pass || detail != "no answer within 50 ms" {
+		t.Errorf("pass %v: %s", pass, detail)
+	}
+	c.addr = "127.0.0.1:1"
+	if pass, detail := c.probe(t.Context(), c.transport()); pass || !strings.Contains(detail, "refused") {
+		t.Errorf("pass %v: %s", pass, detail)
+	}
+}
+
+func TestUsersFailuresAndChecksWorkTogether(t *testing.T) {
+	a, b := newBackend(t), newBackend(t)
+	e := live(t, checked(a.addr, b.addr))
+	within(t, 3*time.Second, "both passed a check", func() bool {
+		f, _ := e.Peer("api", b.addr)
+		return f.Check != nil && f.Check.Pass
+	})
+	e.Observe(outcomes(t, "api", "*", b.addr, observe.Status, 10, 1))
+	if state(t, e, b.addr) != "ejected" {
+		t.Errorf("b passes its checks and fails its users: it is %s, want ejected", state(t, e, b.addr))
+	}
+}
