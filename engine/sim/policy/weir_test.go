@@ -23,7 +23,7 @@ peers: [{count: 3, slots: 4}, {slots: 4, speed: 0.2}]
 	}
 }
 
-func skipTestWeirLearnsWhoIsGoodAtWhat(t *testing.T) {
+func TestWeirLearnsWhoIsGoodAtWhat(t *testing.T) {
 	s := parse(t, `
 requests: 20000
 warmup: 10000
@@ -89,7 +89,8 @@ peers: [{count: 4, slots: 4}]
 	if len(w.members) != 4 || w.members[0] != 0 {
 		t.Fatalf("members %v after a join", w.members)
 	}
-	if after := cost(2); after < 0.8*before || after < 2*cost(1) {
+	// The delay it imposes is reckoned anew with the members, so its cost need not stay to the digit.
+	if after := cost(2); after < before/2 || after < 5*cost(1) {
 		t.Errorf("the slow peer's cost went from %v to %v, the fast one has %v", before, after, cost(1))
 	}
 }
