@@ -101,7 +101,7 @@ func TestTune(t *testing.T) {
 	n := 100000
 	fmt.Sscan(os.Getenv("UNIT"), &unit)
 	fmt.Sscan(os.Getenv("N"), &n)
-	delays := []float64{-1, 0.5, 1}
+	delays := []float64{0.75}
 	for _, name := range []string{"equal.8", "mixed1.5", "mixed1.8", "mixed1.92", "mixed4.92", "affine.8", "brown60.5", "brown60.8", "brown200.8"} {
 		if o := os.Getenv("ONLY"); o != "" && o != name {
 			continue

@@ -28,6 +28,7 @@ type curve struct {
 	k     float64        // geometric posterior mean
 	mean  float64        // posterior mean of theta; 0 = no samples
 	n     float64        // samples
+	seen  float64        // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 	base  float64        // sum of what the requests take on a typical peer, ms
 
 	// Throughput over the long run: time at each level, work finished. Their ratio is what drift compares with.

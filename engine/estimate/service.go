@@ -96,8 +96,7 @@ func (p *Pool) base(c int) float64 {
 
 func (pe *peer) slowness() float64 { return 1 / pe.slow }
 
-// affinity is the peer's factor on the service time of a class. For "*" without traffic of its own it is what the peer's affinities
-// make of the pool's mix of classes.
+// affinity is the peer's factor on the service time of a class, as of the last fit.
 func (p *Pool) affinity(pe *peer, c int) float64 {
 	if a := pe.cells[c].aff; a > 0 {
 		return a
@@ -143,7 +142,7 @@ func (p *Pool) fit() {
 	for c := range p.classes {
 		p.fitAffinity(c)
 	}
-	p.mixAffinity()
+	p.settleAffinity()
 }
 
 func (p *Pool) fitBases() {
@@ -210,23 +209,30 @@ func (p *Pool) fitAffinity(c int) {
 	}
 }
 
-// mixAffinity sets the affinity of "*" where it has no traffic of its own: the mean over the classes of the pool, by work.
-func (p *Pool) mixAffinity() {
-	if len(p.classes) < 2 {
-		return
-	}
+// settleAffinity sets the affinity of "*" where it has no traffic of its own, and keeps the split between slowness and affinity from
+// wandering: a peer that is slow for everything is slow, not averse to every class. Service times stay what they are.
+func (p *Pool) settleAffinity() {
+	const pace = 0.1
 	for i := range p.peers {
 		pe := &p.peers[i]
-		sum, all := 0.0, 0.0
-		for c := 1; c < len(p.classes); c++ {
+		sum, logs, all := 0.0, 0.0, 0.0
+		for c := range p.classes {
 			w := p.classes[c].traffic * p.base(c)
-			sum += w * p.affinity(pe, c)
+			a := p.affinity(pe, c)
+			logs += w * math.Log(a)
+			if c > 0 {
+				sum += w * a
+			}
 			all += w
 		}
-		if all > 0 {
+		if all <= 0 {
+			continue
+		}
+		pe.curve.base *= math.Exp(-pace * logs / all)
+		if own := p.classes[0].traffic * p.base(0); all > own {
 			cl := &pe.cells[0]
 			n := cl.n * p.faded(cl)
-			cl.aff = (cl.aff*n + alphaStart*sum/all) / (n + alphaStart)
+			cl.aff = (cl.aff*n + alphaStart*sum/(all-own)) / (n + alphaStart)
 		}
 	}
 }

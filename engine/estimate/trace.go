@@ -135,7 +135,8 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 
 	c := &pe.curve
 	mean := pe.meanWork(p)
-	c.decay(math.Exp(-finished / p.opt.Tau))
+	c.seen += finished
+	c.decay(math.Exp(-finished / min(max(c.seen/2, 100), p.opt.Tau)))
 	// What is to be expected of busy slot-time: the long-run throughput, with a prior of a few requests at what the service
 	// times tell. Comparing with itself makes the drift indifferent to an error of K.
 	prior := 20 * mean
