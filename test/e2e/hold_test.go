@@ -54,3 +54,15 @@ func traffic(r *rig.Rig, d time.Duration, parallel int, q rig.Request) []rig.Ans
 	time.Sleep(d)
 	return l.Stop()
 }
+
+// wantFrom sends a few requests and is satisfied when one was answered by the backend.
+func wantFrom(r *rig.Rig, path, backend string) error {
+	by := map[string]int{}
+	for _, a := range r.Send(20, 4, rig.Request{Path: path}) {
+		by[a.Peer]++
+	}
+	if by[backend] == 0 {
+		return fmt.Errorf("the answers came from %v", by)
+	}
+	return nil
+}

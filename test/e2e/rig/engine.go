@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,6 +57,11 @@ func unixTransport(socket string) *http.Transport {
 // WriteConfig writes weir.yaml for the members of the moment, by rename as editors and configuration managers do.
 func (r *Rig) WriteConfig() {
 	r.T.Helper()
+	r.Engine.WriteFile(r.ConfigText())
+}
+
+// ConfigText is weir.yaml for the members of the moment.
+func (r *Rig) ConfigText() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: debug}\n%s\npools:\n", r.Engine.socket, r.Engine.admin, r.opt.Config)
 	for _, p := range r.opt.Pools {
@@ -71,7 +78,7 @@ func (r *Rig) WriteConfig() {
 			fmt.Fprintf(&b, "      - {address: %q}\n", r.Addr(m))
 		}
 	}
-	r.Engine.WriteFile(b.String())
+	return b.String()
 }
 
 // WriteFile replaces weir.yaml as a whole.
@@ -92,7 +99,7 @@ func (e *Engine) Start() {
 	if err := e.rig.programs.weirErr; err != nil {
 		t.Fatal(err)
 	}
-	env := append([]string{"GORACE=halt_on_error=0"}, e.rig.opt.Env...)
+	env := append([]string{"GORACE=halt_on_error=0 atexit_sleep_ms=0"}, e.rig.opt.Env...)
 	if err := e.proc.start(syscall.SIGKILL, env, e.rig.programs.Weir, "serve", "--config", e.config); err != nil {
 		t.Fatal(err)
 	}
@@ -259,4 +266,66 @@ func (r *Rig) Check(config string, args ...string) (bool, string) {
 	}
 	out, err := exec.Command(r.programs.Weir, append([]string{"check", "--config", file}, args...)...).CombinedOutput()
 	return err == nil, string(out)
+}
+
+// Figures are a peer's figures as GET /api/pools/POOL/peers/PEER tells them.
+type Figures struct {
+	State     string            `json:"state"`
+	Reason    string            `json:"reason"`
+	Usable    bool              `json:"usable"`
+	Admit     float64           `json:"admit"`
+	Ejections int               `json:"ejections"`
+	Inflight  int               `json:"inflight"`
+	Attempts  int               `json:"attempts"`
+	Failures  map[string]uint64 `json:"failures"` // by kind
+	Others    map[string]uint64 `json:"others"`   // aborts and idle races
+	Latency   struct {
+		P50 *float64 `json:"p50"`
+	} `json:"latency_ms"`
+}
+
+// Failed is the sum of all failures.
+func (f Figures) Failed() (n int) {
+	for _, k := range f.Failures {
+		n += int(k)
+	}
+	return n
+}
+
+// PeerPath is the admin path of a backend in a pool.
+func (e *Engine) PeerPath(pool, backend string) string {
+	return "/api/pools/" + pool + "/peers/" + url.PathEscape(e.rig.Addr(backend))
+}
+
+// Figures reads the figures of a backend in a pool.
+func (e *Engine) Figures(pool, backend string) (f Figures) {
+	e.rig.T.Helper()
+	status, body := e.Get(e.PeerPath(pool, backend))
+	if err := json.Unmarshal(body, &f); err != nil || status != http.StatusOK {
+		e.rig.T.Fatalf("engine, figures of %s in pool %s: %d %s %v", backend, pool, status, body, err)
+	}
+	return f
+}
+
+// WaitAttempts waits until the engine has heard of n attempts on the backend.
+func (e *Engine) WaitAttempts(pool, backend string, n int) (f Figures) {
+	e.rig.T.Helper()
+	e.rig.Eventually(fmt.Sprintf("the engine knows of %d attempts on %s", n, backend), func() error {
+		if f = e.Figures(pool, backend); f.Attempts < n {
+			return fmt.Errorf("of %d", f.Attempts)
+		}
+		return nil
+	})
+	return f
+}
+
+// WaitState waits until the engine sees a backend in one of the states.
+func (e *Engine) WaitState(pool, backend string, states ...string) {
+	e.rig.T.Helper()
+	e.rig.Eventually(fmt.Sprintf("%s of pool %s is %s", backend, pool, strings.Join(states, " or ")), func() error {
+		if f := e.Figures(pool, backend); !slices.Contains(states, f.State) {
+			return fmt.Errorf("it is %s: %s", f.State, f.Reason)
+		}
+		return nil
+	})
 }

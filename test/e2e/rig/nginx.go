@@ -94,7 +94,7 @@ func (n *NGINX) config() string {
 func (n *NGINX) Start() {
 	t := n.rig.T
 	t.Helper()
-	file := filepath.Join(n.rig.dir, "nginx.conf")
+	file := n.File()
 	if err := os.WriteFile(file, []byte(n.config()), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func (n *NGINX) Start() {
 
 // Test runs nginx -t on the rig's configuration.
 func (n *NGINX) Test() (bool, string) {
-	cmd := exec.Command(n.rig.programs.NGINX, "-t", "-p", n.rig.dir, "-e", "test.log", "-c", filepath.Join(n.rig.dir, "nginx.conf"))
+	cmd := exec.Command(n.rig.programs.NGINX, "-t", "-p", n.rig.dir, "-e", "test.log", "-c", n.File())
 	cmd.Env = append(os.Environ(), "WEIR_SOCKET="+n.socket)
 	out, err := cmd.CombinedOutput()
 	return err == nil, string(out)
@@ -124,7 +124,7 @@ func (n *NGINX) Reload() {
 	t := n.rig.T
 	t.Helper()
 	before := n.Workers()
-	if err := os.WriteFile(filepath.Join(n.rig.dir, "nginx.conf"), []byte(n.config()), 0o644); err != nil {
+	if err := os.WriteFile(n.File(), []byte(n.config()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.proc.signal(syscall.SIGHUP); err != nil {
@@ -150,6 +150,15 @@ func (n *NGINX) Reload() {
 
 // SetWorkers changes the number of workers at the next reload.
 func (n *NGINX) SetWorkers(count int) { n.rig.opt.Workers = count }
+
+// SetStatic changes the snippet's own list of peers at the next reload.
+func (n *NGINX) SetStatic(pool string, names ...string) {
+	for i, p := range n.rig.opt.Pools {
+		if p.Name == pool {
+			n.rig.opt.Pools[i].Static = names
+		}
+	}
+}
 
 // Workers are the pids of the running workers, old ones that finish their requests included.
 func (n *NGINX) Workers() (pids []int) {
@@ -180,6 +189,9 @@ func (n *NGINX) KillWorker(pid int) {
 		return nil
 	})
 }
+
+// File is the path of nginx.conf.
+func (n *NGINX) File() string { return filepath.Join(n.rig.dir, "nginx.conf") }
 
 // ErrorLog is the text of the error log.
 func (n *NGINX) ErrorLog() string {

@@ -117,6 +117,9 @@ func (r *Rig) Backend(name string) *Backend {
 	return b
 }
 
+// File is the path of a file in the rig's folder, which is NGINX's prefix.
+func (r *Rig) File(name string) string { return filepath.Join(r.dir, name) }
+
 // Addr is the address of a backend.
 func (r *Rig) Addr(name string) string { return r.Backend(name).Addr }
 

@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// Rule 1 of the contract: no request fails or waits because of the engine.
+
+func TestWithoutAnEngineSinceBootTheStaticPeersServe(t *testing.T) {
+	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Static: []string{"a", "b"}}}})
+	r.Backend("a").Set(answersIn(20))
+	r.Backend("b").Set(answersIn(20))
+	answers := traffic(r, time.Second, 6, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	if share := rig.Share(answers, "a"); share < 0.3 || share > 0.7 {
+		t.Errorf("a got %.0f %% of the requests, want about half", 100*share)
+	}
+	for _, e := range r.NGINX.Logged(answers) {
+		if e.Policy != "static" || e.Peer == "-" || e.Attempts != "1" {
+			t.Fatalf("logged as %+v", e)
+		}
+	}
+	// fewer in flight of two random choices: a peer that stands still keeps few
+	r.Backend("b").Set(standStill)
+	p := r.StartLoad(8, 0, rig.Request{Path: "/api/x", Timeout: rig.Patience})
+	time.Sleep(time.Second)
+	if n := r.Backend("b").Stats().InFlight; n > 7 {
+		t.Errorf("all %d clients hang on the peer that stands still", n)
+	}
+	r.Backend("b").Set(goOn)
+	p.Stop()
+
+	// the engine comes at last, with another list of peers
+	r.Engine.Start()
+	r.WaitConnected()
+	r.Eventually("the peer of the engine's list is used", func() error { return wantFrom(r, "/api/x", "c") })
+	r.WantAll(r.Send(30, 3, rig.Request{Path: "/api/x"}), 200)
+}
+
+// Case 25, under load.
+func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.Backend("a").Set(answersIn(5))
+	r.Backend("b").Set(answersIn(5))
+	load := r.StartLoad(4, 2*time.Millisecond, rig.Request{Path: "/api/x"})
+	time.Sleep(500 * time.Millisecond)
+	heard := func(what string) {
+		t.Helper()
+		before := r.Engine.Figures("api", "a").Attempts + r.Engine.Figures("api", "b").Attempts
+		r.Eventually("outcomes reach the engine "+what, func() error {
+			if now := r.Engine.Figures("api", "a").Attempts + r.Engine.Figures("api", "b").Attempts; now <= before {
+				return fmt.Errorf("%d attempts as before", now)
+			}
+			return nil
+		})
+	}
+	r.Engine.Stop() // SIGTERM, while NGINX keeps connections to it
+	time.Sleep(time.Second)
+	r.Engine.Start()
+	r.WaitConnected()
+	heard("after an orderly stop")
+
+	r.Engine.Kill() // leaves the socket file behind
+	time.Sleep(time.Second)
+	r.Engine.Start()
+	r.WaitConnected()
+	heard("after a crash")
+
+	r.Engine.Freeze() // accepts, never answers
+	time.Sleep(2 * time.Second)
+	r.Engine.Thaw()
+	heard("after a standstill")
+
+	answers := load.Stop()
+	r.WantAll(answers, 200)
+	for _, a := range answers {
+		if a.Took > 2*time.Second {
+			t.Errorf("a request of 5 ms took %v", a.Took)
+		}
+	}
+	for _, b := range []string{"a", "b"} {
+		if f := r.Engine.Figures("api", b); f.Failed() != 0 {
+			t.Errorf("%s is charged with %v", b, f.Failures)
+		}
+	}
+}
+
+// The table stays in use while the engine is away, with live counts; older than max_stale_ms, the local rule decides.
+func TestAStaleTableServesUntilMaxStale(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\nmax_stale_ms: 4000\nexplore: 0\ncontrol: 0"}}})
+	r.Backend("a").Set(answersIn(40))
+	r.Backend("b").Set(answersIn(5))
+	traffic(r, 2*time.Second, 2, rig.Request{Path: "/api/x"})
+	r.Engine.Kill()
+	killed := time.Now()
+	stale := r.Send(100, 1, rig.Request{Path: "/api/x"})
+	r.WantAll(stale, 200)
+	if time.Since(killed) > 3*time.Second {
+		t.Fatal("the machine is too slow for this test: the table is too old already")
+	}
+	if share := rig.Share(stale, "b"); share < 0.8 {
+		t.Errorf("with the stale table the fast peer gets %.0f %% of the requests, want nearly all", 100*share)
+	}
+	for _, e := range r.NGINX.Logged(stale) {
+		if e.Policy == "local" || e.PredictedMS == "-" {
+			t.Errorf("with the stale table a request was decided as %+v", e)
+			break
+		}
+	}
+	r.Eventually("NGINX calls the table stale", func() error {
+		if s := r.NGINX.Status().Pools["api"].Engine; s != "stale" {
+			return fmt.Errorf("%s", s)
+		}
+		return nil
+	})
+	old := r.Send(100, 4, rig.Request{Path: "/api/x"})
+	r.WantAll(old, 200)
+	for _, e := range r.NGINX.Logged(old) {
+		if e.Policy != "local" {
+			t.Errorf("after max_stale_ms a request was decided as %+v", e)
+			break
+		}
+	}
+	r.Engine.Start()
+	r.WaitConnected()
+	r.Eventually("the table decides again", func() error {
+		e := r.NGINX.Logged(r.Send(1, 1, rig.Request{Path: "/api/x"}))[0]
+		if e.Policy == "local" {
+			return fmt.Errorf("%+v", e)
+		}
+		return nil
+	})
+}
+
+// What NGINX has to tell is kept while the engine is away, within a bound, and what is lost is counted.
+func TestOutcomesWaitForTheEngineWithinABound(t *testing.T) {
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
+	r.Engine.Kill()
+	r.WantAll(r.Send(10000, 16, rig.Request{Path: "/api/x"}), 200)
+	s := r.NGINX.Status().Worker.Records
+	if s.Buffered > 8192 || s.Buffered < 8000 || s.Buffered+s.Dropped < 10000 {
+		t.Errorf("after 10000 outcomes without an engine: %+v", s)
+	}
+	r.Engine.Start()
+	f := r.Engine.WaitAttempts("api", "a", s.Buffered)
+	if f.Failed() != 0 {
+		t.Errorf("%v", f.Failures)
+	}
+	r.Eventually("the engine knows what was lost", func() error {
+		got := r.Engine.Samples("weir_observe_lost_records_total")
+		if len(got) != 1 || strings.HasSuffix(got[0], " 0") {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+}
+
+// Case 24.
+func TestLargeHeadersNeverHurtTheUsersRequest(t *testing.T) {
+	r := start(t, rig.Options{
+		Tap:   true,
+		HTTP:  "large_client_header_buffers 8 128k;",
+		Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}},
+	})
+	long := strings.Repeat("0123456789abcdef", 4096) // 64 KiB
+	for name, q := range map[string]rig.Request{
+		"cookie":         {Path: "/api/x", Header: map[string]string{"Cookie": "c=" + long}},
+		"query":          {Path: "/api/x?q=" + long},
+		"one segment":    {Path: "/api/" + long},
+		"many segments":  {Path: "/api/" + strings.Repeat("ab/", 21845)},
+		"cookie and URI": {Path: "/api/" + long, Header: map[string]string{"Cookie": "c=" + long}},
+	} {
+		answers := r.Send(20, 4, q)
+		for _, a := range answers {
+			if a.Status != 200 || a.Took > 2*time.Second {
+				t.Errorf("%s: status %d, %v, after %v", name, a.Status, a.Err, a.Took)
+			}
+		}
+	}
+	for _, rec := range r.WaitRecords(100, func(rec rig.Record) bool { return rec.Kind == rig.KindOK }) {
+		if len(rec.Class) > 256 {
+			t.Errorf("a class of %d bytes", len(rec.Class))
+		}
+	}
+	if s := r.NGINX.Status(); len(s.Errors) != 0 {
+		t.Errorf("NGINX's side has errors: %v", s.Errors)
+	}
+}

@@ -1,0 +1,343 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// What NGINX and the engine learn from answers, and what must not mislead them.
+
+// firstShare is the part of the requests whose first attempt went to the backend.
+func firstShare(r *rig.Rig, entries []rig.Entry, backend string) float64 {
+	n := 0
+	for _, e := range entries {
+		if a := e.Addrs(); len(a) > 0 && a[0] == r.Addr(backend) {
+			n++
+		}
+	}
+	return float64(n) / float64(max(1, len(entries)))
+}
+
+// Case 1.
+func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
+	faults := map[string]string{
+		"s500":    `{"fail":{"status":500,"after_ms":1,"share":1}}`,
+		"s429":    `{"fail":{"status":429,"share":1}}`,
+		"s503":    `{"fail":{"status":503,"share":1}}`,
+		"refused": `{"refuse":true}`,
+	}
+	var opt rig.Options
+	for pool := range faults {
+		opt.Pools = append(opt.Pools, rig.Pool{Name: pool, Peers: []string{"a-" + pool, "b-" + pool}, Settings: "slow_start_ms: 0"})
+	}
+	r := start(t, opt)
+	for pool := range faults {
+		r.Backend("a-" + pool).Set(answersIn(50))
+		r.Backend("b-" + pool).Set(answersIn(50))
+	}
+	cost := func(pool string) float64 {
+		c, ok := r.Engine.Decide(pool, "*").Cost(r.Addr("b-" + pool))
+		if !ok {
+			t.Fatalf("no cost for b in pool %s", pool)
+		}
+		return c
+	}
+	before := map[string]float64{}
+	loads := map[string]*rig.Load{}
+	for pool := range faults {
+		r.Send(40, 8, rig.Request{Path: "/" + pool + "/x"})
+		r.Engine.WaitAttempts(pool, "b-"+pool, 5)
+	}
+	time.Sleep(300 * time.Millisecond) // a few refreshes of the tables
+	for pool, fault := range faults {
+		before[pool] = cost(pool)
+		r.Backend("b-" + pool).Set(fault)
+		loads[pool] = r.StartLoad(4, 0, rig.Request{Path: "/" + pool + "/x"})
+	}
+	lowest, aside := map[string]float64{}, map[string]bool{}
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		s := r.NGINX.Status()
+		for pool := range faults {
+			c := cost(pool)
+			if old, ok := lowest[pool]; !ok || c < old {
+				lowest[pool] = c
+			}
+			b := s.Pools[pool].Peer(r.Addr("b-" + pool))
+			if b != nil && (b.SetAsideMS > 0 || b.State == "ejected") {
+				aside[pool] = true
+			}
+		}
+	}
+	for pool := range faults {
+		entries := r.NGINX.Logged(loads[pool].Stop())
+		if share := firstShare(r, entries, "b-"+pool); share >= 0.4 {
+			t.Errorf("pool %s: the failing peer got %.0f %% of %d requests, want well below an even share", pool, 100*share, len(entries))
+		}
+		if !aside[pool] {
+			t.Errorf("pool %s: the failing peer was never set aside", pool)
+		}
+		if lowest[pool] < 0.8*before[pool] {
+			t.Errorf("pool %s: failures took the failing peer's cost from %.1f to %.1f", pool, before[pool], lowest[pool])
+		}
+	}
+}
+
+// Case 2. NGINX's lists, one element an attempt, are taken apart: each attempt is charged to its own peer.
+func TestEachAttemptOfARetriedRequestIsChargedToItsOwnPeer(t *testing.T) {
+	proxy := "include " + programs.Repo + "/nginx/proxy.conf;"
+	r := start(t, rig.Options{
+		Tap: true,
+		Pools: []rig.Pool{
+			{Name: "api", Peers: []string{"a", "b"}, Settings: "explore: 0\ncontrol: 0", Location: "proxy_read_timeout 300ms;"},
+			{Name: "second", Peers: []string{"c"}, Settings: "explore: 0\ncontrol: 0"},
+		},
+		Server: "location /caught/ { proxy_pass http://api/; " + proxy + " proxy_intercept_errors on; error_page 500 = /second/x; }",
+	})
+	r.Backend("b").Set(answersIn(5))
+	r.Backend("c").Set(answersIn(200))
+	on := func(name string, kind int) func(rig.Record) bool {
+		return func(rec rig.Record) bool { return rec.Peer == r.Addr(name) && rec.Kind == kind }
+	}
+
+	// an internal redirect: "a : c"
+	r.WantAll(r.Send(6, 1, rig.Request{Path: "/api/accel?to=/second/x"}), 200)
+	for _, rec := range r.WaitRecords(6, on("c", rig.KindOK)) {
+		if rec.TotalMS < 190 || rec.Pool != "second" {
+			t.Errorf("the second peer of a redirect took 200 ms, but %+v", rec)
+		}
+	}
+	first := func(rec rig.Record) bool { return rec.Pool == "api" }
+	for _, rec := range r.WaitRecords(6, first) {
+		if rec.Kind != rig.KindOK || rec.TotalMS > 150 {
+			t.Errorf("the first peer of a redirect answered at once, but %+v", rec)
+		}
+	}
+
+	// an error page on another pool: "a : c", the first one a failure
+	r.Backend("b").Set(`{"fail":{"status":500,"share":1}}`)
+	r.Backend("a").Set(`{"fail":{"status":500,"share":1}}`)
+	r.WantAll(r.Send(2, 1, rig.Request{Path: "/caught/x"}), 200)
+	failed := func(rec rig.Record) bool { return rec.Pool == "api" && rec.Kind == rig.KindStatus && rec.Status == 500 }
+	r.WaitRecords(2, failed)
+	r.WaitRecords(8, on("c", rig.KindOK))
+	r.Backend("b").Set(`{"fail":null}`)
+
+	// a time-out and a retry: "a, b" with "504, 200" and "-, 0.005"
+	r.Backend("a").Set(`{"fail":null,"hang":1}`)
+	var retried []rig.Entry
+	for range 40 {
+		e := r.NGINX.Logged([]rig.Answer{r.Do(rig.Request{Path: "/api/x"})})[0]
+		if len(e.Addrs()) == 2 {
+			if retried = append(retried, e); len(retried) == 2 {
+				break
+			}
+		}
+	}
+	if len(retried) == 0 {
+		t.Fatal("no request was retried")
+	}
+	if e := retried[0]; e.Status != 200 || e.Attempts != "2" || e.Peer != r.Addr("b") {
+		t.Errorf("the log tells of the retried request: %+v", e)
+	}
+	timeouts := r.WaitRecords(len(retried), on("a", rig.KindTimeout))
+	if len(timeouts) != len(retried) {
+		t.Errorf("%d requests timed out on a, %d failures are charged: %+v", len(retried), len(timeouts), timeouts)
+	}
+	for _, rec := range timeouts {
+		if rec.Attempt != 1 || rec.TotalMS < 250 || rec.HeaderMS != -1 {
+			t.Errorf("the attempt that timed out: %+v", rec)
+		}
+	}
+	answered := r.WaitRecords(len(retried), func(rec rig.Record) bool { return on("b", rig.KindOK)(rec) && rec.Attempt == 2 })
+	for _, rec := range answered {
+		if rec.TotalMS > 150 {
+			t.Errorf("the attempt that answered in 5 ms: %+v", rec)
+		}
+	}
+	if f := r.Engine.WaitAttempts("api", "a", 1); f.Failures["timeout"] != uint64(len(retried)) {
+		t.Errorf("the engine charges a with %v", f.Failures)
+	}
+	for _, line := range r.Engine.Samples("weir_attempts_total") {
+		if strings.Contains(line, ", ") {
+			t.Errorf("a list became a peer: %s", line)
+		}
+	}
+}
+
+// Case 3.
+func TestClientsThatLeaveChargeNobody(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.Backend("a").Set(answersIn(2000))
+	r.Backend("b").Set(answersIn(2000))
+	var answers []rig.Answer
+	for range 50 {
+		answers = append(answers, r.Do(rig.Request{Path: "/api/x", Timeout: 30 * time.Millisecond}))
+	}
+	for _, e := range r.NGINX.Logged(answers) {
+		if e.Status != 499 || len(e.Addrs()) != 1 {
+			t.Errorf("an aborted request is logged %d with %q", e.Status, e.Addr)
+		}
+	}
+	for _, a := range answers {
+		if n := r.SeenAnywhere(a.ID); n > 1 {
+			t.Errorf("request %s arrived %d times", a.ID, n)
+		}
+	}
+	r.WaitRecords(50, func(rec rig.Record) bool { return rec.Kind == rig.KindAbort })
+	if n := rig.Count(r.Tap.Records(t), func(rec rig.Record) bool { return rec.Kind != rig.KindAbort }); n != 0 {
+		t.Errorf("%d records tell of more than aborts", n)
+	}
+	for _, name := range []string{"a", "b"} {
+		f := r.Engine.Figures("api", name)
+		p := r.NGINX.Peer("api", name)
+		if f.Failed() != 0 || f.Ejections != 0 || !f.Usable || p.Fails != 0 || p.SetAsideMS != 0 {
+			t.Errorf("%s is charged: engine %+v, NGINX %+v", name, f, p)
+		}
+	}
+	r.Eventually("the engine has counted the aborts", func() error {
+		if n := r.Engine.Figures("api", "a").Others["abort"] + r.Engine.Figures("api", "b").Others["abort"]; n != 50 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+}
+
+// Case 4, with WebSockets of seconds instead of a minute.
+func TestLongStreamsDoNotMoveThePlainEstimate(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
+	r.Backend("a").Set(answersIn(10))
+	r.Backend("b").Set(answersIn(10))
+	plain := rig.Request{Path: "/api/plain"}
+	class := "GET /api/plain"
+	traffic(r, 2*time.Second, 4, plain)
+	cost := func(when string) float64 {
+		r.T.Helper()
+		table := r.Engine.Decide("api", class)
+		c, ok := table.Cost(r.Addr("a"))
+		if !ok || table.Class != class {
+			t.Fatalf("%s the engine has no row for %s: %+v", when, class, table)
+		}
+		return c
+	}
+	before := cost("before the streams")
+
+	r.Engine.Patch(r.Engine.PeerPath("api", "b"), `{"drain":true}`)
+	r.Eventually("b is drained", func() error {
+		if p := r.NGINX.Peer("api", "b"); p.Usable {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	})
+	var closers []func()
+	for range 20 {
+		peer, closeIt := r.WebSocket("/api/ws")
+		if peer != "a" {
+			t.Errorf("a WebSocket went to %s, which is drained", peer)
+		}
+		closers = append(closers, closeIt)
+	}
+	r.Engine.Patch(r.Engine.PeerPath("api", "b"), `{"drain":false}`)
+	r.WantAll(traffic(r, 5*time.Second, 4, plain), 200)
+	during := cost("with the streams")
+	for _, closeIt := range closers {
+		closeIt()
+	}
+	r.WaitRecords(20, func(rec rig.Record) bool { return rec.Status == 101 })
+	for _, rec := range r.Tap.Records(t) {
+		if rec.Status == 101 && (rec.Flags&rig.FlagStream == 0 || rec.HeaderMS < 0 || rec.HeaderMS > 2000 || rec.Kind != rig.KindOK) {
+			t.Errorf("a WebSocket is reported as %+v", rec)
+		}
+	}
+	after := traffic(r, 2*time.Second, 4, plain)
+	r.WantAll(after, 200)
+	closed := cost("after the streams")
+	for what, c := range map[string]float64{"with 20 WebSockets": during, "after them": closed} {
+		if c < before/1.6 || c > before*1.6 {
+			t.Errorf("a plain request on a cost %.1f before and %.1f %s", before, c, what)
+		}
+	}
+	if share := rig.Share(after[len(after)/2:], "a"); share < 0.2 || share > 0.8 {
+		t.Errorf("after the WebSockets a gets %.0f %% of the plain requests, want about half", 100*share)
+	}
+}
+
+// Case 5.
+func TestAPeerThatReadsALittleLowerIsNotFlooded(t *testing.T) {
+	var peers []string
+	for i := range 10 {
+		peers = append(peers, fmt.Sprintf("p%d", i))
+	}
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: peers, Settings: "slow_start_ms: 0"}}})
+	for _, p := range peers {
+		r.Backend(p).Set(`{"default":{"mean_ms":20}}`)
+	}
+	r.Backend("p3").Set(`{"default":{"mean_ms":19}}`)
+	answers := traffic(r, 4*time.Second, 10, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	windows := map[int64]map[string]int{} // of the tables' lifetime, 100 ms
+	for _, a := range answers {
+		w := a.Began.UnixMilli() / 100
+		if windows[w] == nil {
+			windows[w] = map[string]int{}
+		}
+		windows[w][a.Peer]++
+	}
+	flooded, counted := 0, 0
+	for _, by := range windows {
+		sum, most := 0, 0
+		for _, n := range by {
+			sum += n
+			most = max(most, n)
+		}
+		if sum < 16 {
+			continue
+		}
+		counted++
+		if most*2 > sum {
+			flooded++
+			t.Logf("within 100 ms one peer of ten got %d of %d requests: %v", most, sum, by)
+		}
+	}
+	// By chance alone a window of 30 requests has such a peer now and then.
+	if counted < 10 || flooded*10 > counted {
+		t.Errorf("in %d of %d windows one peer of ten got most of the requests", flooded, counted)
+	}
+	if share := rig.Share(answers, "p3"); share > 0.4 {
+		t.Errorf("the peer that is 1 ms faster got %.0f %% of all requests", 100*share)
+	}
+}
+
+// Case 6.
+func TestAClosedPortWinsOverTheTableAtOnce(t *testing.T) {
+	for name, frozen := range map[string]bool{"the engine runs": false, "the engine stands still and its table names the dead peer": true} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\neject: {base_ms: 5000}"}}})
+			r.Backend("a").Set(answersIn(60))
+			r.Backend("b").Set(answersIn(5))
+			taught := traffic(r, 2*time.Second, 2, rig.Request{Path: "/api/x"})
+			if share := rig.Share(taught[len(taught)/2:], "b"); share < 0.6 {
+				t.Fatalf("b got %.0f %% of the requests, want most: the test would prove nothing", 100*share)
+			}
+			if frozen {
+				r.Engine.Freeze()
+				t.Cleanup(r.Engine.Thaw)
+			}
+			r.Backend("b").Set(`{"refuse":true}`)
+			answers := r.Send(100, 4, rig.Request{Path: "/api/x"})
+			r.WantAll(answers, 200)
+			tried := 0
+			for _, e := range r.NGINX.Logged(answers) {
+				if strings.Contains(e.Addr, r.Addr("b")) {
+					tried++
+				}
+			}
+			if tried == 0 || tried > 10 {
+				t.Errorf("the closed port was tried by %d of 100 requests, want a few at the start", tried)
+			}
+		})
+	}
+}

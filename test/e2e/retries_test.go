@@ -1,0 +1,262 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// wantDistinct fails the test when a request lists an address twice or more addresses than it may.
+func wantDistinct(r *rig.Rig, entries []rig.Entry, most int) {
+	r.T.Helper()
+	for _, e := range entries {
+		seen := map[string]bool{}
+		for _, a := range e.Addrs() {
+			if seen[a] {
+				r.T.Errorf("request %s tried %s twice: %s", e.ID, r.Name(a), e.Addr)
+			}
+			seen[a] = true
+		}
+		if len(e.Addrs()) > most {
+			r.T.Errorf("request %s made %d attempts: %s", e.ID, len(e.Addrs()), e.Addr)
+		}
+	}
+}
+
+// Case 7.
+func TestARetryGoesToAnotherPeer(t *testing.T) {
+	for name, noEngine := range map[string]bool{"with the engine": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, rig.Options{NoEngine: noEngine, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
+			r.Backend("c").Set(`{"refuse":true}`)
+			answers := r.Send(200, 200, rig.Request{Path: "/api/x"})
+			r.WantAll(answers, 200)
+			entries := r.NGINX.Logged(answers)
+			wantDistinct(r, entries, 3)
+			if firstShare(r, entries, "c") == 0 {
+				t.Error("no request met the refusing peer: the test proved nothing")
+			}
+		})
+	}
+}
+
+// Case 8.
+func TestRetriesEndWhenEveryPeerRefuses(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c", "d"}}}})
+	for _, b := range []string{"a", "b", "c", "d"} {
+		r.Backend(b).Set(`{"refuse":true}`)
+	}
+	answers := r.Send(40, 8, rig.Request{Path: "/api/x"})
+	for _, a := range answers {
+		if a.Err != nil || (a.Status != 502 && a.Status != 503) || a.Took > 5*time.Second {
+			t.Errorf("with nobody to answer: status %d, error %v after %v", a.Status, a.Err, a.Took)
+		}
+	}
+	wantDistinct(r, r.NGINX.Logged(answers), 3)
+	for _, b := range []string{"a", "b", "c", "d"} {
+		r.Backend(b).Set(`{"refuse":false}`)
+	}
+	r.Eventually("the pool serves again", func() error {
+		if a := r.Do(rig.Request{Path: "/api/x"}); a.Status != 200 {
+			return fmt.Errorf("status %d", a.Status)
+		}
+		return nil
+	})
+}
+
+// Case 8, second part: each connection that is used again is closed without an answer.
+func TestRetriesEndWhenPooledConnectionsAreClosed(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
+	r.WantAll(r.Send(60, 20, rig.Request{Path: "/api/x"}), 200) // fills the pools of connections
+	for _, b := range []string{"a", "b", "c"} {
+		r.Backend(b).Set(`{"close_reused":true}`)
+	}
+	answers := r.Send(100, 4, rig.Request{Path: "/api/x"})
+	for _, a := range answers {
+		if a.Err != nil || (a.Status != 200 && a.Status != 502 && a.Status != 503) || a.Took > 5*time.Second {
+			t.Errorf("status %d, error %v after %v", a.Status, a.Err, a.Took)
+		}
+	}
+	for _, e := range r.NGINX.Logged(answers) {
+		// NGINX takes a closed connection from its pool for no attempt and asks for one more peer; when there is none left it lists the last
+		// one again.
+		n, told := len(e.Addrs()), 0
+		_, _ = fmt.Sscan(e.Attempts, &told)
+		if n > 8 || told < 1 || (n != told && n != told+1) {
+			t.Errorf("%d attempts, %s told: %s", n, e.Attempts, e.Addr)
+		}
+	}
+}
+
+// Case 9.
+func TestTheApplicationsOwnErrorsReachTheClientUnchanged(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Location: "proxy_read_timeout 300ms;"}}})
+	for _, status := range []int{400, 404, 500, 502, 503, 504} {
+		for _, body := range []string{"", "an order"} {
+			a := r.Do(rig.Request{Path: fmt.Sprintf("/api/status/%d", status), Body: body})
+			if want := fmt.Sprintf("application page %d of %s\n", status, a.Peer); a.Status != status || a.Body != want {
+				t.Errorf("the application answered %d %q, the client got %d %q", status, want, a.Status, a.Body)
+			}
+			if n := r.SeenAnywhere(a.ID); n != 1 {
+				t.Errorf("a request answered %d arrived %d times", status, n)
+			}
+		}
+	}
+}
+
+// Case 9, second part.
+func TestAPostIsSentOnceThatTimesOutOrBreaks(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Location: "proxy_read_timeout 300ms;"}}})
+	for fault, want := range map[string]int{`{"hang":1}`: 504, `{"reset":{"share":1,"after_bytes":-1}}`: 502} {
+		for _, b := range []string{"a", "b", "c"} {
+			r.Backend(b).Set(fault)
+		}
+		for range 3 {
+			a := r.Do(rig.Request{Path: "/api/x", Body: "an order"})
+			if a.Status != want || a.Took > 5*time.Second {
+				t.Errorf("%s: status %d after %v, error %v", fault, a.Status, a.Took, a.Err)
+			}
+			if n := r.SeenAnywhere(a.ID); n != 1 {
+				t.Errorf("%s: the POST arrived %d times", fault, n)
+			}
+		}
+		for _, b := range []string{"a", "b", "c"} {
+			r.Backend(b).Set(`{"hang":0,"reset":null}`)
+		}
+	}
+}
+
+// A POST that never left NGINX may go to another peer.
+func TestAPostToARefusingPeerIsServedByAnother(t *testing.T) {
+	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.Backend("a").Set(`{"refuse":true}`)
+	answers := r.Send(40, 4, rig.Request{Path: "/api/x", Body: "an order"})
+	r.WantAll(answers, 200)
+	for _, a := range answers {
+		if n := r.Backend("b").Seen(a.ID); n != 1 {
+			t.Errorf("the POST arrived %d times", n)
+		}
+	}
+}
+
+// Case 10. The peers close idle connections after 1 s, NGINX keeps them for 60 s, and a request comes each 1.0 s.
+func TestTheIdleRaceIsNoFailure(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --keep-alive 1s", "b --keep-alive 1s"}, Settings: "slow_start_ms: 0"}}})
+	var mu sync.Mutex
+	var gets, posts []rig.Answer
+	var all sync.WaitGroup
+	begin := time.Now()
+	for client := range 16 {
+		all.Go(func() {
+			for n := range 7 {
+				// The connections were last used a second before, give or take some milliseconds.
+				time.Sleep(time.Until(begin.Add(time.Duration(n)*time.Second + time.Duration(rand.IntN(4000))*time.Microsecond)))
+				q, list := rig.Request{Path: "/api/x"}, &gets
+				if client%4 == 0 {
+					q, list = rig.Request{Path: "/api/x", Body: "an order"}, &posts
+				}
+				a := r.Do(q)
+				mu.Lock()
+				*list = append(*list, a)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	r.WantAll(gets, 200)
+	for _, a := range posts {
+		if n := r.SeenAnywhere(a.ID); n > 1 || a.Err != nil || (a.Status == 200) != (n == 1) {
+			t.Errorf("a POST was answered %d (%v) and arrived %d times", a.Status, a.Err, n)
+		}
+	}
+	wantNoFailures(r, "a", "b")
+}
+
+// Case 10, the race made certain: the peer closes the connection on the second request.
+func TestAConnectionClosedOnReuseIsNoFailureOfThePeer(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
+	r.Backend("a").Set(`{"close_reused":true}`)
+	r.Backend("b").Set(`{"close_reused":true}`)
+	var answers []rig.Answer
+	for range 10 {
+		answers = append(answers, r.Do(rig.Request{Path: "/api/x"}))
+		time.Sleep(400 * time.Millisecond)
+	}
+	r.WantAll(answers, 200)
+	races := r.WaitRecords(3, func(rec rig.Record) bool { return rec.Kind == rig.KindIdleRace })
+	for _, rec := range races {
+		if rec.HeaderMS != -1 {
+			t.Errorf("a race has no answer, but %+v", rec)
+		}
+	}
+	wantNoFailures(r, "a", "b")
+}
+
+func wantNoFailures(r *rig.Rig, backends ...string) {
+	r.T.Helper()
+	time.Sleep(500 * time.Millisecond) // the last batch
+	for _, rec := range r.Tap.Records(r.T) {
+		if rec.Kind != rig.KindOK && rec.Kind != rig.KindIdleRace && rec.Kind != rig.KindAbort {
+			r.T.Errorf("a failure is charged: %+v", rec)
+		}
+	}
+	for _, name := range backends {
+		if f, p := r.Engine.Figures("api", name), r.NGINX.Peer("api", name); f.Failed() != 0 || f.Ejections != 0 || p.Fails != 0 || p.SetAsideMS != 0 {
+			r.T.Errorf("%s is charged: engine %+v, NGINX %+v", name, f, p)
+		}
+	}
+}
+
+// Case 12.
+func TestABlackHoleCostsOneConnectTimeoutUnderTheDefaults(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.Backend("a").Set(`{"blackhole":true}`)
+	answers := r.Send(20, 20, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	failovers := 0
+	for i, e := range r.NGINX.Logged(answers) {
+		if len(e.Addrs()) > 1 {
+			failovers++
+		}
+		if answers[i].Took > 5*time.Second {
+			t.Errorf("a request took %v: %s", answers[i].Took, e.Addr)
+		}
+	}
+	if failovers == 0 {
+		t.Fatal("no request met the black hole: the test proved nothing")
+	}
+	wantDistinct(r, r.NGINX.Logged(answers), 2)
+	r.WaitRecords(failovers, func(rec rig.Record) bool { return rec.Peer == r.Addr("a") && rec.Kind == rig.KindConnectTimeout })
+	next := r.Send(20, 20, rig.Request{Path: "/api/x"})
+	r.WantAll(next, 200)
+	slow := 0
+	for _, a := range next {
+		if a.Took > 900*time.Millisecond {
+			slow++
+		}
+	}
+	if slow > 2 {
+		t.Errorf("%d of 20 requests waited for the black hole again", slow)
+	}
+}
+
+// Case 12, second part.
+func TestARetryBudgetShorterThanOneConnectIsRefusedAtStart(t *testing.T) {
+	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Location: "proxy_next_upstream_timeout 500ms;"}}})
+	pool := "pools: [{name: api, peers: [%q], connect_timeout_ms: %d, retry: {timeout_ms: %d}}]\n"
+	if ok, said := r.Check(fmt.Sprintf(pool, r.Addr("a"), 1000, 500)); ok || !strings.Contains(said, "timeout_ms") {
+		t.Errorf("a retry budget of 500 ms with connects of 1000 ms passed: %s", said)
+	}
+	good := fmt.Sprintf(pool, r.Addr("a"), 1000, 5000)
+	if ok, said := r.Check(good); !ok {
+		t.Errorf("a good configuration was refused: %s", said)
+	}
+	if ok, said := r.Check(good, "--nginx", r.NGINX.File()); ok || !strings.Contains(said, "proxy_next_upstream_timeout") {
+		t.Errorf("proxy_next_upstream_timeout below the connect time-out passed: %s", said)
+	}
+}

@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+func TestTrafficLeavesAPeerThatTurnsSlowAndComesBack(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "slow_start_ms: 0"}}})
+	for _, b := range []string{"a", "b", "c"} {
+		r.Backend(b).Set(`{"slots":4,"default":{"mean_ms":10}}`)
+	}
+	q := rig.Request{Path: "/api/x"}
+	even := traffic(r, 2*time.Second, 6, q)
+	r.WantAll(even, 200)
+	if share := rig.Share(even, "c"); share < 0.15 || share > 0.55 {
+		t.Errorf("of three equal peers c got %.0f %%", 100*share)
+	}
+	r.Backend("c").Set(`{"speed":0.1}`)
+	slow := traffic(r, 4*time.Second, 6, q)
+	r.WantAll(slow, 200)
+	if share := rig.Share(slow[len(slow)/2:], "c"); share > 0.12 {
+		t.Errorf("at a tenth of the speed c still got %.0f %%", 100*share)
+	}
+	r.Backend("c").Set(`{"speed":1}`)
+	load := r.StartLoad(6, 0, q)
+	r.Within(2*rig.Patience, "the peer that recovered has its share again", func() error {
+		all := load.Answers()
+		if share := rig.Share(all[len(all)-min(len(all), 300):], "c"); share < 0.2 {
+			return fmt.Errorf("%.0f %%", 100*share)
+		}
+		return nil
+	})
+	load.Stop()
+}
+
+func TestPeersThatSuitAClassGetIt(t *testing.T) {
+	const class = `{"slots":4,"classes":{"light":{"mean_ms":10},"heavy":{"mean_ms":40}},"affinity":{"light":%g,"heavy":%g}}`
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
+	r.Backend("a").Set(fmt.Sprintf(class, 4.0, 0.25))
+	r.Backend("b").Set(fmt.Sprintf(class, 0.5, 2.0))
+	light := r.StartLoad(2, 0, rig.Request{Path: "/api/light/1"})
+	heavy := r.StartLoad(2, 0, rig.Request{Path: "/api/heavy/1"})
+	recent := func(l *rig.Load) []rig.Answer {
+		all := l.Answers()
+		return all[len(all)-min(len(all), 100):]
+	}
+	time.Sleep(2 * time.Second)
+	r.Eventually("each class goes to the peer that is quick with it", func() error {
+		onB, onA := rig.Share(recent(light), "b"), rig.Share(recent(heavy), "a")
+		if onB < 0.85 || onA < 0.85 {
+			return fmt.Errorf("%.0f %% of light on b, %.0f %% of heavy on a", 100*onB, 100*onA)
+		}
+		return nil
+	})
+	r.WantAll(light.Stop(), 200)
+	r.WantAll(heavy.Stop(), 200)
+}
+
+func TestTheAccessLogTellsEachDecision(t *testing.T) {
+	r := start(t, rig.Options{
+		Tap:   true,
+		Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "explore: 0\ncontrol: 0", Location: "access_log access.json weir_json; access_log access.log e2e;"}},
+		HTTP: `map $http_x_class $weir_class { default $http_x_class; }
+  map $http_x_weight $weir_weight { default $http_x_weight; }`,
+	})
+	plain := r.Send(20, 2, rig.Request{Path: "/api/users/42"})
+	own := r.Send(5, 1, rig.Request{Path: "/api/users/42", Header: map[string]string{"X-Class": "big report", "X-Weight": "2.5"}})
+	post := r.Send(5, 1, rig.Request{Path: "/api/users/42", Body: "text"})
+	r.WantAll(append(append(plain, own...), post...), 200)
+	want := func(answers []rig.Answer, class string) {
+		t.Helper()
+		for i, e := range r.NGINX.Logged(answers) {
+			predicted, err := strconv.ParseFloat(e.PredictedMS, 64)
+			if e.Class != class || e.Policy != "analytic" || r.Name(e.Peer) != answers[i].Peer || e.Attempts != "1" || err != nil || predicted < 0 {
+				t.Errorf("%s answered by %s is logged as %+v (class should be %s)", answers[i].ID, answers[i].Peer, e, class)
+			}
+		}
+	}
+	want(plain, "GET /api/users/{n}")
+	want(own, "big report")
+	want(post, "POST /api/users/{n} b1k")
+	weighed := r.WaitRecords(5, func(rec rig.Record) bool { return rec.Class == "big report" })
+	for _, rec := range weighed {
+		if rec.Weight != 2.5 {
+			t.Errorf("the weight hint of 2.5 arrives as %v", rec.Weight)
+		}
+	}
+	r.WaitRecords(20, func(rec rig.Record) bool { return rec.Class == "GET /api/users/{n}" && rec.Weight == 0 })
+
+	text, err := os.ReadFile(r.File("access.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		var e struct {
+			Peer  string `json:"weir_peer"`
+			Class string `json:"weir_class"`
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Peer == "" || e.Class == "" {
+			t.Errorf("weir_json wrote %s: %v", line, err)
+		}
+		lines++
+	}
+	if lines != 30 {
+		t.Errorf("weir_json wrote %d lines, want 30", lines)
+	}
+}
+
+func TestAPoolWithoutPeersAnswersAClearPage(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "empty"}, {Name: "api", Peers: []string{"a"}}}})
+	a := r.Do(rig.Request{Path: "/empty/x"})
+	if a.Status != 503 || !strings.Contains(a.Body, "No server is registered") || a.Header.Get("Retry-After") == "" || a.Took > 2*time.Second {
+		t.Errorf("after %v: status %d, Retry-After %q, %q", a.Took, a.Status, a.Header.Get("Retry-After"), a.Body)
+	}
+	if post := r.Do(rig.Request{Path: "/empty/x", Body: "an order"}); post.Status != 503 {
+		t.Errorf("a POST: status %d", post.Status)
+	}
+	if _, body := r.Engine.Get("/api/health"); !strings.Contains(string(body), "empty") {
+		t.Errorf("the engine's health says nothing of the pool: %s", body)
+	}
+	r.WantAll(r.Send(5, 1, rig.Request{Path: "/api/x"}), 200)
+
+	r.StartBackend("late", false)
+	r.SetPeers("empty", "late")
+	r.WaitConnected()
+	r.WantAll(r.Send(5, 1, rig.Request{Path: "/empty/x"}), 200)
+	r.SetPeers("empty")
+	r.Eventually("the pool is empty again", func() error {
+		if a := r.Do(rig.Request{Path: "/empty/x"}); a.Status != 503 {
+			return fmt.Errorf("status %d", a.Status)
+		}
+		return nil
+	})
+}
+
+// Case 22, from the file.
+func TestIPv6PeersWorkToTheLastLabel(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, IPv6: true, Settings: checks}}})
+	answers := r.Send(60, 6, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	addr := r.Addr("a")
+	if !strings.HasPrefix(addr, "[::1]:") {
+		t.Fatalf("the peer is on %s", addr)
+	}
+	for i, e := range r.NGINX.Logged(answers) {
+		if r.Name(e.Peer) != answers[i].Peer || e.Peer != e.Addr {
+			t.Errorf("logged as %+v", e)
+		}
+	}
+	r.WaitRecords(1, func(rec rig.Record) bool { return rec.Peer == addr && rec.Kind == rig.KindOK })
+	r.Engine.WaitAttempts("api", "a", 1)
+	if s := r.Engine.Samples(`weir_attempts_total{pool="api",peer="` + addr + `",kind="ok"}`); len(s) != 1 {
+		t.Errorf("no series of %s: %v", addr, r.Engine.Samples("weir_attempts_total"))
+	}
+	r.Eventually("the peer is probed", func() error {
+		if r.Backend("a").Stats().Probes == 0 {
+			return fmt.Errorf("no probe")
+		}
+		return nil
+	})
+	r.Engine.Patch(r.Engine.PeerPath("api", "a"), `{"weight":2}`)
+	r.Backend("b").Set(`{"refuse":true}`)
+	r.WantAll(r.Send(40, 4, rig.Request{Path: "/api/x"}), 200)
+	wantCleanMetrics(r, 1000)
+}
+
+func TestIPv6StaticPeersServeWithoutAnEngine(t *testing.T) {
+	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, IPv6: true}}})
+	r.Backend("a").Set(`{"refuse":true}`)
+	r.WantAll(r.Send(40, 4, rig.Request{Path: "/api/x"}), 200)
+}
+
+// The shipped snippets and the checker agree about a whole configuration.
+func TestTheRigsOwnConfigurationPassesTheCheck(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	if ok, said := r.Check(r.ConfigText(), "--nginx", r.NGINX.File()); !ok {
+		t.Errorf("weir check: %s", said)
+	}
+	if ok, said := r.NGINX.Test(); !ok {
+		t.Errorf("nginx -t: %s", said)
+	}
+}

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// propagation is how long it may take until all workers know, on a machine that is busy with other things. On an idle one it is at once for
+// what NGINX sees itself (shared memory) and below 100 ms for what the engine tells.
+const propagation = 500 * time.Millisecond
+
+// wantNoneAfter fails the test when a request that began after the moment went to the backend, or when not all workers had requests then.
+func wantNoneAfter(r *rig.Rig, answers []rig.Answer, moment time.Time, backend string) {
+	r.T.Helper()
+	workers := map[int]int{}
+	late := 0
+	for i, e := range r.NGINX.Logged(answers) {
+		if answers[i].Began.Before(moment) {
+			continue
+		}
+		workers[e.PID]++
+		if slices.Contains(e.Addrs(), r.Addr(backend)) {
+			if late++; late <= 5 {
+				r.T.Errorf("worker %d sent a request to %s %v after the deadline: %s", e.PID, backend, answers[i].Began.Sub(moment), e.Addr)
+			}
+		}
+	}
+	if n := len(r.NGINX.Workers()); len(workers) < n {
+		r.T.Errorf("only %v of %d workers had requests: the test proved nothing for the others", workers, n)
+	}
+}
+
+// Case 14.
+func TestAllWorkersStopUsingAPeerThatDies(t *testing.T) {
+	for name, noEngine := range map[string]bool{"with the engine": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, rig.Options{NoEngine: noEngine, Workers: 4, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "eject: {base_ms: 8000}"}}})
+			load := r.StartLoad(16, 5*time.Millisecond, rig.Request{Path: "/api/x", Fresh: true})
+			time.Sleep(time.Second)
+			r.Backend("a").Kill()
+			died := time.Now()
+			time.Sleep(propagation)
+			if noEngine {
+				// Set aside for a second at first, then one request tries it: there must be few.
+				time.Sleep(2 * time.Second)
+				answers := load.Stop()
+				r.WantAll(answers, 200)
+				tried := 0
+				for i, e := range r.NGINX.Logged(answers) {
+					if answers[i].Began.After(died.Add(propagation)) && slices.Contains(e.Addrs(), r.Addr("a")) {
+						tried++
+					}
+				}
+				if tried > 4 {
+					t.Errorf("%d requests tried the dead peer in 2 s, want one an expiry of its time aside", tried)
+				}
+				return
+			}
+			time.Sleep(2 * time.Second)
+			answers := load.Stop()
+			r.WantAll(answers, 200)
+			wantNoneAfter(r, answers, died.Add(propagation), "a")
+		})
+	}
+}
+
+// A peer that active checks find down still answers users: only the engine can tell, and it tells all workers.
+func TestADownPeerIsLeftByAllWorkersAtOnce(t *testing.T) {
+	r := start(t, rig.Options{Workers: 4, Pools: []rig.Pool{{
+		Name: "api", Peers: []string{"a", "b", "c"}, Settings: "check: {path: /healthz, interval_ms: 200, timeout_ms: 200, fall: 2, rise: 2}",
+	}}})
+	r.Engine.WaitState("api", "a", "up", "slow_start")
+	load := r.StartLoad(16, 5*time.Millisecond, rig.Request{Path: "/api/x", Fresh: true})
+	time.Sleep(500 * time.Millisecond)
+	r.Backend("a").Set(`{"health":503}`)
+	r.Engine.WaitState("api", "a", "down")
+	known := time.Now()
+	time.Sleep(propagation + time.Second)
+	answers := load.Stop()
+	r.WantAll(answers, 200)
+	wantNoneAfter(r, answers, known.Add(propagation), "a")
+
+	r.Backend("a").Set(`{"health":200}`)
+	r.Engine.WaitState("api", "a", "up", "slow_start")
+	r.Eventually("the peer that recovered is used again", func() error { return wantFrom(r, "/api/x", "a") })
+}
+
+// The election survives kills and reloads: some worker follows the engine again, and news reach all.
+func TestAnotherWorkerFollowsTheEngineWhenTheLeaderIsKilled(t *testing.T) {
+	r := start(t, rig.Options{Workers: 3, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	for round := range 3 {
+		leader := r.NGINX.Status().Leader
+		if !slices.Contains(r.NGINX.Workers(), leader) {
+			t.Fatalf("the leader %d is no worker: %v", leader, r.NGINX.Workers())
+		}
+		if round == 2 {
+			r.NGINX.Reload()
+		} else {
+			r.NGINX.KillWorker(leader)
+		}
+		name := []string{"c", "d", "e"}[round]
+		r.StartBackend(name, false)
+		r.SetPeers("api", append([]string{"a", "b"}, name)...)
+		r.WaitConnected() // the new peer arrives through the new leader
+		if now := r.NGINX.Status().Leader; now == leader {
+			t.Errorf("the leader is still %d", now)
+		}
+	}
+	r.WantAll(r.Send(60, 6, rig.Request{Path: "/api/x"}), 200)
+}
