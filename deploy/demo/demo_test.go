@@ -1,0 +1,86 @@
+package main
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weirlb/weir/engine/config/check"
+)
+
+func TestTheTableShowsLossesLikeGains(t *testing.T) {
+	before := &result{All: figures{Requests: 100, P50: 10, P90: 20, P99: 100, Failed: 1}, Classes: map[string]figures{"light": {P99: 50}}}
+	after := &result{All: figures{Requests: 100, P50: 15, P90: 10, P99: 100, Failed: 7}, Classes: map[string]figures{"light": {P99: 75}}}
+	var b strings.Builder
+	printTable(&b, options{Rate: 1, Seconds: 100}, cast(), before, after)
+	for _, want := range []string{"p50   10.0 ms   15.0 ms   +50 %", "p90   20.0 ms   10.0 ms   -50 %", "p99   100.0 ms   100.0 ms   +0 %", "p99 of /light   50.0 ms   75.0 ms   +50 %", "failures   1   7"} {
+		found := false
+		for line := range strings.Lines(b.String()) {
+			found = found || strings.Join(strings.Fields(line), " ") == strings.Join(strings.Fields(want), " ")
+		}
+		if !found {
+			t.Errorf("no line %q in\n%s", want, b.String())
+		}
+	}
+}
+
+func TestTheTableSaysWhenTheMachineWasTooBusyToMeasure(t *testing.T) {
+	quiet, late := &result{LateP99: 0.4}, &result{LateP99: 30}
+	var b strings.Builder
+	printTable(&b, options{}, nil, quiet, quiet)
+	if strings.Contains(b.String(), "busy") {
+		t.Error(b.String())
+	}
+	printTable(&b, options{}, nil, quiet, late)
+	if !strings.Contains(b.String(), "30 ms late") {
+		t.Error(b.String())
+	}
+}
+
+func TestOptionsThatCannotBeMeantAreRefused(t *testing.T) {
+	for _, args := range [][]string{{"--seconds", "0"}, {"--rate", "0"}, {"--rate", "NaN"}, {"--rate", "1e9"}, {"--warmup", "-1"}, {"stray"}, {"--nonsense"}} {
+		if _, err := parse(args, io.Discard); err == nil {
+			t.Errorf("%v was accepted", args)
+		}
+	}
+}
+
+func TestTakenPortsAreNotHandedOut(t *testing.T) {
+	var p ports
+	first, err := p.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = ports{}
+	l, err := net.Listen("tcp", first)
+	if err != nil {
+		t.Skip(err) // somebody was faster
+	}
+	defer func() { _ = l.Close() }()
+	_, port, _ := net.SplitHostPort(first)
+	for _, c := range port {
+		p.next = p.next*10 + int(c-'0')
+	}
+	if got, err := p.take(); err != nil || got == first {
+		t.Errorf("%s again (%v)", got, err)
+	}
+}
+
+func TestTheDemosConfigurationsPassTheCheck(t *testing.T) {
+	d := &demo{dir: t.TempDir()}
+	var err error
+	if d.opt.Repo, err = filepath.Abs("../.."); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	r := check.Check(filepath.Join(d.dir, "weir.yaml"), filepath.Join(d.dir, "nginx.conf"), func(string) (string, bool) { return "", false })
+	if !r.OK() {
+		_ = r.Print(os.Stderr)
+		t.Error("weir check refuses the demo's configurations")
+	}
+}

@@ -1,0 +1,143 @@
+// Command demo shows Weir beside plain NGINX on one machine: six uneven backends, the same load through `least_conn` and
+// through Weir, and a table with both. It is started by deploy/demo.sh, which builds the programs it needs.
+//
+// All it starts listens on loopback, keeps its files in a folder of its own and ends with it, also when it is killed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	Repo, Bin       string
+	Seconds, Warmup int
+	Rate            float64
+	Seed            uint64
+	Keep            bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "demo: stopped")
+		os.Exit(130)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string, to io.Writer) (opt options, err error) {
+	set := flag.NewFlagSet("deploy/demo.sh", flag.ContinueOnError)
+	set.SetOutput(to)
+	set.IntVar(&opt.Seconds, "seconds", 30, "how long each side is measured")
+	set.IntVar(&opt.Warmup, "warmup", 8, "seconds of the same load before that, for each side")
+	set.Float64Var(&opt.Rate, "rate", 500, "requests a second; the backends can take about 800")
+	set.Uint64Var(&opt.Seed, "seed", 1, "of arrivals, classes and sizes")
+	set.BoolVar(&opt.Keep, "keep", false, "go on after the table, with load, until Ctrl-C")
+	set.StringVar(&opt.Repo, "repo", ".", "root of the repository (deploy/demo.sh sets it)")
+	set.StringVar(&opt.Bin, "bin", "", "folder with weir, backend and load (deploy/demo.sh sets it)")
+	if err := set.Parse(args); err != nil {
+		return opt, err
+	}
+	switch {
+	case set.NArg() > 0:
+		err = fmt.Errorf("%q: there are only flags, see --help", set.Arg(0))
+	case opt.Seconds < 1 || opt.Seconds > 3600 || opt.Warmup < 0 || opt.Warmup > 3600:
+		err = errors.New("--seconds must be 1 to 3600, --warmup 0 to 3600")
+	case !(opt.Rate >= 1 && opt.Rate <= 5000):
+		err = errors.New("--rate must be 1 to 5000")
+	}
+	return opt, err
+}
+
+func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
+	opt, err := parse(args, progress)
+	if err != nil {
+		return err
+	}
+	if opt.Repo, err = filepath.Abs(opt.Repo); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "weir-demo-")
+	if err != nil {
+		return fmt.Errorf("folder for configurations and logs: %w", err)
+	}
+	d := &demo{opt: opt, dir: dir, out: out, progress: progress}
+	defer func() {
+		d.stop()
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintln(progress, "Configurations and logs are in", dir)
+			return
+		}
+		_ = os.RemoveAll(dir)
+	}()
+	return d.run(ctx)
+}
+
+// demo is one run.
+type demo struct {
+	opt           options
+	dir           string
+	out, progress io.Writer
+
+	ports    ports
+	backends []*peer
+	running  []*process // in the order they were started
+	plain    string     // host:port of NGINX's plain side
+	weir     string     // host:port of its Weir side
+	admin    string     // host:port of the engine
+}
+
+func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.progress, format+"\n", args...) }
+
+func (d *demo) run(ctx context.Context) error {
+	began := time.Now()
+	if err := d.prepare(); err != nil {
+		return err
+	}
+	d.say("Six backends, NGINX and later the engine, all on loopback; files in %s", d.dir)
+	if err := d.startBackends(ctx); err != nil {
+		return err
+	}
+	if err := d.startNGINX(ctx); err != nil {
+		return err
+	}
+	d.say("\n1 of 2: plain NGINX, least_conn, %d s warm-up and %d s measured at %.0f requests/s", d.opt.Warmup, d.opt.Seconds, d.opt.Rate)
+	before, err := d.measure(ctx, d.plain)
+	if err != nil {
+		return err
+	}
+	// New backends: empty queues, and the brown-outs begin at the same moment of the load as before.
+	d.stopBackends()
+	if err := d.startBackends(ctx); err != nil {
+		return err
+	}
+	if err := d.startEngine(ctx); err != nil {
+		return err
+	}
+	d.say("\n2 of 2: the same requests through Weir, with an engine that knows nothing yet")
+	after, err := d.measure(ctx, d.weir)
+	if err != nil {
+		return err
+	}
+	printTable(d.out, d.opt, d.backends, before, after)
+	d.where(time.Since(began))
+	if d.opt.Keep {
+		return d.keep(ctx)
+	}
+	return nil
+}
