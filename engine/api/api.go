@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,10 +55,14 @@ type handler struct {
 	guard    func(*call) bool // runs first; false = it has answered
 	protocol bool             // the answers carry Weir-Protocol
 	maxBody  int              // bytes of a body that are read
+	calls    sync.Pool        // of *call
 }
 
 func newHandler(eng *serve.Engine, name string, maxBody int) *handler {
-	return &handler{eng: eng, name: name, maxBody: maxBody, fallback: eng.Metrics().Route(name, "none")}
+	return &handler{
+		eng: eng, name: name, maxBody: maxBody, fallback: eng.Metrics().Route(name, "none"),
+		calls: sync.Pool{New: func() any { return new(call) }},
+	}
 }
 
 // handle adds a route; pairs are method and function.
@@ -77,7 +82,8 @@ func (h *handler) handle(pattern string, methods map[string]func(*call)) {
 
 // serve is the fasthttp handler.
 func (h *handler) serve(ctx *fasthttp.RequestCtx) {
-	c := call{RequestCtx: ctx}
+	c := h.calls.Get().(*call)
+	*c = call{RequestCtx: ctx}
 	count := h.fallback
 	defer func() {
 		if r := recover(); r != nil {
@@ -89,12 +95,13 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 			ctx.Response.Header.Set(protocolHeader, protocolVersion)
 		}
 		count.Count(ctx.Response.StatusCode())
+		h.calls.Put(c)
 	}()
-	r := h.find(&c)
+	r := h.find(c)
 	if r != nil {
 		count = r.count
 	}
-	if h.guard != nil && !h.guard(&c) {
+	if h.guard != nil && !h.guard(c) {
 		return
 	}
 	if r == nil {
@@ -111,7 +118,7 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		c.fail(fasthttp.StatusMethodNotAllowed, r.pattern+" takes "+r.allow)
 		return
 	}
-	run(&c)
+	run(c)
 }
 
 // find matches the path as it was sent: a peer's address may hold an escaped slash, which must not cut the path.

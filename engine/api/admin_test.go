@@ -1,0 +1,162 @@
+package api
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/weirlb/weir/engine/observe"
+	"github.com/weirlb/weir/engine/serve"
+)
+
+func TestTheTokenIsAskedForWhenThereIsOne(t *testing.T) {
+	r := start(t, twoPools)
+	if a := r.manage("GET", "/api/health", ""); a.status != 200 {
+		t.Errorf("without a token: %d", a.status)
+	}
+	r.token.Set("s3cret-of-the-site")
+	for header, want := range map[string]int{
+		"": 401, "s3cret-of-the-site": 401, "Bearer": 401, "Bearer ": 401, "Bearer s3cret": 401, "Basic s3cret-of-the-site": 401,
+		"Bearer s3cret-of-the-site": 200, "bearer s3cret-of-the-site": 200,
+	} {
+		for _, path := range []string{"/api/health", "/metrics", "/openapi.yaml", "/nothing"} {
+			want := want
+			if path == "/nothing" && want == 200 {
+				want = 404
+			}
+			a := r.manage("GET", path, "", "Authorization", header)
+			if a.status != want || (want == 401 && (a.header.Get("WWW-Authenticate") != "Bearer" || strings.Contains(a.body, "s3cret"))) {
+				t.Errorf("%s with %q: %d %.100s", path, header, a.status, a.body)
+			}
+		}
+	}
+	if a := r.ask("GET", "/healthz", ""); a.status != 200 {
+		t.Errorf("the socket has its mode and asks for no token: %d", a.status)
+	}
+	if strings.Contains(r.logged(), "s3cret") {
+		t.Error("the token is in the log")
+	}
+	r.token.Set("")
+	if a := r.manage("GET", "/api/health", ""); a.status != 200 {
+		t.Errorf("after the token was taken back: %d", a.status)
+	}
+}
+
+func TestAPeerIsDrainedAndWeighedOverTheAPIAndNGINXHearsOfIt(t *testing.T) {
+	r := start(t, twoPools)
+	var f serve.PeerFigures
+	for _, peer := range []string{"10.0.0.1:80", "%5B::1%5D:9001", "unix:%2Frun%2Fapp.sock"} {
+		before := r.eng.State()
+		a := r.manage("PATCH", "/api/pools/api/peers/"+peer, `{"drain":true,"weight":2}`)
+		a.into(t, &f)
+		if a.status != 200 || f.State != "draining" || f.Weight != 2 {
+			t.Errorf("%s: %d %+v", peer, a.status, f)
+		}
+		select {
+		case <-before.Next():
+		default:
+			t.Errorf("%s: nothing was published", peer)
+		}
+	}
+	if a := r.manage("GET", "/api/pools/api/peers/[::1]:9001", ""); a.status != 200 || !strings.Contains(a.body, `"draining"`) {
+		t.Errorf("brackets need no escape: %d %s", a.status, a.body)
+	}
+	a := r.manage("PATCH", "/api/pools/api/peers/10.0.0.2:80", `{"drain":true}`)
+	if a.status != 409 || !strings.Contains(a.body, "last usable peer") || !strings.Contains(a.body, "force") {
+		t.Errorf("the last one: %d %s", a.status, a.body)
+	}
+	r.manage("PATCH", "/api/pools/api/peers/10.0.0.1:80", `{"drain":false}`).into(t, &f)
+	if !f.Usable || f.State != "slow_start" {
+		t.Errorf("undrained: %+v", f)
+	}
+	r.manage("GET", "/api/pools/api/peers/10.0.0.1:80", "").into(t, &f)
+	if f.Weight != 2 {
+		t.Errorf("%+v", f)
+	}
+	for _, c := range []struct {
+		path, body string
+		status     int
+		says       string
+	}{
+		{"/api/pools/no/peers/10.0.0.1:80", `{"drain":true}`, 404, `"known":["api","bare"]`},
+		{"/api/pools/api/peers/9.9.9.9:1", `{"drain":true}`, 404, `"known":["10.0.0.1:80",`},
+		{"/api/pools/bare/peers/9.9.9.9:1", `{"drain":true}`, 404, "no other either"},
+		{"/api/pools/api/peers/10.0.0.1:80", ``, 400, "empty"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{}`, 400, "drain"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{"force":true}`, 400, "drain"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{"drian":true}`, 400, "drian"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{"drain":"yes"}`, 400, "drain"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{"drain":true}x`, 400, "follows"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{"weight":0}`, 400, "weight 0 is outside"},
+		{"/api/pools/api/peers/10.0.0.1:80", `{"weight":1e300}`, 400, "outside"},
+		{"/api/pools/api/peers/10.0.0.1:80", strings.Repeat(" ", maxAdminBody+1), 413, "65536 bytes"},
+	} {
+		if a := r.manage("PATCH", c.path, c.body); a.status != c.status || !strings.Contains(a.body, c.says) {
+			t.Errorf("%s %.40s: %d %.200s; want %d and %s", c.path, c.body, a.status, a.body, c.status, c.says)
+		}
+	}
+}
+
+func TestRoutePicksForADescribedRequestAndSaysWhy(t *testing.T) {
+	r := start(t, twoPools)
+	a := r.manage("POST", "/api/route", `{"pool":"api","method":"POST","path":"/users/7/orders","body_bytes":2000,"weight":1.5}`)
+	var got routed
+	a.into(t, &got)
+	if a.status != 200 || got.Pool != "api" || got.Policy != "analytic" || got.Peer == "" || got.Reason == "" || len(got.Alternatives) != 3 || got.PredictedMS <= 0 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	for body, status := range map[string]int{`{"pool":"no"}`: 404, `{"pool":"bare"}`: 503, `x`: 400} {
+		if a := r.manage("POST", "/api/route", body); a.status != status {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+	}
+}
+
+func TestFiguresShowTrafficFailuresAndShares(t *testing.T) {
+	r := start(t, twoPools)
+	r.learn("api", "*", "10.0.0.1:80", observe.OK, 6)
+	r.learn("api", "*", "10.0.0.2:80", observe.OK, 1)
+	r.learn("api", "*", "10.0.0.2:80", observe.Status, 1)
+	r.learn("api", "*", "10.0.0.2:80", observe.Abort, 1)
+	var f serve.Figures
+	r.manage("GET", "/api/metrics", "").into(t, &f)
+	one, two := f.Pools[0].Peers[0], f.Pools[0].Peers[1]
+	if one.Attempts != 6 || *one.Share10s < 0.6 || *one.Share10s > 0.7 || *one.Latency.P50 < 4 || *one.Latency.P50 > 6 {
+		t.Errorf("%+v", one)
+	}
+	if two.Failures["status"] != 1 || two.Others["abort"] != 1 || f.Pools[0].Attempts1m != 9 || f.Pools[1].Peers == nil {
+		t.Errorf("%+v", two)
+	}
+	if _, there := f.Pools[0].Peers[1].Failures["abort"]; there {
+		t.Error("an abort counts as a failure")
+	}
+}
+
+func TestMetricsPleasePromtoolWithARealEngine(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not installed")
+	}
+	r := start(t, twoPools)
+	r.learn("api", "GET /\"weird\\", "10.0.0.1:80", observe.OK, 6)
+	r.ask("GET", "/some/path/that/must/not/become/a/label", "")
+	r.manage("GET", "/metrics", "")
+	a := r.manage("GET", "/metrics", "")
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(a.body)
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v: %s", err, out)
+	}
+	if strings.Contains(a.body, "must/not") || strings.Contains(a.body, "weird") {
+		t.Error("what clients send has become a label")
+	}
+	for _, want := range []string{
+		`weir_http_requests_total{listener="socket",route="/observe",code="200"} 1`,
+		`weir_http_requests_total{listener="socket",route="none",code="404"} 1`,
+		`weir_http_requests_total{listener="admin",route="/metrics",code="200"} 1`,
+	} {
+		if !strings.Contains(a.body, want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}
