@@ -40,9 +40,11 @@ func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
 		r.Backend("b-" + pool).Set(answersIn(50))
 	}
 	cost := func(pool string) float64 {
-		c, ok := r.Engine.Decide(pool, "*").Cost(r.Addr("b-" + pool))
-		if !ok {
-			t.Fatalf("no cost for b in pool %s", pool)
+		class := "GET /" + pool + "/x"
+		table := r.Engine.Decide(pool, class)
+		c, ok := table.Cost(r.Addr("b-" + pool))
+		if !ok || table.Class != class {
+			t.Fatalf("no cost of %s for b: %+v", class, table)
 		}
 		return c
 	}
