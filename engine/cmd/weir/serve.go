@@ -18,7 +18,7 @@ import (
 )
 
 // stopWithin bounds a shutdown: what a client has not taken by then is cut. The whole of it takes less than a second.
-const stopWithin = 700 * time.Millisecond
+const stopWithin = 500 * time.Millisecond
 
 type serveCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file. It is read again on SIGHUP and when it changes." placeholder:"FILE"`
