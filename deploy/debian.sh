@@ -1,12 +1,17 @@
 # shellcheck shell=bash
 # Functions for the scripts that need programs from Debian's archive; read with `.`, not run.
 #
-#   need_packages nginx jq ...   installs those that are missing, and no service of theirs is left running or enabled
+#   need_packages nginx jq ...   installs those that are missing
+#   need_tools nginx jq ...      the same, and no service of theirs is left running or enabled
 #   need_go                      finds Go, in PATH or /usr/local/go
 #   build_env                    settings under which `go build` works in any checkout
 
-need_packages() {
-    local missing=() p
+need_packages() { install_missing yes "$@"; }
+need_tools() { install_missing no "$@"; }
+
+install_missing() {
+    local services=$1 missing=() p
+    shift
     for p in "$@"; do
         [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
     done
@@ -25,14 +30,16 @@ need_packages() {
         [ -t 0 ] || as_root=(sudo -n) # nobody there to type a password
     fi
     echo "Installing from Debian: ${missing[*]}" >&2
-    "${as_root[@]}" bash -s -- "${missing[@]}" >&2 <<'ROOT' || { echo "Installing ${missing[*]} failed." >&2; return 1; }
+    "${as_root[@]}" bash -s -- "$services" "${missing[@]}" >&2 <<'ROOT' || { echo "Installing ${missing[*]} failed." >&2; return 1; }
 set -eu
 exec 9>/run/lock/weir-install.lock
 flock 9 # a second script that installs waits
+services=$1
+shift
 # A package that brings a service starts it when it is installed. Debian's own switch against that is policy-rc.d;
 # one that is there already is the administrator's and stays.
 policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
+if [ "$services" = no ] && [ ! -e $policy ]; then
     trap 'rm -f $policy' EXIT
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
@@ -47,8 +54,8 @@ if ! install "$@"; then
     install "$@" || { tail -n 20 "$log"; exit 1; }
 fi
 rm -f "$log"
-# Nor should they start at the next boot: what is installed here is used with private configurations.
-if [ -d /run/systemd/system ]; then
+# Nor should they start at the next boot.
+if [ "$services" = no ] && [ -d /run/systemd/system ]; then
     for p in "$@"; do
         case $p in nginx | prometheus) systemctl --quiet disable "$p" || true ;; esac
     done

@@ -19,7 +19,7 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repo/deploy/debian.sh"
 
 build_env
-need_packages nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson ca-certificates
+need_tools nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson ca-certificates
 need_go "$repo"
 
 bin=$(mktemp -d "${TMPDIR:-/tmp}/weir-demo-bin-XXXXXX")

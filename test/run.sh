@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Runs every test of Weir. On Debian 12 with Go, as root or with sudo, it installs what else it needs.
+#
+#   bash test/run.sh           all but the heavy ones, under twelve minutes on two cores
+#   bash test/run.sh --quick   without the race detector and the end-to-end tests
+#   bash test/run.sh --heavy   only the heavy ones (test/heavy/*.sh)
+#
+# A step that fails does not stop the next. A table at the end says what became of each; the exit code is 1 when one failed.
+set -euo pipefail
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+mode=all
+case $# in
+0) ;;
+1)
+    case $1 in
+    --quick | --heavy) mode=${1#--} ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "run.sh: $1 is no option" >&2; usage >&2; exit 2 ;;
+    esac
+    ;;
+*) usage >&2; exit 2 ;;
+esac
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+repo=$PWD
+# shellcheck source=deploy/debian.sh
+. deploy/debian.sh
+exec </dev/null
+
+table=() failed=0
+
+# step NAME COMMAND...: runs it under a heading and notes how it ended and how long it took.
+step() {
+    local name=$1 began=$EPOCHREALTIME took result=ok
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || { result=FAILED failed=$((failed + 1)); }
+    took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+    [ $result = ok ] || printf '== %s: FAILED\n' "$name"
+    table+=("$(printf '%-44s %-6s %7s s' "$name" $result "$took")")
+}
+
+finish() {
+    printf '\n'
+    printf '%s\n' "${table[@]}"
+    printf '%-44s %-6s %7d s\n' total "$([ "$failed" = 0 ] && echo ok || echo FAILED)" $SECONDS
+    [ "$failed" = 0 ]
+}
+
+packages() {
+    need_tools nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson luajit2 lua-busted lua-check \
+        prometheus curl jq procps gcc libc6-dev ca-certificates shellcheck
+}
+
+# gofumpt and staticcheck are tools of go.mod: the same versions everywhere.
+format() {
+    local bad
+    bad=$(go tool gofumpt -l deploy engine bench test) || return 1
+    [ -z "$bad" ] || { printf 'not formatted (go tool gofumpt -w FILE):\n%s\n' "$bad"; return 1; }
+}
+
+scripts() {
+    local found
+    found=$(find . -name '*.sh' -not -path './.*') || return 1
+    # shellcheck disable=SC2086 # names without spaces
+    shellcheck -x .ci/run $found
+}
+
+# All but the end-to-end tests, which have a step of their own. Vetting has one too.
+unit() { go list ./... | grep -v '/test/e2e$' | xargs go test -vet=off -count=1 -timeout 5m "$@"; }
+
+heavy() {
+    shopt -s nullglob
+    local scripts=(test/heavy/*.sh) s
+    if [ ${#scripts[@]} = 0 ]; then
+        echo "no heavy tests yet"
+        return
+    fi
+    for s in "${scripts[@]}"; do
+        step "$s" bash "$s"
+    done
+}
+
+build_env
+step "packages" packages
+# Without these nothing else can run, and each step would tell the same.
+if [ "$failed" != 0 ] || ! need_go "$repo"; then
+    failed=1
+    finish
+fi
+if [ "$mode" = heavy ]; then
+    heavy
+    finish
+    exit
+fi
+step "modules (go mod download)" go mod download
+step "format (gofumpt)" format
+step "vet" go vet ./...
+step "lint (staticcheck)" go tool staticcheck ./...
+step "scripts (shellcheck)" scripts
+step "lint (luacheck)" luacheck -q lua test/lua
+step "Lua tests (busted)" busted
+step "Go tests (unit, property, fuzz seeds)" unit
+if [ "$mode" = all ]; then
+    step "Go tests under the race detector" unit -race
+    step "end-to-end tests on real NGINX" go test -vet=off -count=1 -timeout 9m ./test/e2e/...
+fi
+finish
