@@ -38,7 +38,7 @@ type ProbeView struct {
 // startChecks allows the pool's checks and starts them. joined says that the pool is at work already.
 func (p *livePool) startChecks(joined bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.started = true
 	p.startChecksLocked(joined)
 }
@@ -157,7 +157,7 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 // probed takes in the result of a check.
 func (p *livePool) probed(c *check, v *ProbeView) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if p.retired || p.checks[c.addr] != c {
 		return
 	}
@@ -171,8 +171,10 @@ func (p *livePool) probed(c *check, v *ProbeView) {
 	m.probe = v
 	m.tel.Check(v.Pass)
 	if !v.Pass {
-		p.eng.log.Repeated("check "+p.name+" "+c.addr+" "+v.Detail).Str("pool", p.name).Str("peer", c.addr).
-			Str("detail", v.Detail).Msg("active check failed")
+		p.later(func() {
+			p.eng.log.Repeated("check "+p.name+" "+c.addr+" "+v.Detail).Str("pool", p.name).Str("peer", c.addr).
+				Str("detail", v.Detail).Msg("active check failed")
+		})
 	}
 	p.health.Probe(now, at, v.Pass)
 	p.changed(now)

@@ -139,6 +139,9 @@ func TestChecksEndWhenTheyAreSwitchedOffOrTheEngineCloses(t *testing.T) {
 	}
 	e.Apply(parse(t, checked(a.addr, b.addr)))
 	within(t, 3*time.Second, "a is probed again", func() bool { return a.probes.Load() > seen+1 })
+	if !strings.Contains(scrape(t, e), fmt.Sprintf(`weir_checks_total{pool="api",peer=%q,result="pass"}`, a.addr)) {
+		t.Error("its checks are not counted")
+	}
 	e.Close()
 	seen = a.probes.Load()
 	time.Sleep(250 * time.Millisecond)

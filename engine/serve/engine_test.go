@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
-	"github.com/weirlb/weir/engine/decide"
-	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/telemetry"
 )
@@ -266,8 +264,10 @@ func TestAWatchAnswerHasWhatChangedAndBothFormsOfCostsAgree(t *testing.T) {
 			}
 		}
 	}
-	for _, key := range []string{"policy", "spread", "explore", "control", "max_stale_ms", "connect_timeout_ms", "tries", "retry_timeout_ms",
-		"retry_share", "retry_min_per_s", "eject_consecutive", "eject_base_ms", "eject_max_ms", "eject_max_share"} {
+	for _, key := range []string{
+		"policy", "spread", "explore", "control", "max_stale_ms", "connect_timeout_ms", "tries", "retry_timeout_ms",
+		"retry_share", "retry_min_per_s", "eject_consecutive", "eject_base_ms", "eject_max_ms", "eject_max_share",
+	} {
 		if coded.Settings[key] == nil {
 			t.Errorf("settings lack %s", key)
 		}
@@ -297,146 +297,6 @@ func TestMetaVersionStaysWhenOnlyCostsChange(t *testing.T) {
 }
 
 func ptr[T any](x T) *T { return &x }
-
-func TestAReloadKeepsWhatIsKnownByAddressAndTellsWhatIsGone(t *testing.T) {
-	e := still(t, threePeers)
-	e.Observe(outcomes(t, "api", "*", "10.0.0.2:80", observe.Refused, 10, 1))
-	e.Observe(outcomes(t, "api", "*", "10.0.0.3:80", observe.OK, 10, 7))
-	if _, err := e.Order("api", "10.0.0.1:80", Order{Drain: ptr(true), Weight: ptr(3.0)}); err != nil {
-		t.Fatal(err)
-	}
-	before := e.State()
-	changes := e.Apply(parse(t, `
-pools:
-  - name: api
-    peers: ["10.0.0.4:80", "10.0.0.3:80", "10.0.0.2:80", "10.0.0.1:80"]
-  - name: fresh
-    peers: ["10.9.0.1:80"]
-`))
-	if !slices.Equal(changes.Added, []string{"fresh"}) || !slices.Equal(changes.Removed, []string{"other"}) || !slices.Equal(changes.Changed, []string{"api"}) {
-		t.Errorf("changes %+v", changes)
-	}
-	a := watched(t, e.State(), before.Epoch, before.Version, false)
-	if len(a.Pools) != 2 || !slices.Equal(a.Removed, []string{"other"}) {
-		t.Errorf("watchers hear %+v", a)
-	}
-	for addr, state := range map[string]string{"10.0.0.2:80": "ejected", "10.0.0.1:80": "draining", "10.0.0.3:80": "up", "10.0.0.4:80": "slow_start"} {
-		if p := peerOf(t, e, "api", addr); p.State != state {
-			t.Errorf("%s is %s, want %s", addr, p.State, state)
-		}
-	}
-	if p := peerOf(t, e, "api", "10.0.0.1:80"); p.Weight != 3 {
-		t.Errorf("the operator's weight became %v", p.Weight)
-	}
-	if f, _ := e.Peer("api", "10.0.0.3:80"); f.Attempts != 10 {
-		t.Errorf("the peer's %d attempts are left of 10", f.Attempts)
-	}
-	text := scrape(t, e)
-	if strings.Contains(text, `pool="other"`) || !strings.Contains(text, `pool="fresh",peer="10.9.0.1:80"`) {
-		t.Error("series of the removed pool are left, or those of the new one are not there")
-	}
-	if _, unknown := e.Observe(outcomes(t, "other", "*", "10.0.0.1:80", observe.OK, 1, 1)); len(unknown) != 1 {
-		t.Error("the removed pool still takes outcomes")
-	}
-	// Back again it is a new pool, and no watcher is told any more that it is gone.
-	e.Apply(parse(t, threePeers))
-	if a := watched(t, e.State(), before.Epoch, before.Version, false); slices.Contains(a.Removed, "other") || !slices.Contains(a.Removed, "fresh") {
-		t.Errorf("after it came back: removed %q", a.Removed)
-	}
-}
-
-func TestAWeightInAChangedFileTakesTheOperatorsPlace(t *testing.T) {
-	e := still(t, `pools: [{name: api, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", weight: 5}]}]`)
-	for _, addr := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
-		if _, err := e.Order("api", addr, Order{Weight: ptr(3.0)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	e.Apply(parse(t, `pools: [{name: api, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", weight: 7}]}]`))
-	if a, b := peerOf(t, e, "api", "10.0.0.1:80").Weight, peerOf(t, e, "api", "10.0.0.2:80").Weight; a != 3 || b != 7 {
-		t.Errorf("weights %v and %v, want 3 (the operator's) and 7 (the file's)", a, b)
-	}
-}
-
-func TestTheLastUsablePeerIsDrainedOnlyByForce(t *testing.T) {
-	e := still(t, `pools: [{name: api, peers: ["10.0.0.1:80", "10.0.0.2:80"]}]`)
-	if _, err := e.Order("api", "10.0.0.1:80", Order{Drain: ptr(true)}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := e.Order("api", "10.0.0.2:80", Order{Drain: ptr(true)})
-	if _, conflict := err.(*ConflictError); !conflict {
-		t.Fatalf("draining the last one: %v", err)
-	}
-	if p := peerOf(t, e, "api", "10.0.0.2:80"); p.State != "up" {
-		t.Errorf("it is %s after the refusal", p.State)
-	}
-	f, err := e.Order("api", "10.0.0.2:80", Order{Drain: ptr(true), Force: true})
-	if err != nil || f.State != "draining" {
-		t.Errorf("forced: %v, %s", err, f.State)
-	}
-	if f, err = e.Order("api", "10.0.0.1:80", Order{Drain: ptr(false)}); err != nil || f.State == "draining" {
-		t.Errorf("undrained: %v, %s", err, f.State)
-	}
-	for _, w := range []float64{0, -1, 1001, math.NaN(), math.Inf(1)} {
-		if _, err := e.Order("api", "10.0.0.1:80", Order{Weight: &w}); err == nil {
-			t.Errorf("weight %v was taken", w)
-		}
-	}
-	if _, err := e.Order("api", "1.1.1.1:1", Order{Drain: ptr(true)}); err == nil || !strings.Contains(err.Error(), `no peer "1.1.1.1:1" in pool "api"`) {
-		t.Errorf("unknown peer: %v", err)
-	}
-}
-
-// broken is a policy that fails in a way of its own.
-type broken struct {
-	decide.Policy
-	spoil func(*decide.Table)
-}
-
-func (b broken) Fill(now float64, est *estimate.Pool, par decide.Params, t *decide.Table) {
-	b.Policy.Fill(now, est, par, t)
-	b.spoil(t)
-}
-
-func TestABrokenPolicyLeavesTheLastGoodTable(t *testing.T) {
-	for name, spoil := range map[string]func(*decide.Table){
-		"panic":         func(*decide.Table) { panic("boom") },
-		"NaN":           func(t *decide.Table) { t.Cost[3] = float32(math.NaN()) },
-		"infinite":      func(t *decide.Table) { t.Cost[0] = float32(math.Inf(1)) },
-		"negative":      func(t *decide.Table) { t.Cost[len(t.Cost)-1] = -1 },
-		"short":         func(t *decide.Table) { t.Cost = t.Cost[:5] },
-		"no class *":    func(t *decide.Table) { t.Classes[0] = "GET /" },
-		"missing peers": func(t *decide.Table) { t.Peers = t.Peers[:1] },
-	} {
-		t.Run(name, func(t *testing.T) {
-			e := still(t, threePeers)
-			e.Observe(outcomes(t, "api", "*", "10.0.0.1:80", observe.OK, 50, 5))
-			refresh(t, e, "api")
-			good := slices.Clone(e.State().Pool("api").Table.Cost)
-			p, _ := e.pool("api")
-			p.policy = broken{p.policy, spoil}
-			e.Observe(outcomes(t, "api", "*", "10.0.0.1:80", observe.OK, 50, 500))
-			refresh(t, e, "api")
-			s := e.State().Pool("api")
-			if !slices.Equal(s.Table.Cost, good) || len(s.Table.Peers) != 3 || s.Table.Classes[0] != "*" {
-				t.Errorf("the table is now %+v", s.Table)
-			}
-			if r := e.Report(); r.Status != Degraded || r.Reasons[0].Code != "policy" {
-				t.Errorf("health %+v", r)
-			}
-			// A peer that joins meanwhile still gets a column, flat as it may be.
-			e.Apply(parse(t, `pools: [{name: api, peers: ["10.0.0.1:80", "10.0.0.9:80"]}]`))
-			if s := e.State().Pool("api"); len(s.Table.Cost) != 2*decide.GridPoints || s.Table.Cost[1] <= s.Table.Cost[0] {
-				t.Errorf("after a peer joined the table is %+v", s.Table)
-			}
-			p.policy = p.policy.(broken).Policy
-			refresh(t, e, "api")
-			if r := e.Report(); r.Status != OK {
-				t.Errorf("mended, health is %+v", r)
-			}
-		})
-	}
-}
 
 func TestInflightIsTheSumOverNGINXInstancesAndOldReportsAreForgotten(t *testing.T) {
 	e := still(t, threePeers)
@@ -471,81 +331,6 @@ func TestInflightIsTheSumOverNGINXInstancesAndOldReportsAreForgotten(t *testing.
 	p.forget(later, gone)
 	count("api", "10.0.0.1:80", 0)
 	count("api", "10.0.0.2:80", 0)
-}
-
-func TestHealthSaysWhatNeedsALook(t *testing.T) {
-	codes := func(e *Engine) string {
-		var all []string
-		for _, r := range e.Report().Reasons {
-			all = append(all, r.Code)
-		}
-		return strings.Join(all, " ")
-	}
-	e := still(t, threePeers)
-	if r := e.Report(); r.Status != OK || len(r.Reasons) != 0 {
-		t.Errorf("at the start: %+v", r)
-	}
-	e.Apply(parse(t, `pools: [{name: api, peers: []}, {name: two, peers: ["10.0.0.1:80"]}]`))
-	if got := codes(e); got != "no_peers" {
-		t.Errorf("a pool without peers: %q", got)
-	}
-	e.Apply(parse(t, "{}"))
-	if got := codes(e); got != "no_pools" {
-		t.Errorf("no pools: %q", got)
-	}
-	e.Apply(parse(t, threePeers))
-	p, _ := e.pool("api")
-	for i := range 3 {
-		for range 5 {
-			p.health.Probe(e.now(), i, false)
-		}
-	}
-	if got := codes(e); got != "panic" {
-		t.Errorf("every peer down: %q", got)
-	}
-	e.Loaded(nil, nil, fmt.Errorf("weir.yaml:3: pools: wrong"))
-	if got := codes(e); got != "panic config" {
-		t.Errorf("a refused file: %q", got)
-	}
-	e.Loaded(parse(t, `pools: [{name: api, peers: ["10.0.0.7:80"]}]`), nil, nil)
-	if got := codes(e); got != "" {
-		t.Errorf("a good file: %q", got)
-	}
-	if _, err := e.Order("api", "10.0.0.7:80", Order{Drain: ptr(true), Force: true}); err != nil {
-		t.Fatal(err)
-	}
-	if got := codes(e); got != "no_usable_peer" {
-		t.Errorf("all draining: %q", got)
-	}
-	e.Close()
-	if r := e.Report(); r.Status != Unavailable {
-		t.Errorf("a closed engine is %s", r.Status)
-	}
-}
-
-func TestOutcomesThatStopWhileNGINXHasTrafficAreTold(t *testing.T) {
-	e := still(t, threePeers)
-	e.start = e.start.Add(-2 * time.Minute) // the engine is two minutes old
-	e.lastTick.Store(int64(e.now()))
-	if r := e.Report(); r.Status != OK {
-		t.Errorf("a quiet engine: %+v", r)
-	}
-	e.Decided()
-	if r := e.Report(); r.Status != Degraded || r.Reasons[0].Code != "stale_observations" {
-		t.Errorf("tables are asked for and nothing comes back: %+v", r)
-	}
-	e.Observe(outcomes(t, "api", "*", "10.0.0.1:80", observe.OK, 1, 1))
-	if r := e.Report(); r.Status != OK {
-		t.Errorf("after an outcome: %+v", r)
-	}
-}
-
-func TestARefreshLoopThatStandsStillMakesTheEngineUnavailable(t *testing.T) {
-	e := still(t, threePeers)
-	e.start = e.start.Add(-time.Minute)
-	if r := e.Report(); r.Status != Unavailable || r.Reasons[0].Code != "stalled" {
-		t.Errorf("%+v", r)
-	}
 }
 
 // follower is what a watcher knows after applying every answer.
@@ -645,25 +430,5 @@ func TestAWatcherMissesNothingHoweverManyPublishAtOnce(t *testing.T) {
 		if p.latest.Load() != s {
 			t.Errorf("pool %s: its latest snapshot was never published", s.Name)
 		}
-	}
-}
-
-func TestMoreRemovedPoolsThanAreRememberedBeginANewEpoch(t *testing.T) {
-	e := still(t, threePeers)
-	epoch := e.State().Epoch
-	for round := range 3 {
-		var text strings.Builder
-		text.WriteString("pools:\n")
-		for i := range 600 {
-			fmt.Fprintf(&text, "  - {name: p%d-%d, peers: []}\n", round, i)
-		}
-		e.Apply(parse(t, text.String()))
-	}
-	s := e.State()
-	if len(s.Removed) > maxRemoved {
-		t.Errorf("%d removed pools are kept", len(s.Removed))
-	}
-	if s.Epoch == epoch {
-		t.Error("some removals were forgotten and the epoch is the same")
 	}
 }

@@ -1,8 +1,6 @@
 package serve
 
 import (
-	"time"
-
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/pool"
 )
@@ -101,7 +99,7 @@ func (e *Engine) Peer(poolName, addr string) (PeerFigures, error) {
 		return PeerFigures{}, err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	at := p.health.Index(addr)
 	if at < 0 {
 		return PeerFigures{}, p.unknownPeer(addr)
@@ -139,7 +137,7 @@ func (p *livePool) poolAttempts(now float64) (t traffic) {
 
 func (p *livePool) figures(now float64) PoolFigures {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.health.Advance(now)
 	defer p.changed(now)
 	all := p.poolAttempts(now)
@@ -204,6 +202,3 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	}
 	return f
 }
-
-// Uptime returns how long the engine has been there.
-func (e *Engine) Uptime() time.Duration { return time.Since(e.start) }

@@ -26,22 +26,25 @@ func (e *Engine) hear(now float64, b *observe.Batch, pools map[string]*livePool)
 	if len(b.Inflight) == 0 {
 		return
 	}
-	for _, name := range e.heardOf(now, b) {
+	touched, full := e.heardOf(now, b)
+	if full {
+		e.log.Repeated("instances").Int("limit", maxInstances).Msg("too many NGINX instances; in-flight counts of new ones are not used")
+	}
+	for _, name := range touched {
 		if p := pools[name]; p != nil {
 			p.report(now, b)
 		}
 	}
 }
 
-// heardOf notes the sender and returns the pools whose counts it may have changed.
-func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string) {
+// heardOf notes the sender and returns the pools whose counts it may have changed; full: it is one sender too many.
+func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string, full bool) {
 	e.hearing.Lock()
 	defer e.hearing.Unlock()
 	in := e.instances[b.Instance]
 	if in == nil {
 		if len(e.instances) >= maxInstances {
-			e.log.Repeated("instances").Int("limit", maxInstances).Msg("too many NGINX instances; in-flight counts of new ones are not used")
-			return nil
+			return nil, true
 		}
 		in = &instance{pools: map[string]struct{}{}}
 		e.instances[b.Instance] = in
@@ -59,7 +62,7 @@ func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string) {
 			in.pools[f.Pool] = struct{}{}
 		}
 	}
-	return touched
+	return touched, false
 }
 
 // silent removes the instances that did not report for long and returns their names.
@@ -81,7 +84,7 @@ func (e *Engine) silent(now float64) (names []string) {
 // report replaces what one NGINX has in flight in this pool.
 func (p *livePool) report(now float64, b *observe.Batch) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	counts := p.inflight[b.Instance]
 	if counts == nil {
 		counts = map[string]int{}
@@ -100,7 +103,7 @@ func (p *livePool) report(now float64, b *observe.Batch) {
 // forget drops what silent instances had in flight.
 func (p *livePool) forget(now float64, instances []string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	for _, name := range instances {
 		delete(p.inflight, name)
 	}

@@ -47,7 +47,7 @@ func (e *Engine) Observe(b *observe.Batch) (accepted int, unknown []string) {
 // learn takes in records of this pool.
 func (p *livePool) learn(now float64, b *observe.Batch, records []observe.Record) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if p.retired {
 		return
 	}

@@ -41,7 +41,7 @@ func (e *Engine) Order(poolName, addr string, o Order) (PeerFigures, error) {
 		return PeerFigures{}, err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	at := p.health.Index(addr)
 	if at < 0 {
 		return PeerFigures{}, p.unknownPeer(addr)
@@ -65,7 +65,9 @@ func (e *Engine) Order(poolName, addr string, o Order) (PeerFigures, error) {
 	if o.Weight != nil && *o.Weight != before.Weight {
 		p.members[at].weight = *o.Weight
 		p.health.SetWeight(now, at, *o.Weight)
-		e.log.Info().Str("pool", poolName).Str("peer", addr).Float64("weight", *o.Weight).Msg("operator set a weight")
+		p.later(func() {
+			e.log.Info().Str("pool", poolName).Str("peer", addr).Float64("weight", *o.Weight).Msg("operator set a weight")
+		})
 	}
 	p.health.Advance(now)
 	p.fill(now)

@@ -43,6 +43,20 @@ type livePool struct {
 	changes     []pool.Transition        // scratch
 	weights     []float64                // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
+	said        []func()                 // log lines to be written when the mutex is free
+}
+
+// later keeps a log line until the mutex is free: a log that is read slowly must not hold up a pool.
+func (p *livePool) later(line func()) { p.said = append(p.said, line) }
+
+// unlock frees the mutex and writes what was to be said. Every method that took the mutex ends with it.
+func (p *livePool) unlock() {
+	said := p.said
+	p.said = nil
+	p.mu.Unlock()
+	for _, line := range said {
+		line()
+	}
 }
 
 // member is a peer of a live pool. The pool's mutex guards it, but for inflight.
@@ -87,7 +101,7 @@ func healthOptions(s *config.Settings) pool.Options {
 // latest snapshot then. It returns the checks that were told to end, to be waited for without holding the mutex.
 func (p *livePool) configure(now float64, c *config.Pool) []*check {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	opt := healthOptions(&c.Settings)
 	if p.health == nil {
 		p.health = pool.New(opt)
@@ -123,9 +137,12 @@ func (p *livePool) setMembers(now float64) {
 		m := known[peer.Address]
 		delete(known, peer.Address)
 		if m == nil {
-			m = &member{addr: peer.Address, tel: p.eng.tel.Peer(p.name, peer.Address, p.conf.Check.Enabled)}
+			m = &member{addr: peer.Address, tel: p.eng.tel.Peer(p.name, peer.Address)}
 		} else if m.confWeight != peer.Weight {
 			m.weight = 0 // the file was changed after the operator's word
+		}
+		if p.conf.Check.Enabled {
+			m.tel.Checked()
 		}
 		m.confWeight = peer.Weight
 		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Checked: p.conf.Check.Enabled})
@@ -151,7 +168,7 @@ func (m *member) effectiveWeight() float64 {
 // retire ends the pool and returns its checks to be waited for.
 func (p *livePool) retire() []*check {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.retired = true
 	stopped := p.stopChecks(func(*check) bool { return true })
 	for _, m := range p.members {
@@ -164,14 +181,15 @@ func (p *livePool) retire() []*check {
 // note logs and counts the changes of state since the last call, and reports whether there were any.
 func (p *livePool) note() bool {
 	p.changes = p.health.Transitions(p.changes[:0])
-	for i := range p.changes {
-		t := &p.changes[i]
-		e := p.eng.log.Info()
-		if t.To == pool.Ejected || t.To == pool.Down {
-			e = p.eng.log.Warn()
-		}
-		e.Str("pool", p.name).Str("peer", t.Addr).Str("from", t.From.String()).Str("to", t.To.String()).
-			Str("reason", t.Reason).Msg("peer changed state")
+	for _, t := range p.changes {
+		p.later(func() {
+			e := p.eng.log.Info()
+			if t.To == pool.Ejected || t.To == pool.Down {
+				e = p.eng.log.Warn()
+			}
+			e.Str("pool", p.name).Str("peer", t.Addr).Str("from", t.From.String()).Str("to", t.To.String()).
+				Str("reason", t.Reason).Msg("peer changed state")
+		})
 		if at := p.health.Index(t.Addr); at >= 0 {
 			m := p.members[at]
 			m.tel.Transitions[t.To].Inc()

@@ -51,7 +51,7 @@ func (e *Engine) refreshLoop() {
 // refresh runs the timers of the pool's health, fills its table when it is due and publishes what changed.
 func (p *livePool) refresh(now float64) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if p.retired {
 		return
 	}
@@ -93,7 +93,9 @@ func (p *livePool) fill(now float64) {
 	p.filledAt, p.dirty, p.fault = now, false, fault
 	p.tel.Refresh.Update(took.Seconds())
 	if fault != "" {
-		p.eng.log.Repeated("fill "+p.name).Str("pool", p.name).Str("fault", fault).Msg("the table could not be computed; the last one stays")
+		p.later(func() {
+			p.eng.log.Repeated("fill "+p.name).Str("pool", p.name).Str("fault", fault).Msg("the table could not be computed; the last one stays")
+		})
 		p.keepTable()
 		return
 	}
@@ -104,7 +106,10 @@ func (p *livePool) tryFill(now float64) (fault string) {
 	defer func() {
 		if r := recover(); r != nil {
 			fault = fmt.Sprintf("panic: %v", r)
-			p.eng.log.Repeated("fill stack "+p.name).Str("pool", p.name).Bytes("stack", debug.Stack()).Msg("a policy panicked")
+			stack := debug.Stack()
+			p.later(func() {
+				p.eng.log.Repeated("fill stack "+p.name).Str("pool", p.name).Bytes("stack", stack).Msg("a policy panicked")
+			})
 		}
 	}()
 	p.est.Refresh(now)

@@ -86,7 +86,7 @@ func (r *Report) add(code, pool, message string) {
 // inspect adds what is wrong with the pool.
 func (p *livePool) inspect(r *Report) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	usable := 0
 	for i := range p.members {
 		if v := p.health.View(i); v.Usable && !v.Drained {

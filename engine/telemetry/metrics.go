@@ -177,13 +177,15 @@ type Peer struct {
 	Ejections   *metrics.Counter
 	Transitions [states]*metrics.Counter // by the state entered
 	state       [states]*metrics.Gauge
-	checks      [2]*metrics.Counter // failed, passed; nil without active checks
+	checks      [2]*metrics.Counter // failed, passed; nil until Checked
+
+	pool, addr string
 }
 
-// Peer registers a peer's series. checked says whether active checks run on it.
-func (m *Metrics) Peer(poolName, addr string, checked bool) *Peer {
-	p := &Peer{series: series{set: m.set}}
-	labels := func(more ...string) []string { return append([]string{"pool", poolName, "peer", addr}, more...) }
+// Peer registers a peer's series.
+func (m *Metrics) Peer(poolName, addr string) *Peer {
+	p := &Peer{series: series{set: m.set}, pool: poolName, addr: addr}
+	labels := p.labels
 	for k := range p.Attempts {
 		p.Attempts[k] = p.counter("weir_attempts_total", labels("kind", pool.Kind(k).String())...)
 	}
@@ -195,11 +197,19 @@ func (m *Metrics) Peer(poolName, addr string, checked bool) *Peer {
 		p.state[s] = p.gauge("weir_peer_state", labels("state", pool.State(s).String())...)
 		p.Transitions[s] = p.counter("weir_peer_transitions_total", labels("to", pool.State(s).String())...)
 	}
-	if checked {
-		p.checks[0] = p.counter("weir_checks_total", labels("result", "fail")...)
-		p.checks[1] = p.counter("weir_checks_total", labels("result", "pass")...)
-	}
 	return p
+}
+
+func (p *Peer) labels(more ...string) []string {
+	return append([]string{"pool", p.pool, "peer", p.addr}, more...)
+}
+
+// Checked registers the series of active checks. It is not safe for concurrent use with itself, Check and Remove.
+func (p *Peer) Checked() {
+	if p.checks[0] == nil {
+		p.checks[0] = p.counter("weir_checks_total", p.labels("result", "fail")...)
+		p.checks[1] = p.counter("weir_checks_total", p.labels("result", "pass")...)
+	}
 }
 
 // State shows the peer in a state.

@@ -25,12 +25,13 @@ func expose(t *testing.T, m *Metrics) string {
 func full() *Metrics {
 	m := New()
 	m.Build("1.2.3", "abc", 1, "web1")
-	p := m.Peer("api", "a\"b\\c\nd\xff", true)
+	p := m.Peer("api", "a\"b\\c\nd\xff")
+	p.Checked()
 	p.Attempts[pool.OK].Inc()
 	p.Duration.Update(0.02)
 	p.State(pool.SlowStart)
 	p.Check(true)
-	m.Peer("api", "[::1]:9001", false)
+	m.Peer("api", "[::1]:9001")
 	m.Pool("api").Refresh.Update(0.001)
 	m.Route("socket", "/decide").Count(200)
 	m.Route("admin", "/metrics").Count(99999)
@@ -71,7 +72,7 @@ func TestLabelValuesAreEscaped(t *testing.T) {
 
 func TestARemovedPeerLeavesNoSeriesAndItsNeighboursStay(t *testing.T) {
 	m := New()
-	a, b := m.Peer("api", "a:1", true), m.Peer("other", "a:1", true)
+	a, b := m.Peer("api", "a:1"), m.Peer("other", "a:1")
 	pl := m.Pool("api")
 	a.Remove()
 	pl.Remove()
@@ -88,10 +89,10 @@ func TestARemovedPeerLeavesNoSeriesAndItsNeighboursStay(t *testing.T) {
 
 func TestAPeerThatComesBackCountsFromZero(t *testing.T) {
 	m := New()
-	a := m.Peer("api", "a:1", false)
+	a := m.Peer("api", "a:1")
 	a.Ejections.Inc()
 	a.Remove()
-	m.Peer("api", "a:1", false)
+	m.Peer("api", "a:1")
 	if text := expose(t, m); !strings.Contains(text, `weir_peer_ejections_total{pool="api",peer="a:1"} 0`+"\n") {
 		t.Error("the new peer has the old one's count")
 	}
@@ -99,7 +100,7 @@ func TestAPeerThatComesBackCountsFromZero(t *testing.T) {
 
 func TestAPeerIsInOneState(t *testing.T) {
 	m := New()
-	p := m.Peer("api", "a:1", false)
+	p := m.Peer("api", "a:1")
 	p.State(pool.Up)
 	p.State(pool.Ejected)
 	text := expose(t, m)
@@ -113,8 +114,9 @@ func TestAPeerIsInOneState(t *testing.T) {
 
 func TestCountingAllocatesNothing(t *testing.T) {
 	m := New()
-	r, p := m.Route("socket", "/decide"), m.Peer("a", "b", true)
+	r, p := m.Route("socket", "/decide"), m.Peer("a", "b")
 	r.Count(200)
+	p.Checked()
 	if n := testing.AllocsPerRun(100, func() { r.Count(200); p.Attempts[0].Inc(); p.Duration.Update(1); p.Check(true) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
