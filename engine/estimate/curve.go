@@ -43,6 +43,7 @@ const (
 	kGrid  = 24
 	// dispersion flattens likelihoods: service times that vary more than exponential ones bring completions in bursts.
 	dispersion = 1.5
+	fitsAtOnce = 32
 )
 
 // level of an in-flight count: exact to 16, then steps of a factor 1.2.
@@ -152,7 +153,7 @@ func waiting(n, k float64) float64 { return max(n+1-k, 0) / k }
 // wait is how long a request that finds n others waits, in mean service times of the peer.
 func (c *curve) wait(n float64) float64 { return waiting(n, c.k) }
 
-// concurrency refits K of every peer. The prior of each is what the pool shows: a mixture of all posteriors, with a share of the
+// concurrency refits K: of every peer in a small pool, of about fitsAtOnce in turn in a large one. The prior of each is what the pool shows: a mixture of all posteriors, with a share of the
 // base prior so that nothing is ever ruled out.
 func (p *Pool) concurrency() {
 	var mix [kGrid]float64
@@ -172,7 +173,10 @@ func (p *Pool) concurrency() {
 	for j := range kGrid {
 		p.kprior[j] = (mix[j] + (0.5+0.2*n)*kBase(j)/base) / (n + 0.5 + 0.2*n)
 	}
+	every := 1 + len(p.peers)/fitsAtOnce
 	for i := range p.peers {
-		p.peers[i].curve.fit(&p.kprior)
+		if c := &p.peers[i].curve; i%every == p.turn%every || c.mean == 0 {
+			c.fit(&p.kprior)
+		}
 	}
 }

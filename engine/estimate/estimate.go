@@ -86,6 +86,7 @@ type Pool struct {
 	latency  float64 // decayed mean of answers, ms
 	kprior   [kGrid]float64
 	seen     float64 // successes ever, for warm-up gains
+	turn     int     // counts Refreshes: large pools are refitted in turns
 	refresh  float64 // time of the last Refresh
 	selected float64 // time of the last choice of listed classes
 
@@ -232,6 +233,7 @@ func (p *Pool) Refresh(now float64) {
 		pe.curve.age(dt / p.opt.AgeMS)
 	}
 	p.fade(dt)
+	p.turn++
 	p.concurrency()
 	p.fit()
 	p.list(now, dt)

@@ -132,17 +132,22 @@ func (k *class) cv2() float64 {
 	return min(max(s/(r*r)-1, 0.05), 6)
 }
 
-// fit does one step of the two-way fit.
+// fit does one step of the two-way fit; in a large pool, of the affinities of some classes in turn.
 func (p *Pool) fit() {
 	if len(p.peers) == 0 || p.seen == 0 {
 		return
 	}
 	p.fitBases()
 	p.fitSlowness()
+	every := 1 + len(p.peers)*len(p.classes)/2000
 	for c := range p.classes {
-		p.fitAffinity(c)
+		if c%every == p.turn%every {
+			p.fitAffinity(c)
+		}
 	}
-	p.settleAffinity()
+	if p.turn%every == 0 {
+		p.settleAffinity()
+	}
 }
 
 func (p *Pool) fitBases() {
