@@ -22,15 +22,21 @@ build_env
 need_tools nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson ca-certificates
 need_go "$repo"
 
-bin=$(mktemp -d "${TMPDIR:-/tmp}/weir-demo-bin-XXXXXX")
-demo=
+work=$(mktemp -d "${TMPDIR:-/tmp}/weir-demo-XXXXXX")
+mkdir "$work/bin" "$work/run"
+demo='' keep_logs=''
 # shellcheck disable=SC2317 # called by the trap
 finish() {
     if [ -n "$demo" ]; then
         kill -TERM "$demo" 2>/dev/null || true
         wait "$demo" 2>/dev/null || true
     fi
-    rm -rf "$bin"
+    if [ -n "$keep_logs" ]; then
+        rm -rf "${work:?}/bin"
+        echo "Configurations and logs are in $work/run" >&2
+    else
+        rm -rf "$work"
+    fi
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -38,12 +44,13 @@ trap 'exit 143' TERM HUP
 
 echo "Building the engine, the backends and the load generator" >&2
 revision=$(git -C "$repo" describe --always --dirty 2>/dev/null || echo unknown)
-(cd "$repo" && go build -ldflags "-X main.revision=$revision" -o "$bin/" ./engine/cmd/weir ./test/backend/cmd/backend ./bench/load ./deploy/demo)
+(cd "$repo" && go build -ldflags "-X main.revision=$revision" -o "$work/bin/" ./engine/cmd/weir ./test/backend/cmd/backend ./bench/load ./deploy/demo)
 
 # In the background and waited for, so that a signal reaches this shell's traps at once.
-"$bin/demo" --repo "$repo" --bin "$bin" "$@" &
+"$work/bin/demo" --repo "$repo" --bin "$work/bin" --dir "$work/run" "$@" &
 demo=$!
 code=0
 wait "$demo" || code=$?
-demo=
+demo=''
+[ "$code" != 1 ] || keep_logs=yes
 exit "$code"

@@ -40,9 +40,16 @@ func TestTheTableSaysWhenTheMachineWasTooBusyToMeasure(t *testing.T) {
 	}
 }
 
+func TestTheOptionsOfTheHelpTextAreTaken(t *testing.T) {
+	opt, err := parse(strings.Fields("--dir d --bin b --seconds 5 --warmup 0 --rate 100.5 --seed 7 --keep"), io.Discard)
+	if err != nil || opt.Seconds != 5 || opt.Warmup != 0 || opt.Rate != 100.5 || opt.Seed != 7 || !opt.Keep || !filepath.IsAbs(opt.Repo) {
+		t.Errorf("%+v %v", opt, err)
+	}
+}
+
 func TestOptionsThatCannotBeMeantAreRefused(t *testing.T) {
 	for _, args := range [][]string{{"--seconds", "0"}, {"--rate", "0"}, {"--rate", "NaN"}, {"--rate", "1e9"}, {"--warmup", "-1"}, {"stray"}, {"--nonsense"}} {
-		if _, err := parse(args, io.Discard); err == nil {
+		if _, err := parse(append([]string{"--dir", "d", "--bin", "b"}, args...), io.Discard); err == nil {
 			t.Errorf("%v was accepted", args)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 type options struct {
-	Repo, Bin       string
+	Repo, Bin, Dir  string
 	Seconds, Warmup int
 	Rate            float64
 	Seed            uint64
@@ -26,11 +26,17 @@ type options struct {
 }
 
 func main() {
+	opt, err := parse(os.Args[1:], os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	d := &demo{opt: opt, dir: opt.Dir, out: os.Stdout, progress: os.Stderr}
+	err = d.run(ctx)
+	d.stop()
 	switch {
-	case errors.Is(err, flag.ErrHelp):
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "demo: stopped")
 		os.Exit(130)
@@ -50,6 +56,7 @@ func parse(args []string, to io.Writer) (opt options, err error) {
 	set.BoolVar(&opt.Keep, "keep", false, "go on after the table, with load, until Ctrl-C")
 	set.StringVar(&opt.Repo, "repo", ".", "root of the repository (deploy/demo.sh sets it)")
 	set.StringVar(&opt.Bin, "bin", "", "folder with weir, backend and load (deploy/demo.sh sets it)")
+	set.StringVar(&opt.Dir, "dir", "", "empty folder for configurations and logs (deploy/demo.sh sets it)")
 	if err := set.Parse(args); err != nil {
 		return opt, err
 	}
@@ -60,32 +67,12 @@ func parse(args []string, to io.Writer) (opt options, err error) {
 		err = errors.New("--seconds must be 1 to 3600, --warmup 0 to 3600")
 	case !(opt.Rate >= 1 && opt.Rate <= 5000):
 		err = errors.New("--rate must be 1 to 5000")
+	case opt.Dir == "" || opt.Bin == "":
+		err = errors.New("--dir and --bin are needed: start it with deploy/demo.sh")
+	default:
+		opt.Repo, err = filepath.Abs(opt.Repo)
 	}
 	return opt, err
-}
-
-func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
-	opt, err := parse(args, progress)
-	if err != nil {
-		return err
-	}
-	if opt.Repo, err = filepath.Abs(opt.Repo); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "weir-demo-")
-	if err != nil {
-		return fmt.Errorf("folder for configurations and logs: %w", err)
-	}
-	d := &demo{opt: opt, dir: dir, out: out, progress: progress}
-	defer func() {
-		d.stop()
-		if err != nil && ctx.Err() == nil {
-			fmt.Fprintln(progress, "Configurations and logs are in", dir)
-			return
-		}
-		_ = os.RemoveAll(dir)
-	}()
-	return d.run(ctx)
 }
 
 // demo is one run.
