@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs every scenario here under every policy and prints the tables, and what Weir reached beside the others at the end.
 # Losses are in it like gains. Median over 5 seeds; further arguments go to `weir simulate` (as --seeds 2, --policy a,b, --json).
-# Takes about ten minutes on two cores.
+# Takes about twenty minutes on two cores.
 set -eu
 cd "$(dirname "$0")/../.."
 bin=$(mktemp -d)

@@ -49,8 +49,11 @@ func Names() []string {
 	return names
 }
 
-// ByName finds a policy.
+// ByName finds a policy. `weir_analytic` is Weir with the analytic policy, whatever `weir` itself goes by.
 func ByName(name string) (New, error) {
+	if name == "weir_analytic" {
+		return newWeir, nil
+	}
 	for _, e := range all() {
 		if e.name == name {
 			return e.new, nil

@@ -71,7 +71,7 @@ func run(t testing.TB, s *scenario.Scenario, seed uint64, make New) world.Result
 
 func TestPoliciesAreFoundByNameAndTheUnknownNamedWithThose(t *testing.T) {
 	for _, name := range strings.Fields("round_robin random least_conn p2c peak_ewma ewma_p2c prequal wrr_capacity c3 weir " +
-		"sed_oracle greedy_oracle") {
+		"sed_oracle greedy_oracle weir_analytic") {
 		if _, err := ByName(name); err != nil {
 			t.Error(err)
 		}

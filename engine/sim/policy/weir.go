@@ -21,11 +21,11 @@ import (
 // Two things differ. There is no control slice: its 2 % of the requests measure another policy by intent. And NGINX's own
 // reflex against failing peers is done by aside.go, since its only production form is in Lua.
 type weir struct {
-	rnd     *rand.Rand
-	est     *estimate.Pool
-	health  *pool.Health
-	fill    decide.Policy
-	rule    decide.Rule
+	rnd    *rand.Rand
+	est    *estimate.Pool
+	health *pool.Health
+	fill   decide.Policy
+	rule   decide.Rule
 
 	addrs    []string // by peer of the scenario
 	members  []int32  // by position in the table: peer of the scenario
