@@ -160,6 +160,36 @@ func TestOutcomesWaitForTheEngineWithinABound(t *testing.T) {
 	})
 }
 
+// An engine of another protocol version is not listened to, and that is told once, not at each poll.
+func TestAnEngineOfAnotherProtocolVersionIsNotListenedTo(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "max_stale_ms: 1000"}}})
+	r.Tap.SpeakVersion("2")
+	r.StartBackend("c", false)
+	r.SetPeers("api", "a", "b", "c")
+	r.Eventually("NGINX goes by its local rule", func() error {
+		if e := r.NGINX.Logged(r.Send(1, 1, rig.Request{Path: "/api/x"}))[0]; e.Policy != "local" {
+			return fmt.Errorf("%+v", e)
+		}
+		return nil
+	})
+	answers := traffic(r, time.Second, 2, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	if share := rig.Share(answers, "c"); share != 0 {
+		t.Errorf("a peer that only the other version named got %.0f %%", 100*share)
+	}
+	told := 0
+	for line := range strings.Lines(r.NGINX.ErrorLog()) {
+		if strings.Contains(line, "rotocol") {
+			told++
+		}
+	}
+	if most := 2; told < 1 || told > most {
+		t.Errorf("the mismatch is logged %d times, want once a worker at most", told)
+	}
+	r.Tap.SpeakVersion("1")
+	r.WaitConnected()
+}
+
 // Case 24.
 func TestLargeHeadersNeverHurtTheUsersRequest(t *testing.T) {
 	r := start(t, rig.Options{

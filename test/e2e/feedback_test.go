@@ -88,6 +88,26 @@ func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
 	}
 }
 
+// A peer that breaks off its answers half-way fails as fast as one that answers 500.
+func TestBrokenAnswersDoNotAttractTraffic(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
+	r.Backend("a").Set(answersIn(50))
+	r.Backend("b").Set(`{"reset":{"share":1,"after_bytes":20000}}`)
+	answers := traffic(r, 3*time.Second, 4, rig.Request{Path: "/api/x"})
+	broken := 0
+	for _, a := range answers {
+		if a.Err != nil {
+			broken++
+		}
+	}
+	if share := float64(broken) / float64(len(answers)); share > 0.4 {
+		t.Errorf("%.0f %% of %d requests went to the peer that breaks its answers, want well below an even share", 100*share, len(answers))
+	}
+	if f := r.Engine.WaitAttempts("api", "b", 1); f.Failed() == 0 {
+		t.Errorf("no failure is charged: %v, others %v", f.Failures, f.Others)
+	}
+}
+
 // Case 2. NGINX's lists, one element an attempt, are taken apart: each attempt is charged to its own peer.
 func TestEachAttemptOfARetriedRequestIsChargedToItsOwnPeer(t *testing.T) {
 	proxy := "include " + programs.Repo + "/nginx/proxy.conf;"
@@ -264,6 +284,24 @@ func TestLongStreamsDoNotMoveThePlainEstimate(t *testing.T) {
 	}
 	if share := rig.Share(after[len(after)/2:], "a"); share < 0.2 || share > 0.8 {
 		t.Errorf("after the WebSockets a gets %.0f %% of the plain requests, want about half", 100*share)
+	}
+}
+
+// Rule 4: what lasts as long as the client likes is measured to its first header byte.
+func TestEventStreamsAreMeasuredToTheFirstByte(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
+	p := r.Begin(4, rig.Request{Path: "/api/sse?n=8&every=100ms"})
+	gone := r.Begin(4, rig.Request{Path: "/api/sse?n=0&every=50ms"})
+	r.WantAll(p.Wait(), 200)
+	gone.Abort() // these clients leave in the middle
+	for _, rec := range r.WaitRecords(8, func(rec rig.Record) bool { return rec.Status == 200 }) {
+		if rec.Kind != rig.KindOK || rec.Flags&rig.FlagStream == 0 || rec.HeaderMS < 0 || rec.HeaderMS > 400 || rec.TotalMS < 600 {
+			t.Errorf("a stream of events is reported as %+v", rec)
+		}
+	}
+	f := r.Engine.WaitAttempts("api", "a", 8)
+	if f.Failed() != 0 || f.Latency.P50 == nil || *f.Latency.P50 > 400 {
+		t.Errorf("the engine took the streams for latency: %+v", f)
 	}
 }
 

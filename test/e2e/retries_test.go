@@ -93,6 +93,33 @@ func TestRetriesEndWhenPooledConnectionsAreClosed(t *testing.T) {
 	}
 }
 
+// Retries are a share of the requests and a few a second, so that a pool in trouble does not get a multiple of its load.
+func TestRetriesStayWithinTheirBudget(t *testing.T) {
+	const workers, share, perS = 2, 0.2, 10
+	r := start(t, rig.Options{Workers: workers, Pools: []rig.Pool{{
+		Name: "api", Peers: []string{"a", "b", "c"}, Location: "proxy_read_timeout 50ms;",
+		Settings: fmt.Sprintf("retry: {share: %v, min_per_s: %d}", share, perS),
+	}}})
+	for _, b := range []string{"a", "b", "c"} {
+		r.Backend(b).Set(`{"hang":1}`)
+	}
+	begin := time.Now()
+	answers := r.Send(600, 20, rig.Request{Path: "/api/x"})
+	took := time.Since(begin)
+	attempts := 0
+	for i, e := range r.NGINX.Logged(answers) {
+		attempts += len(e.Addrs())
+		if answers[i].Status != 504 && answers[i].Status != 502 {
+			t.Errorf("status %d, %v", answers[i].Status, answers[i].Err)
+		}
+	}
+	// Each worker has a budget of its own and may have saved up ten seconds of it.
+	most := share*600 + workers*(perS*(took.Seconds()+10)+10*share) + 5
+	if retries := attempts - 600; float64(retries) > most || retries == 0 {
+		t.Errorf("600 requests made %d retries in %v, want some and at most %.0f", retries, took, most)
+	}
+}
+
 // Case 9.
 func TestTheApplicationsOwnErrorsReachTheClientUnchanged(t *testing.T) {
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Location: "proxy_read_timeout 300ms;"}}})

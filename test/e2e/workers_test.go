@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -110,4 +111,25 @@ func TestAnotherWorkerFollowsTheEngineWhenTheLeaderIsKilled(t *testing.T) {
 		}
 	}
 	r.WantAll(r.Send(60, 6, rig.Request{Path: "/api/x"}), 200)
+}
+
+// NGINX and the engine reload under load, again and again.
+func TestReloadsLoseNoRequest(t *testing.T) {
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.Backend("a").Set(answersIn(20))
+	r.Backend("b").Set(answersIn(20))
+	load := r.StartLoad(8, time.Millisecond, rig.Request{Path: "/api/x"})
+	for range 4 {
+		time.Sleep(300 * time.Millisecond)
+		r.NGINX.Reload()
+		r.Engine.Hangup()
+	}
+	time.Sleep(300 * time.Millisecond)
+	r.WantAll(load.Stop(), 200)
+	r.Eventually("the old workers have ended and their rows are free", func() error {
+		if s := r.NGINX.Status(); len(s.Workers) != 2 {
+			return fmt.Errorf("%+v", s.Workers)
+		}
+		return nil
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -21,6 +22,8 @@ import (
 type Tap struct {
 	server *http.Server
 	done   chan struct{}
+
+	version atomic.Pointer[string] // what the engine's answers are made to say; nil = as they are
 
 	mu      sync.Mutex // guards all below
 	records []Record
@@ -69,9 +72,15 @@ func startTap(t testing.TB, socket, engine string) *Tap {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tap := &Tap{done: make(chan struct{})}
 	relay := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "engine"})
 	relay.Transport = unixTransport(engine)
-	tap := &Tap{done: make(chan struct{})}
+	relay.ModifyResponse = func(resp *http.Response) error {
+		if v := tap.version.Load(); v != nil {
+			resp.Header.Set("Weir-Protocol", *v)
+		}
+		return nil
+	}
 	relay.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	tap.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/observe" {
@@ -106,6 +115,9 @@ func (t *Tap) keep(h http.Header, body []byte) {
 		t.errs = append(t.errs, err)
 	}
 }
+
+// SpeakVersion has the engine's answers tell another protocol version from now on.
+func (t *Tap) SpeakVersion(version string) { t.version.Store(&version) }
 
 // Records are all records so far. A batch that cannot be read fails the test.
 func (t *Tap) Records(tb testing.TB) []Record {
