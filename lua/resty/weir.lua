@@ -37,6 +37,7 @@ function _M.init(opts)
     require "resty.weir.balancer"
     require "resty.weir.log"
     require "resty.weir.status".init(dict)
+    require "resty.weir.classes".init(dict)
     require "resty.weir.watch"
     require "resty.weir.observe"
 end
@@ -63,6 +64,7 @@ function _M.init_worker()
     end
     require("resty.weir.attempts").init(row)
     require("resty.weir.watch").start(dict, options.socket)
+    require("resty.weir.lookout").start()
     require("resty.weir.observe").start(options.socket, options.instance)
 end
 

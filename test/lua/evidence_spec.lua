@@ -62,6 +62,22 @@ describe("what this NGINX has seen of a peer", function()
         assert.is_false(evidence.failure(view(1), 0, outcome.REFUSED, 1))
     end)
 
+    it("gives peers back when the engine's ejections and its own together pass the cap, but not those it cannot reach", function()
+        local v = view(4)
+        for _ = 1, 5 do evidence.failure(v, 0, outcome.STATUS, 10) end
+        evidence.failure(v, 1, outcome.REFUSED, 10)
+        v.usable[2] = 0
+        evidence.reconcile(v, 20)
+        assert.equal(0, shm.peer[0].aside_ms)
+        assert.is_true(shm.peer[1].aside_ms > 20)
+    end)
+
+    it("counts what the engine has ejected into the cap", function()
+        local v = view(3)
+        v.usable[2] = 0
+        for i = 1, 10 do assert.is_false(evidence.failure(v, 0, outcome.STATUS, i)) end
+    end)
+
     it("keeps at least half of a pool whose every peer answers 500", function()
         local v = view(4)
         for i = 0, 3 do

@@ -7,7 +7,8 @@
 -- whose function is sem_trywait(3), which takes 1 off the count it is given and never goes below 0. So a count
 -- cannot leak, whichever way a request ends: answer, abort, time-out, redirect, a log_by_lua that the operator replaced.
 -- A second cleanup clears "alive" in the record, which is how a record that no log phase collected is recognised.
--- Cleanups run before the log phase, so a request is already off its peer's count when it is logged.
+-- Cleanups run before the log phase, so a request is already off its peer's count when it is logged. Requests whose peer is done
+-- while the client still reads are taken off before that by lookout.lua.
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 
@@ -40,12 +41,17 @@ typedef struct {
     int32_t  pass;         /* first attempt of the current pass: an internal redirect starts another */
     int32_t  empty;        /* the pool had no peer at all */
     double   weight;       /* hint, 0 = none */
+    weir_count_t *cell;    /* where the request is counted; null = nowhere (any more) */
+    double   look_ms;      /* when lookout.lua looks at it next */
+    int32_t  stream, stream_pad;
     weir_attempt_t attempt[WEIR_MAX_ATTEMPTS];
 } weir_request_t;
 ]]
 
 local MAX_ATTEMPTS = 8
 local CHUNK = 256
+local FIRST_LOOK_MS = 200
+local request_p = ffi.typeof("void *")
 local request_t = ffi.typeof("weir_request_t[?]")
 local take_one_off = cast("void (*)(void *)", C.sem_trywait)
 local NOTHING = cast("void (*)(void *)", 0)
@@ -93,16 +99,17 @@ local function drop(addr, id)
     free[nfree] = id
 end
 
--- Records that NGINX freed without a log phase (a subrequest whose main request was aborted) are collected here, at times.
-function _M.sweep()
-    local n = 0
+-- Calls look(r, q) for each request NGINX still holds whose time to be looked at has come. Records that NGINX freed without a
+-- log phase (a subrequest whose main request was aborted) are dropped on the way.
+function _M.each_due(now, look)
     for addr, id in pairs(by_request) do
-        if records[id].alive == 0 then
+        local q = records[id]
+        if q.alive == 0 then
             drop(addr, id)
-            n = n + 1
+        elseif q.cell ~= nil and now >= q.look_ms then
+            look(cast(request_p, cast("uintptr_t", addr)), q)
         end
     end
-    return n
 end
 
 -- A record for request r, new or, on a further pass of the same request, the one it has.
@@ -124,7 +131,8 @@ function _M.open(r)
     by_request[addr] = id
     local q = records[id]
     q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
-    q.count_cleanup = nil
+    q.count_cleanup, q.cell = nil, nil
+    q.look_ms, q.stream = 0, 0
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
         q.alive_cleanup = nil
@@ -136,8 +144,8 @@ function _M.open(r)
     return q
 end
 
-local function take_off(slot)
-    local c = shm.count[row_base + slot]
+local function take_off(q)
+    local c = q.cell
     if c.n > 0 then
         c.n = c.n - 1
     else
@@ -155,10 +163,12 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
             return false
         end
         q.count_cleanup = c
-    else
-        take_off(q.attempt[q.n - 1].slot)
+    elseif q.cell ~= nil then
+        take_off(q)
     end
     cell[0].n = cell[0].n + 1
+    q.cell, q.stream = cell, 0
+    q.look_ms = now + FIRST_LOOK_MS
     c.data = cell
     c.handler = take_one_off
     local n = q.n
@@ -179,14 +189,32 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
     return true
 end
 
+-- The peer is done with the request, though NGINX is not: it is off the peer's count from now on.
+function _M.finish(q)
+    if q.cell ~= nil then
+        take_off(q)
+        q.cell = nil
+        q.count_cleanup.handler = NOTHING
+    end
+end
+
+-- The request turned out to be a stream: it is counted as one from now on.
+function _M.to_stream(q)
+    if q.cell == nil or q.stream == 1 then
+        return
+    end
+    take_off(q)
+    local cell = shm.streams + (row_base + q.attempt[q.n - 1].slot)
+    cell[0].n = cell[0].n + 1
+    q.cell, q.stream = cell, 1
+    q.count_cleanup.data = cell
+end
+
 -- Log phase: forgets the request. For a subrequest NGINX has not run the cleanups yet and will run them only when the
 -- main request ends, so its count goes back here and the cleanups are disarmed.
 function _M.close(r, q, is_subrequest)
     if is_subrequest and q.alive == 1 then
-        if q.count_cleanup ~= nil then
-            take_off(q.attempt[q.n - 1].slot)
-            q.count_cleanup.handler = NOTHING
-        end
+        _M.finish(q)
         if q.alive_cleanup ~= nil then
             q.alive_cleanup.handler = NOTHING
         end

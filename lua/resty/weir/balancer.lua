@@ -7,7 +7,6 @@ local pools = require "resty.weir.pools"
 local pick = require "resty.weir.pick"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
-local variables = require "resty.weir.variables"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
@@ -91,8 +90,10 @@ function _M.balance(name, static_peers)
     else
         attempts.new_pass(q)
         class = classes.of_request()
-        if variables.weight_set() then
-            q.weight = tonumber(ngx.var.weir_weight) or 0
+        local weight = ngx.var.weir_weight
+        if weight and weight ~= "" then
+            weight = tonumber(weight)
+            q.weight = weight and weight > 0 and weight < 1e9 and weight or 0
         end
         earn(view, now)
     end
@@ -106,7 +107,7 @@ function _M.balance(name, static_peers)
             view.row_of[class] = row
         end
     end
-    local i = pick.pick(view, row, now, local_rule)
+    local i = pick.pick(view, row, now, local_rule, classes.is_stream[class])
     if i < 0 then
         q.empty = view.n == 0 and 1 or 0
         if view.n == 0 then

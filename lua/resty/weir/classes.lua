@@ -3,7 +3,6 @@
 -- Bounded: a worker knows at most MAX classes; what comes later shares "*" until the numbers are dealt anew, each hour, so that
 -- a scan of random paths does not shut real classes out for good.
 local class = require "resty.weir.class"
-local variables = require "resty.weir.variables"
 
 local ngx = ngx
 local get_method = ngx.req.get_method
@@ -16,14 +15,32 @@ local MAX_NAME = 128
 local SEED = { GET = 1, HEAD = 2, POST = 3, PUT = 4, PATCH = 5, DELETE = 6, OPTIONS = 7 }
 local OTHER = 8
 
+local STREAM_S = 3600
 local OVERFLOW = 65536 -- templates remembered as "no number left", so that a scan of paths costs no strings
 
 local by_hash, by_name = {}, {}
 local overflowed = 0
 local name_of = { [0] = "*" }
 local count = 0
+local dict
 
 _M.name_of = name_of
+
+-- Classes whose requests have been seen to be streams. A new one of these goes where fewest requests and streams are; for other
+-- classes only requests count. Shared through the dict, so that a new worker need not find out again.
+local streams = {}
+_M.is_stream = streams
+
+function _M.init(d)
+    dict = d
+end
+
+function _M.mark_stream(id)
+    if not streams[id] then
+        streams[id] = true
+        dict:safe_set("st:" .. (name_of[id] or "*"), true, STREAM_S)
+    end
+end
 
 local function number(name)
     local id = by_name[name]
@@ -36,6 +53,7 @@ local function number(name)
     count = count + 1
     by_name[name] = count
     name_of[count] = name
+    streams[count] = dict:get("st:" .. name) and true or nil
     return count
 end
 
@@ -88,11 +106,9 @@ end
 
 -- The number of the class of the request at hand.
 function _M.of_request()
-    if variables.class_set() then
-        local own = ngx.var.weir_class
-        if own and own ~= "" then
-            return by_name[own] or number(own_name(own))
-        end
+    local own = ngx.var.weir_class
+    if own and own ~= "" then
+        return by_name[own] or number(own_name(own))
     end
     local method = get_method()
     local seed = SEED[method] or OTHER

@@ -7,7 +7,8 @@
 -- and on more evidence; this is only the reflex.
 --
 -- Bounds: the last usable peer is never set aside, and for failures other than of the connection no more than
--- `eject_max_share` of the pool is (a pool whose every peer answers 500 has a fault that no choice of peer mends).
+-- `eject_max_share` of the pool is, together with what the engine has ejected (a pool whose every peer answers 500 has a fault that
+-- no choice of peer mends).
 local shm = require "resty.weir.shm"
 
 local _M = {}
@@ -27,20 +28,20 @@ function _M.success(slot)
     end
 end
 
--- How many other peers of the view can be used, and how many are set aside.
+-- How many other peers of the view can be used, and how many are out: set aside here or not usable by the engine's word.
 local function others(view, slot, now)
-    local usable, aside = 0, 0
+    local usable, out = 0, 0
     for i = 0, view.n - 1 do
         local s = view.slot[i]
         if s ~= slot then
-            if shm.peer[s].aside_ms > now then
-                aside = aside + 1
-            elseif view.usable[i] == 1 then
+            if view.usable[i] == 1 and shm.peer[s].aside_ms <= now then
                 usable = usable + 1
+            else
+                out = out + 1
             end
         end
     end
-    return usable, aside
+    return usable, out
 end
 
 -- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now.
@@ -56,11 +57,12 @@ function _M.failure(view, slot, kind, now)
     if not (unreachable or on_trial or p.fails >= view.eject_consecutive) then
         return false
     end
-    local usable, aside = others(view, slot, now)
-    if usable == 0 or not unreachable and (aside + 1) / view.n > view.eject_max_share then
+    local usable, out = others(view, slot, now)
+    if usable == 0 or not unreachable and out > 0 and (out + 1) / view.n > view.eject_max_share then
         p.aside_ms, p.trial_ms = 0, 0
         return false
     end
+    p.unreachable = unreachable and 1 or 0
     local longest = view.eject_max_ms < LOCAL_MAX_MS and view.eject_max_ms or LOCAL_MAX_MS
     local backoff = p.backoff_ms * 2
     if backoff == 0 or now - p.last_ms > QUIET_TIMES * p.backoff_ms then
@@ -72,6 +74,32 @@ function _M.failure(view, slot, kind, now)
     p.backoff_ms, p.last_ms, p.trial_ms = backoff, now + backoff, 0
     p.aside_ms = now + backoff
     return true
+end
+
+-- The engine has ejected peers on its own evidence: with what is set aside here that may be more than the cap allows, or all. Peers
+-- that can be reached come back, those set aside last first, until it is not.
+function _M.reconcile(view, now)
+    while true do
+        local usable, out, last = 0, 0, nil
+        for i = 0, view.n - 1 do
+            local s = view.slot[i]
+            local p = shm.peer[s]
+            if view.usable[i] == 0 then
+                out = out + 1
+            elseif p.aside_ms <= now then
+                usable = usable + 1
+            else
+                out = out + 1
+                if p.unreachable == 0 and (not last or p.aside_ms > shm.peer[last].aside_ms) then
+                    last = s
+                end
+            end
+        end
+        if not last or usable > 0 and (out == 1 or out / view.n <= view.eject_max_share) then
+            return
+        end
+        shm.peer[last].aside_ms, shm.peer[last].trial_ms = 0, 0
+    end
 end
 
 -- One request goes to see whether the peer is back.

@@ -54,14 +54,8 @@ local function note_failure(a, kind, now)
     end
 end
 
--- Server-sent events and upgraded connections last as long as the client likes.
 local function is_stream(status)
-    if status == 101 then
-        return true
-    end
-    local content_type = ngx.var.upstream_http_content_type
-    return content_type and (content_type:find("text/event-stream", 1, true) == 1 or content_type:find("application/grpc", 1, true) == 1)
-        or false
+    return outcome.is_stream(status, ngx.var.upstream_http_content_type)
 end
 
 -- Everything but one plain quick answer: retries, failures, streams, aborts, slow answers, redirects through other upstreams.
@@ -107,6 +101,7 @@ local function in_full(q, now, is_subrequest)
         end
         if kind == OK and last and is_stream(status) then
             flags = STREAM
+            classes.mark_stream(a.class)
         end
         if header_ms > total_ms then
             header_ms = total_ms -- rounding

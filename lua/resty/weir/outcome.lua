@@ -67,6 +67,15 @@ function _M.judge(status, connect, header, aborted)
     return (status >= 500 or status == 429) and STATUS or OK
 end
 
+-- Upgraded connections, server-sent events and gRPC last as long as the client likes. status: text or number.
+function _M.is_stream(status, content_type)
+    if status == "101" or status == 101 then
+        return true
+    end
+    return content_type ~= nil
+        and (find(content_type, "text/event-stream", 1, true) == 1 or find(content_type, "application/grpc", 1, true) == 1)
+end
+
 -- NGINX's lists for the request at hand, split.
 function _M.lists()
     local var = ngx.var

@@ -73,8 +73,8 @@ local function shortlist(n)
     return SAMPLE
 end
 
--- Fills load[] for the shortlist from the rows of all workers.
-local function read_loads(view, m)
+-- Fills load[] for the shortlist from the rows of all workers; for a stream, with the streams that are there.
+local function read_loads(view, m, with_streams)
     local count, slot = shm.count, view.slot
     for k = 0, m - 1 do
         local i = order[k]
@@ -85,6 +85,11 @@ local function read_loads(view, m)
         for k = 0, m - 1 do
             local i = order[k]
             load[i] = load[i] + count[base + slot[i]].n
+        end
+    end
+    if with_streams then
+        for k = 0, m - 1 do
+            load[order[k]] = load[order[k]] + shm.inflight_streams(slot[order[k]])
         end
     end
 end
@@ -255,14 +260,15 @@ local function by_table(view, row, k)
 end
 
 -- Picks a peer of the view for a request whose class has the given row. local_rule: there is no table to trust.
+-- with_streams: the request is likely to be a stream.
 -- Returns the position, or -1 when there is no peer left to try; the rest of the result is in this module's fields.
-function _M.pick(view, row, now, local_rule)
+function _M.pick(view, row, now, local_rule, with_streams)
     local n = view.n
     if n == 0 then
         return -1
     end
     local m = shortlist(n)
-    read_loads(view, m)
+    read_loads(view, m, with_streams)
     local k = candidates(view, m, now, true)
     if k == 0 and m < n then
         -- the sample held nobody: look at all of them, once
@@ -270,7 +276,7 @@ function _M.pick(view, row, now, local_rule)
             order[i] = i
         end
         m = n
-        read_loads(view, m)
+        read_loads(view, m, with_streams)
         k = candidates(view, m, now, true)
     end
     if k == 0 then

@@ -9,6 +9,8 @@ local ffi = require "ffi"
 local cjson = require "cjson.safe"
 local shm = require "resty.weir.shm"
 local slots = require "resty.weir.slots"
+local evidence = require "resty.weir.evidence"
+local clock = require "resty.weir.clock"
 local notice = require "resty.weir.notice"
 
 local tonumber, ipairs = tonumber, ipairs
@@ -185,6 +187,7 @@ local function reload(name, view)
         return view
     end
     fresh.blob_version = version
+    evidence.reconcile(fresh, clock.now_ms())
     return fresh
 end
 

@@ -8,8 +8,9 @@
 -- master's connections are not counted by the new one.
 --
 -- Who writes what:
---   inflight[row][slot]   only the worker that owns the row; so no atomics are needed, and the row of a killed
---                         worker can be wiped as a whole. Readers sum over rows.
+--   count[row][slot]      only the worker that owns the row; so no atomics are needed, and the row of a killed
+--   streams[row][slot]    worker can be wiped as a whole. Readers sum over rows. Streams (WebSocket, server-sent events) are
+--                         counted apart once they are known as such: they hold a connection, not a place in the peer's queue.
 --   peer[slot]            any worker. Races lose at most an increment of a failure counter, never a count.
 --   head                  nrows: by whoever claims a row; heard_ms, change: by the elected worker.
 local ffi = require "ffi"
@@ -32,6 +33,7 @@ typedef struct {           /* evidence of this NGINX about one peer */
     double   backoff_ms;   /* length of the last setting aside */
     double   last_ms;      /* when the last setting aside ended or will end */
     uint32_t fails;        /* consecutive failures */
+    uint32_t unreachable;  /* it was set aside because no connection could be made */
     uint32_t picks;        /* for the status page; may lose an increment */
 } weir_peer_t;
 
@@ -43,14 +45,14 @@ void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int sem_trywait(void *sem);
 ]]
 
-local MAGIC = 0x57454952 + 1 -- layout version in the last digit
+local MAGIC = 0x57454952 + 2 -- layout version in the last digit
 local MAX_ROWS = 256         -- workers alive at once, old generations included
 local MAX_SLOTS = 8192       -- peers over all pools, leaving ones included
 
 local HEAD_BYTES = 4096
 local PEERS_BYTES = MAX_SLOTS * ffi.sizeof("weir_peer_t")
 local ROW_BYTES = MAX_SLOTS * ffi.sizeof("weir_count_t")
-local TOTAL_BYTES = HEAD_BYTES + PEERS_BYTES + MAX_ROWS * ROW_BYTES -- touched lazily: a small set-up uses a few pages
+local TOTAL_BYTES = HEAD_BYTES + PEERS_BYTES + 2 * MAX_ROWS * ROW_BYTES -- touched lazily: a small set-up uses a few pages
 
 local PROT_READ_WRITE = 3
 local MAP_SHARED_ANON = ffi.os == "OSX" and 0x1001 or 0x21
@@ -102,33 +104,43 @@ function _M.attach(dict)
     _M.head = head
     _M.peer = ffi.cast("weir_peer_t *", base + HEAD_BYTES)
     _M.count = count
+    _M.streams = count + MAX_ROWS * MAX_SLOTS
     return true
 end
 
--- In-flight requests on the peer in a slot, over all workers.
-function _M.inflight(slot)
-    local count, sum = _M.count, 0
+local function over_rows(count, slot)
+    local sum = 0
     for row = 0, _M.head.nrows - 1 do
         sum = sum + count[row * MAX_SLOTS + slot].n
     end
     return sum
 end
 
+-- In-flight requests on the peer in a slot, over all workers, without streams.
+function _M.inflight(slot)
+    return over_rows(_M.count, slot)
+end
+
+function _M.inflight_streams(slot)
+    return over_rows(_M.streams, slot)
+end
+
 -- Drops the evidence about a peer: another one has its slot now, or it came back as a new one.
 function _M.forget(slot)
     local p = _M.peer[slot]
-    p.aside_ms, p.trial_ms, p.backoff_ms, p.last_ms, p.fails = 0, 0, 0, 0, 0
+    p.aside_ms, p.trial_ms, p.backoff_ms, p.last_ms, p.fails, p.unreachable = 0, 0, 0, 0, 0, 0
 end
 
 -- Drops every count of one row: its worker is dead, so are its connections.
 function _M.wipe(row)
     ffi.fill(_M.count + row * MAX_SLOTS, ROW_BYTES)
+    ffi.fill(_M.streams + row * MAX_SLOTS, ROW_BYTES)
 end
 
 function _M.row_total(row)
-    local count, sum = _M.count, 0
+    local count, streams, sum = _M.count, _M.streams, 0
     for i = row * MAX_SLOTS, (row + 1) * MAX_SLOTS - 1 do
-        sum = sum + count[i].n
+        sum = sum + count[i].n + streams[i].n
     end
     return sum
 end

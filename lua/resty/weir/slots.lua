@@ -148,7 +148,7 @@ end
 function _M.collect(now_s)
     for slot = 0, _M.count() - 1 do
         local since = dict:get("gone:" .. slot)
-        if since and now_s - since > GRACE_S and shm.inflight(slot) == 0 then
+        if since and now_s - since > GRACE_S and shm.inflight(slot) + shm.inflight_streams(slot) == 0 then
             local key = dict:get("s:" .. slot)
             if key then
                 dict:delete(key)

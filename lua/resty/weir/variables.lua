@@ -3,16 +3,16 @@
 --
 -- They are declared with `map` in weir.conf, not with `set`: `set` would run again on an internal redirect and lose the value.
 -- A variable that no directive of the configuration reads has no place in the request, and assigning to it fails: that is how
--- a worker finds out, once, which ones are worth the work. So what no log format uses costs nothing.
+-- a worker finds out, once, which ones are worth setting. So what no log format uses costs nothing. What the operator may have
+-- set is read each time: Lua may read what no directive does.
 local ngx = ngx
 local pcall, format = pcall, string.format
 
 local _M = {}
 
-local in_use = { weir_peer = false, weir_class = false, weir_policy = false, weir_predicted_ms = false, weir_attempts = false,
-    weir_weight = false }
+local in_use = { weir_peer = false, weir_class = false, weir_policy = false, weir_predicted_ms = false, weir_attempts = false }
 local probed = false
-local any_out, class_in, weight_in = false, false, false
+local any_out = false
 
 local function assign(name, value)
     ngx.var[name] = value
@@ -26,25 +26,12 @@ local function probe()
         in_use[name] = pcall(assign, name, value or "")
     end
     any_out = in_use.weir_peer or in_use.weir_policy or in_use.weir_predicted_ms or in_use.weir_attempts or in_use.weir_class
-    class_in, weight_in = in_use.weir_class, in_use.weir_weight
-end
-
--- May the operator have set $weir_class / $weir_weight?
-function _M.class_set()
-    if not probed then
-        probe()
-    end
-    return class_in
-end
-
-function _M.weight_set()
-    if not probed then
-        probe()
-    end
-    return weight_in
 end
 
 function _M.wanted()
+    if not probed then
+        probe()
+    end
     return any_out
 end
 
