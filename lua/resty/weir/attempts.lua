@@ -43,7 +43,8 @@ typedef struct {
     double   weight;       /* hint, 0 = none */
     weir_count_t *cell;    /* where the request is counted; null = nowhere (any more) */
     double   look_ms;      /* when lookout.lua looks at it next */
-    int32_t  stream, stream_pad;
+    int32_t  stream;
+    int32_t  granted;      /* NGINX was given one more try with the last attempt */
     weir_attempt_t attempt[WEIR_MAX_ATTEMPTS];
 } weir_request_t;
 ]]
@@ -132,7 +133,7 @@ function _M.open(r)
     local q = records[id]
     q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
     q.count_cleanup, q.cell = nil, nil
-    q.look_ms, q.stream = 0, 0
+    q.look_ms, q.stream, q.granted = 0, 0, 0
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
         q.alive_cleanup = nil

@@ -39,7 +39,8 @@ local function judge_last(view, q, code, now)
         last = last - 1
     end
     local kind = outcome.judge(tonumber(code), connect[last], header[last], false)
-    if kind == outcome.RESET and idle.is_race(a.slot, a.start_ms, now) then
+    -- NGINX comes back without having been granted a try only when a pooled connection turned out to be closed
+    if kind == outcome.RESET and (q.granted == 0 or idle.is_race(a.slot, a.start_ms, now)) then
         kind = IDLE_RACE
     end
     a.kind, a.status = kind, tonumber(code) or 0
@@ -130,10 +131,12 @@ function _M.balance(name, static_peers)
     end
     set_timeouts(view.connect_timeout_ms * 0.001, nil, nil)
     -- One more try is granted only when it could go somewhere: once NGINX has given up an answer to retry, that answer is lost.
+    q.granted = 0
     if q.total < view.tries and view.tokens >= 1 then
         pick.add_tried(slot)
         if pick.another(view, now) then
             set_more_tries(1)
+            q.granted = 1
         end
     end
 end

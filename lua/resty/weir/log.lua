@@ -16,6 +16,7 @@ local idle = require "resty.weir.idle"
 local ngx = ngx
 local get_request = base.get_request
 local now_ms = clock.now_ms
+local get_method = ngx.req.get_method
 local tonumber = tonumber
 
 local OK, RESET, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.ABORT, outcome.IDLE_RACE
@@ -90,8 +91,11 @@ local function in_full(q, now, is_subrequest)
                 kind = IDLE_RACE
             elseif kind == OK and last and not is_subrequest and status ~= 101 and ngx.var.request_completion ~= "OK"
                 and not is_stream(status) then
-                -- the header came, the body did not all get through: the client left or the peer broke off. NGINX does not say which.
+                -- the header came, the body did not all get through: the client left
                 kind = ABORT
+            elseif kind == OK and last and outcome.cut_short(status, get_method(), outcome.last(ngx.var.upstream_response_length),
+                ngx.var.upstream_http_content_length) then
+                kind = RESET
             end
             if kind == OK then
                 evidence.success(a.slot)
@@ -107,9 +111,9 @@ local function in_full(q, now, is_subrequest)
             header_ms = total_ms -- rounding
         end
         if kind == OK then
-            idle.exchanged(a.slot, stop)
+            idle.exchanged(a.slot, a.start_ms, stop)
         end
-        push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(ngx.var.upstream_response_length) or 0) or 0)
+        push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0)
     end
 end
 
@@ -151,9 +155,15 @@ function _M.log()
         local status = PLAIN[ngx.var.upstream_status]
         local took = now - a.start_ms
         if status and took < TRUST_OWN_MS and (is_subrequest or ngx.var.request_completion == "OK") then
-            evidence.success(a.slot)
-            idle.exchanged(a.slot, now)
-            push(q, 0, a, OK, status, 0, took, took, now, tonumber(ngx.var.body_bytes_sent) or 0)
+            local length = ngx.var.upstream_response_length
+            if outcome.cut_short(status, get_method(), length, ngx.var.upstream_http_content_length) then
+                note_failure(a, RESET, now)
+                push(q, 0, a, RESET, status, 0, took, took, now, tonumber(length) or 0)
+            else
+                evidence.success(a.slot)
+                idle.exchanged(a.slot, a.start_ms, now)
+                push(q, 0, a, OK, status, 0, took, took, now, tonumber(length) or 0)
+            end
         else
             in_full(q, now, is_subrequest)
         end

@@ -34,22 +34,12 @@ local function variable(r, name)
     return rc == 0 and ffi.string(value[0], value_len[0]) or nil
 end
 
--- The element of one of NGINX's lists that belongs to the running attempt: the last that is not empty.
-local function last(list)
-    local elements = outcome.split(list)
-    local e = elements[#elements]
-    if e == "" then
-        e = elements[#elements - 1]
-    end
-    return e
-end
-
 local now
 
 local function look(r, q)
     local a = q.attempt[q.n - 1]
     q.look_ms = now + (now - a.start_ms)
-    local done = last(variable(r, "upstream_response_time"))
+    local done = outcome.last(variable(r, "upstream_response_time"))
     if done and done ~= "-" then
         attempts.finish(q)
         return
@@ -57,9 +47,9 @@ local function look(r, q)
     if q.stream == 1 then
         return
     end
-    local header = last(variable(r, "upstream_header_time"))
+    local header = outcome.last(variable(r, "upstream_header_time"))
     if header and header ~= "-"
-        and outcome.is_stream(last(variable(r, "upstream_status")), variable(r, "upstream_http_content_type")) then
+        and outcome.is_stream(outcome.last(variable(r, "upstream_status")), variable(r, "upstream_http_content_type")) then
         attempts.to_stream(q)
         classes.mark_stream(a.class)
     end

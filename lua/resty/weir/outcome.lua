@@ -39,6 +39,16 @@ function _M.split(list)
     end
 end
 
+-- The element of a list that belongs to the last attempt: the last that is not empty.
+function _M.last(list)
+    if not list or not find(list, " ", 1, true) then
+        return list
+    end
+    local elements = _M.split(list)
+    local e = elements[#elements]
+    return e ~= "" and e or elements[#elements - 1]
+end
+
 -- Is a status a failure of the peer? 5xx and 429: the peer could not or would not do it. Anything else, 404 included, is an
 -- answer. NGINX's own refusals (limit_req ...) never get here: they reach no peer.
 function _M.is_failure(status)
@@ -74,6 +84,17 @@ function _M.is_stream(status, content_type)
     end
     return content_type ~= nil
         and (find(content_type, "text/event-stream", 1, true) == 1 or find(content_type, "application/grpc", 1, true) == 1)
+end
+
+-- Did the peer break its answer off? NGINX takes such a request for complete (a client that left is not), so only the length tells:
+-- shorter than announced. length, announced: $upstream_response_length and Content-Length, nil when there is none; an answer without
+-- a body may announce one.
+function _M.cut_short(status, method, length, announced)
+    if not announced or length == announced or method == "HEAD" or status == 304 or status == 204 then
+        return false
+    end
+    local have, want = tonumber(length), tonumber(announced)
+    return have ~= nil and want ~= nil and have < want
 end
 
 -- NGINX's lists for the request at hand, split.
