@@ -20,6 +20,8 @@ local set_current_peer, set_more_tries, set_timeouts, get_last_failure =
 local tonumber = tonumber
 
 local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
+-- Bounds what closed pooled connections can cost a request; NGINX lists one more element when it gives up.
+local MAX_TOTAL = attempts.MAX_ATTEMPTS - 1
 local IDLE_RACE, REFUSED, CONNECT_TIMEOUT = outcome.IDLE_RACE, outcome.REFUSED, outcome.CONNECT_TIMEOUT
 
 local _M = {}
@@ -85,7 +87,7 @@ function _M.balance(name, static_peers)
         if kind ~= REFUSED and kind ~= CONNECT_TIMEOUT and kind ~= IDLE_RACE then
             view.tokens = view.tokens - 1
         end
-        if q.total >= attempts.MAX_ATTEMPTS or now - q.attempt[q.pass].start_ms > view.retry_timeout_ms then
+        if q.total >= MAX_TOTAL or now - q.attempt[q.pass].start_ms > view.retry_timeout_ms then
             return ngx.exit(NGX_BUSY)
         end
     else
