@@ -155,8 +155,9 @@ local function take_off(q)
 end
 
 -- Starts an attempt on a slot: the request moves there from the peer it was on.
-function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms)
-    local cell = shm.count + (row_base + slot)
+-- stream: it is expected to be one, and counted as such from the start.
+function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms, stream)
+    local cell = (stream and shm.streams or shm.count) + (row_base + slot)
     local c = q.count_cleanup
     if c == nil then
         c = C.ngx_http_cleanup_add(r, 0)
@@ -168,7 +169,7 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
         take_off(q)
     end
     cell[0].n = cell[0].n + 1
-    q.cell, q.stream = cell, 0
+    q.cell, q.stream = cell, stream and 1 or 0
     q.look_ms = now + FIRST_LOOK_MS
     c.data = cell
     c.handler = take_one_off

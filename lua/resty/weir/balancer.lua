@@ -122,7 +122,8 @@ function _M.balance(name, static_peers)
     if pick.trial then
         evidence.trial(slot, now)
     end
-    if not attempts.start(r, q, slot, class, now, pick.inflight, pick.flags, pick.propensity, pick.cost) then
+    if not attempts.start(r, q, slot, class, now, pick.inflight, pick.flags, pick.propensity, pick.cost,
+        classes.is_stream[class]) then
         return ngx.exit(ngx.ERROR)
     end
 

@@ -35,11 +35,24 @@ function _M.init(d)
     dict = d
 end
 
+-- A request of the class was answered as a plain one.
+function _M.unmark_stream(id)
+    streams[id] = nil
+    dict:delete("st:" .. (name_of[id] or "*"))
+end
+
 function _M.mark_stream(id)
     if not streams[id] then
         streams[id] = true
         dict:safe_set("st:" .. (name_of[id] or "*"), true, STREAM_S)
     end
+end
+
+-- Does the request at hand ask for a stream? Looked at once a class: the headers of each request would cost too much, and
+-- lookout.lua finds the others.
+local function asks_for_stream()
+    local accept = ngx.var.http_accept
+    return ngx.var.http_upgrade or accept and accept:find("text/event-stream", 1, true)
 end
 
 local function number(name)
@@ -53,7 +66,7 @@ local function number(name)
     count = count + 1
     by_name[name] = count
     name_of[count] = name
-    streams[count] = dict:get("st:" .. name) and true or nil
+    streams[count] = (dict:get("st:" .. name) or asks_for_stream()) and true or nil
     return count
 end
 

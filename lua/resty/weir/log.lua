@@ -170,6 +170,9 @@ function _M.log()
     elseif q.n > 0 then
         in_full(q, now, is_subrequest)
     end
+    if q.stream == 1 and q.n > 0 and q.attempt[q.n - 1].kind < 0 and not is_stream(tonumber(ngx.var.upstream_status)) then
+        classes.unmark_stream(q.attempt[q.n - 1].class)
+    end
     if variables.wanted() then
         set_variables(q, is_subrequest)
     end
