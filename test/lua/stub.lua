@@ -23,6 +23,6 @@ function _M.dict()
     return setmetatable({ data = {} }, dict)
 end
 
-_G.ngx = _G.ngx or { log = function() end, ERR = 4, WARN = 5, NOTICE = 6, now = os.time }
+_G.ngx = _G.ngx or { log = function() end, ERR = 4, WARN = 5, NOTICE = 6, now = os.time, worker = { count = function() return 1 end } }
 
 return _M

@@ -58,10 +58,10 @@ local function judge_last(view, q, code, now)
 end
 
 -- Retry budget: a share of the requests plus a floor a second, saved up for ten seconds at most (as in Finagle's and
--- Linkerd's). A connection that was never made cost the peers nothing and is not charged.
+-- Linkerd's). Each worker keeps one, with its part of the floor. A connection that was never made cost the peers nothing and is not charged.
 local function earn(view, now)
-    local tokens = view.tokens + view.retry_share + (now - view.tokens_at) * view.retry_min_per_s * 0.001
-    local cap = view.retry_min_per_s * 10 + 10 * view.retry_share
+    local tokens = view.tokens + view.retry_share + (now - view.tokens_at) * view.retry_per_s * 0.001
+    local cap = view.retry_per_s * 10 + 10 * view.retry_share
     view.tokens = tokens > cap and cap or tokens
     view.tokens_at = now
 end

@@ -14,6 +14,7 @@ local clock = require "resty.weir.clock"
 local notice = require "resty.weir.notice"
 
 local tonumber, ipairs = tonumber, ipairs
+local worker_count = ngx.worker.count
 
 local _M = {}
 
@@ -39,6 +40,7 @@ local function settle(view, settings)
         end
         view[k] = v
     end
+    view.retry_per_s = view.retry_min_per_s / worker_count() -- this worker's part
 end
 
 local function arrays(view, peers)
@@ -202,7 +204,7 @@ function _M.get(name, static_text)
     if not view or (static_text ~= nil and view.static_text ~= static_text) then
         local fresh = from_static(name, static_text)
         fresh.static_text = static_text
-        fresh.tokens, fresh.tokens_at = DEFAULTS.retry_min_per_s, 0
+        fresh.tokens, fresh.tokens_at = fresh.retry_per_s, clock.now_ms()
         view = fresh
     end
     local fresh = reload(name, view)
