@@ -207,7 +207,7 @@ func TestMissingPagesEjectNobody(t *testing.T) {
 // Case 19, with 4 s instead of 10.
 func TestAPeerThatOpensLateCostsNoRequest(t *testing.T) {
 	r := start(t, rig.Options{Pools: []rig.Pool{
-		{Name: "checked", Peers: []string{"a", "b"}, Settings: checks + "slow_start_ms: 1000"},
+		{Name: "checked", Peers: []string{"a", "b"}, Settings: "check: {path: /healthz, interval_ms: 500, timeout_ms: 400, fall: 3}\nslow_start_ms: 500"},
 		{Name: "unchecked", Peers: []string{"c", "d"}, Settings: "slow_start_ms: 1000\neject: {max_ms: 2000}"},
 	}})
 	loads := map[string]*rig.Load{}

@@ -12,26 +12,26 @@ import (
 	"github.com/weirlb/weir/test/e2e/rig"
 )
 
-// With two clients in-flight counts tell nearly nothing: what moves the traffic is learned.
+// With one client in-flight counts tell nothing: what moves the traffic is learned.
 func TestTrafficLeavesAPeerThatTurnsSlowAndComesBack(t *testing.T) {
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "slow_start_ms: 0"}}})
 	for _, b := range []string{"a", "b", "c"} {
 		r.Backend(b).Set(`{"slots":4,"default":{"mean_ms":10}}`)
 	}
 	q := rig.Request{Path: "/api/x"}
-	even := traffic(r, 2*time.Second, 2, q)
+	even := traffic(r, 2*time.Second, 1, q)
 	r.WantAll(even, 200)
-	if share := rig.Share(even, "c"); share < 0.15 || share > 0.55 {
-		t.Errorf("of three equal peers c got %.0f %%", 100*share)
+	if share := rig.Share(even, "c"); share < 0.02 {
+		t.Errorf("of three equal peers c got %.0f %%: the test would prove nothing", 100*share)
 	}
 	r.Backend("c").Set(`{"speed":0.1}`)
-	slow := traffic(r, 4*time.Second, 2, q)
+	slow := traffic(r, 4*time.Second, 1, q)
 	r.WantAll(slow, 200)
 	if share := rig.Share(slow[len(slow)/2:], "c"); share > 0.12 {
 		t.Errorf("at a tenth of the speed c still got %.0f %%", 100*share)
 	}
 	r.Backend("c").Set(`{"speed":1}`)
-	load := r.StartLoad(2, 0, q)
+	load := r.StartLoad(1, 0, q)
 	r.Within(2*rig.Patience, "the peer that recovered has its share again", func() error {
 		all := load.Answers()
 		if share := rig.Share(all[len(all)-min(len(all), 300):], "c"); share < 0.2 {
