@@ -97,7 +97,7 @@ step "format (gofumpt)" format
 step "vet" go vet ./...
 step "lint (staticcheck)" go tool staticcheck ./...
 step "scripts (shellcheck)" scripts
-step "lint (luacheck)" luacheck -q lua test/lua
+step "lint (luacheck)" luacheck --no-color -q lua test/lua
 step "Lua tests (busted)" busted
 step "Go tests (unit, property, fuzz seeds)" unit
 if [ "$mode" = all ]; then
