@@ -10,7 +10,7 @@ import (
 //
 //	response(n) = service + wait(n)
 //	service     = base[c] x affinity[p][c] / speed[p]
-//	wait(n)     = max(n + 1 - K, 0) / K x mean service time of the mix on p
+//	wait(n)     = (queue + min(queue, 1) x (cv2 - 1) / 2) / K x mean service time of the mix on p, queue = max(n + 1 - K, 0)
 //	cost(n)     = (response + delay + failing) / weight
 //	failing     = f / (1 - f) x (response + delay + penalty)
 //
@@ -34,7 +34,7 @@ const DefaultDelay = 0.75
 
 // slope makes a peer with idle slots a little dearer for each busy one. Peers that are equally fast are then used evenly, as by
 // least_conn, and it covers what real peers lose before their slots are full.
-const slope = 0.05
+const slope = 0.3
 
 // tail is the normal quantile of the 99th percentile.
 const tail = 2.3263
@@ -57,7 +57,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		var wait, spread, delay [GridPoints]float64
 		for g, n := range grid {
 			queued := max(float64(n)+1-v.Concurrency, 0)
-			wait[g] = queued / v.Concurrency * mean
+			wait[g] = est.Wait(i, float64(n)) * mean
 			// Variance of the wait: queued departures, each an interval of mean S/K.
 			spread[g] = queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
 			wait[g] += slope * min(float64(n), v.Concurrency) / v.Concurrency * mean

@@ -106,7 +106,9 @@ func TestIndex(t *testing.T) {
 		fmt.Printf("%-10s", name)
 		for _, f := range fs {
 			x := &index{rnd: rand.New(rand.NewPCG(5, 5)), f: f.f, lam: make([]float64, 10), cnt: make([]float64, 10)}
-			for i := range x.lam { x.lam[i] = 0.5*w.servers[i].speed*float64(w.servers[i].slots) }
+			for i := range x.lam {
+				x.lam[i] = 0.5 * w.servers[i].speed * float64(w.servers[i].slots)
+			}
 			r := w.run(x, 1)
 			fmt.Printf("  %s %.2f/%.1f", f.name, r.mean, r.p99)
 		}

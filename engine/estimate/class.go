@@ -17,6 +17,7 @@ type class struct {
 	traffic float64 // outcomes, decayed over trafficMS
 
 	base   float64 // service time on a typical peer, ms; 0 = not known
+	differ float64 // variance of the logarithm of its affinities
 	seen   float64 // successes ever
 	hint   float64 // decayed mean of weight hints; 0 = none seen
 	ratio  float64 // decayed sums of measured over expected, and of its square, of answers that did not wait
@@ -43,7 +44,7 @@ func (p *Pool) Class(now float64, name string) int {
 		return c
 	}
 	if len(p.classes) <= candidates*p.opt.TopClasses {
-		p.classes = append(p.classes, class{name: name})
+		p.classes = append(p.classes, class{name: name, differ: 0.05})
 		for i := range p.peers {
 			p.peers[i].cells = append(p.peers[i].cells, cell{})
 		}
@@ -69,7 +70,7 @@ func (p *Pool) Class(now float64, name string) int {
 		return 0
 	}
 	delete(p.slot, p.classes[least].name)
-	p.classes[least] = class{name: name}
+	p.classes[least] = class{name: name, differ: 0.05}
 	for i := range p.peers {
 		p.peers[i].cells[least] = cell{}
 	}

@@ -79,8 +79,7 @@ type Pool struct {
 	slot    map[string]int // class name -> index in classes
 	listed  []int
 
-	typical  float64 // mean service time on a typical peer, ms
-	work     float64 // mean service time, ms
+	work     float64 // mean service time of all requests on a typical peer, ms
 	rate     float64 // completions a ms and peer, decayed
 	slow     quantile
 	latency  float64 // decayed mean of answers, ms
@@ -95,28 +94,30 @@ type Pool struct {
 }
 
 type peer struct {
-	addr    string
-	joined  float64
-	last    float64 // time of the last outcome; -Inf = none
-	trace   trace
-	curve   curve
-	drift   drift
-	fail    failures
-	cells   []cell  // by class index
-	slow    float64 // long-run speed, 1 = typical; its inverse is the slowness
-	work    float64 // mean service time of the mix at long-run speed, ms
-	workN   float64
-	square  float64 // mean square of the same
-	rate    float64 // arrivals (as completions) a ms, decayed
-	latency float64
-	latN    float64
-	load    float64
+	addr   string
+	joined float64
+	last   float64 // time of the last outcome; -Inf = none
+	trace  trace
+	curve  curve
+	drift  drift
+	fail   failures
+	cells  []cell  // by class index
+	slow   float64 // long-run speed, 1 = typical; its inverse is the slowness
+	// Scratch of fitSlowness: slowness before shrinkage, and its precision.
+	measured, weight float64
+	mix              float64 // what the mean request it gets takes on a typical peer, ms
+	mixN             float64
+	square           float64 // mean square of the same
+	rate             float64 // arrivals (as completions) a ms, decayed
+	latency          float64
+	latN             float64
+	load             float64
 }
 
 // New returns estimators of a pool without peers.
 func New(opt Options) *Pool {
 	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors()}
-	p.classes = []class{{name: "*", listed: true}}
+	p.classes = []class{{name: "*", listed: true, differ: 0.05}}
 	p.listed = []int{0}
 	p.slow.q = 0.95
 	for i := range p.kprior {
@@ -152,7 +153,7 @@ func (p *Pool) SetPeers(now float64, addrs []string) {
 		n.trace.start = now
 		n.trace.sampled = now
 		n.drift.reset(p.priors)
-		n.curve.fit(&p.kprior)
+		n.curve.fit(new(levelSums), &p.kprior)
 		next = append(next, n)
 	}
 	p.peers, p.index = next, index

@@ -52,7 +52,7 @@ func (p *Pool) Feature(now float64, i, c int, dst *[Features]float32) {
 		load = min(pe.load, 2)
 	}
 	cl := &pe.cells[c]
-	n := cl.n * p.faded(cl)
+	n := cl.n
 	cv2 := p.classes[c].cv2()
 	for j, v := range [Features]float64{
 		ln(p.service(pe, c) / pe.drift.factor / work),

@@ -6,32 +6,55 @@ import "math"
 //
 //	service[p][c] = base[c] x slowness[p] x affinity[p][c]
 //
-// slowness comes from the fit of the peer's curve, which separates waiting from working. base and affinity come from decayed sums of
-// measured service times per (peer, class), in ms. slowness and affinity are shrunk to 1 with pseudo-counts by empirical Bayes: peers
-// that differ no more than chance explains are taken as equal.
+// Kept are, per (peer, class) and level of the in-flight count at the pick, decayed sums of response times as they were. At each
+// Refresh they are split anew into service and wait (expectation maximisation with the present estimates), so an early error
+// does not stay. The factors are a two-way random-effects fit to the resulting means, one step of alternating least squares. A mean
+// counts by 1 / (differ + cv2 / n): differ is how much the class's affinities vary between peers, cv2 / n the noise of the mean. So
+// where affinities are real each peer counts alike, however many requests it gets, and where they are not each request does: in
+// neither case does a policy that sends heavy requests to some peers and light ones to others bend the comparison of the classes.
+// differ and the spread of slowness are found from the pool (empirical Bayes), and what is seen is shrunk by them: peers that
+// differ no more than chance explains are taken as equal.
 
 const (
-	cellTau    = 1000.0 // memory of a (peer, class), in samples
-	poolTau    = 5000.0 // memory of pool-wide means, in samples
-	shrinkMin  = 3.0    // pseudo-count when peers differ a lot: believe quickly
-	shrinkMax  = 1000.0 // when they do not: what is seen is noise
-	alphaStart = 8.0    // affinity's pseudo-count before the pool has told
-	alphaMax   = 300.0
+	cellTau   = 1000.0 // memory of a (peer, class), in samples
+	poolTau   = 5000.0 // memory of pool-wide means, in samples
+	leastSame = 1.0 / 300
+	// leastSame x cv2 is the least differ: what affinities and slownesses are assumed to vary even when nothing shows.
+	mostDiffer = 4.0  // the largest differ
 	outlier    = 12.0 // one answer counts for at most so many times what was expected
 )
 
-// cell is what was measured of a class on a peer.
+// cell is what was measured of a class on a peer. By level of the in-flight count at the pick: requests, their response times (ms, at
+// the long-run speed), sizes relative to the class's usual, and what the peer's mean request of the time takes on a typical peer (ms).
 type cell struct {
-	sum, n float64 // decayed sum of service times, ms, and weight
-	at     float64 // time of the last sample
-	aff    float64 // affinity; 0 = none computed yet, 1 is meant
+	count, sum, size, mix [levels]float32
+
+	seen float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
+	at   float64 // time of the last sample
+	// As of the last fit:
+	mean float64 // measured service time, ms
+	n    float64 // how many unwaited answers that mean is worth
+	aff  float64 // affinity; 0 = none computed yet, 1 is meant
 }
 
-// learn takes the response time of a success and returns the service time that was to be expected of it (its work).
-//
-// A response time is service and wait; what is measured is their sum. The surprise (measured over expected) is given to both in
-// proportion, as in expectation maximisation: the result is never negative, and at the truth it is right in the mean. Answers that
-// waited long say little about their own service and get little weight.
+func (c *cell) add(n, ms, size, mix, keep float64) {
+	f := float32(keep)
+	for l := range c.count {
+		if c.count[l] > 0 {
+			c.count[l] *= f
+			c.sum[l] *= f
+			c.size[l] *= f
+			c.mix[l] *= f
+		}
+	}
+	l := level(n)
+	c.count[l]++
+	c.sum[l] += float32(ms)
+	c.size[l] += float32(size)
+	c.mix[l] += float32(mix)
+}
+
+// learn takes the response time of a success and returns what such a request takes on a typical peer (its work).
 func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 	k := &p.classes[o.Class]
 	if o.Weight > 0 && o.Weight < 1e12 {
@@ -42,43 +65,87 @@ func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 	}
 	k.seen++
 	size := k.size(o.Weight)
-	if p.seen == 0 {
-		p.typical, p.work = ms, ms
-		for c := range p.classes {
-			p.classes[c].base = ms
-		}
+	if p.seen == 0 { // the first answer sets the scale
+		p.work = ms
 	}
-	unit := p.service(pe, o.Class) // of a request of usual size
-	expect := unit * size
+	expect := p.service(pe, o.Class) * size
 	mean := pe.meanWork(p)
 	held := float64(o.InFlight)
-	queue := pe.curve.wait(held) // in mean services
-	wait := queue * mean
-	surprise := min(ms*pe.drift.factor/(expect+wait), outlier)
-	w := expect / (expect + wait)
-
-	cl := &pe.cells[o.Class]
-	f := (1 - 1/cellTau) * p.faded(cl)
-	cl.sum, cl.n, cl.at = cl.sum*f+w*unit*surprise, cl.n*f+w, p.now
-	if queue == 0 {
+	wait := pe.curve.wait(held) * mean
+	at := ms * pe.drift.factor // the response time, had the peer its long-run speed
+	if wait <= 0 {
 		const f = 1 - 1/poolTau
-		k.ratio, k.square, k.ratioN = k.ratio*f+surprise, k.square*f+surprise*surprise, k.ratioN*f+1
+		ratio := min(at/expect, outlier)
+		k.ratio, k.square, k.ratioN = k.ratio*f+ratio, k.square*f+ratio*ratio, k.ratioN*f+1
 	}
-	pe.curve.add(held, surprise*(expect+wait), expect/mean, expect/pe.slowness())
+	cl := &pe.cells[o.Class]
+	cl.seen++
+	// While little is known of the pair the cap must not cut what is merely unexpected.
+	at = min(at, outlier*max(expect+wait, p.slow.value()*max(0, 1-cl.seen/50)))
+	keep := (1 - 1/min(max(cl.seen/2, 50), cellTau)) * p.faded(cl)
+	cl.add(held, at, size, pe.meanMix(p), keep)
+	cl.at = p.now
+	pe.curve.count(held)
 
 	p.seen++
 	gain := 1 / min(p.seen, 200)
 	p.latency += (ms - p.latency) * gain
 	p.slow.add(ms)
-	p.typical += w * (expect/pe.slowness() - p.typical) / min(p.seen, poolTau)
-	p.work += (expect - p.work) / min(p.seen, 1000)
+	p.work += (expect/pe.slowness() - p.work) / min(p.seen, 1000)
 	pe.latN = min(pe.latN+1, 30)
 	pe.latency += (ms - pe.latency) / pe.latN
-	pe.workN = min(pe.workN+1, 200)
-	pe.work += (expect - pe.work) / pe.workN
-	second := expect * expect * (1 + k.cv2())
-	pe.square += (second - pe.square) / pe.workN
-	return expect
+	pe.mixN = min(pe.mixN+1, 200)
+	base := expect / pe.slowness()
+	pe.mix += (base - pe.mix) / pe.mixN
+	pe.square += (base*base*(1+k.cv2()) - pe.square) / pe.mixN
+	return base
+}
+
+// levelSums are a peer's response times by level, over all classes: what its curve is fitted to. own and mix are what the requests
+// and the peer's mean request take on a typical peer.
+type levelSums struct{ count, sum, own, mix [levels]float64 }
+
+// split measures the service time of every class on the peer, and returns the sums for the fit of its curve.
+//
+// A response time is service and wait; what is measured is their sum. The surprise (measured over expected) is given to both in
+// proportion: a measured service is never negative, and at the truth it is right in the mean. Taking the expected wait off instead
+// lets an error of the wait push the service the other way, and that the wait again. An answer counts by the part of it that was
+// service: those that waited long say little about their own.
+func (p *Pool) split(pe *peer) (t levelSums) {
+	u := pe.slowness()
+	var wait [levels]float64
+	for l := range wait {
+		wait[l] = pe.curve.wait(pe.curve.heldAt(l)) * u
+	}
+	for c := range pe.cells {
+		cl := &pe.cells[c]
+		cl.mean, cl.n = 0, 0
+		if cl.seen == 0 {
+			continue
+		}
+		s := p.service(pe, c)
+		f := p.faded(cl)
+		surprise, weight := 0.0, 0.0
+		for l := range levels {
+			n := float64(cl.count[l])
+			if n < 1e-3 {
+				continue
+			}
+			sum, own, mix := float64(cl.sum[l]), s*float64(cl.size[l]), float64(cl.mix[l])
+			m := own + wait[l]*mix
+			w := n * own / m
+			surprise += w * sum / m
+			weight += w
+			t.count[l] += f * n
+			t.sum[l] += f * sum
+			t.own[l] += f * own / u
+			t.mix[l] += f * mix
+		}
+		if weight > 0 {
+			cl.mean, cl.n = s*surprise/weight, weight*f
+		}
+	}
+	return t
 }
 
 // service is the expected service time of class c on a peer at its long-run speed, ms.
@@ -91,7 +158,7 @@ func (p *Pool) base(c int) float64 {
 	if b := p.classes[c].base; b > 0 {
 		return max(b, minMS)
 	}
-	return max(p.typical, minMS)
+	return max(p.work, minMS)
 }
 
 func (pe *peer) slowness() float64 { return 1 / pe.slow }
@@ -106,23 +173,27 @@ func (p *Pool) affinity(pe *peer, c int) float64 {
 
 // faded is the part left of what was learned of a cell, given its age.
 func (p *Pool) faded(c *cell) float64 {
-	if c.n == 0 || p.now-c.at < 0.001*p.opt.AgeMS {
+	if c.seen == 0 || p.now-c.at < 0.001*p.opt.AgeMS {
 		return 1
 	}
 	return math.Exp(-(p.now - c.at) / p.opt.AgeMS)
 }
 
-// meanWork is the mean service time of the mix the peer gets, shrunk to the pool's.
-func (pe *peer) meanWork(p *Pool) float64 {
+// meanMix is what the mean request of the mix the peer gets takes on a typical peer, shrunk to the pool's. It is kept in units of the
+// pool, so that it follows at once when the peer's slowness is corrected.
+func (pe *peer) meanMix(p *Pool) float64 {
 	const prior = 5
-	return max((pe.work*pe.workN+prior*p.work*pe.slowness())/(pe.workN+prior), minMS)
+	return max((pe.mix*pe.mixN+prior*p.work)/(pe.mixN+prior), minMS)
 }
+
+// meanWork is the mean service time of the mix the peer gets, at its long-run speed.
+func (pe *peer) meanWork(p *Pool) float64 { return pe.meanMix(p) * pe.slowness() }
 
 // cv2 is the squared coefficient of variation of service times of the mix on this peer.
 func (pe *peer) cv2(p *Pool) float64 {
 	const prior = 20
-	m := pe.meanWork(p)
-	return min(max((pe.square/(m*m)*pe.workN+2*prior)/(pe.workN+prior)-1, 0.05), 6)
+	m := pe.meanMix(p)
+	return min(max((pe.square/(m*m)*pe.mixN+2*prior)/(pe.mixN+prior)-1, 0.05), 6)
 }
 
 // cv2 is the squared coefficient of variation of service times within the class, shrunk to 1 (exponential).
@@ -132,121 +203,120 @@ func (k *class) cv2() float64 {
 	return min(max(s/(r*r)-1, 0.05), 6)
 }
 
-// fit does one step of the two-way fit; in a large pool, of the affinities of some classes in turn.
+// fit does one step of the fit; in a large pool, of the classes in turn.
 func (p *Pool) fit() {
 	if len(p.peers) == 0 || p.seen == 0 {
 		return
 	}
-	p.fitBases()
-	p.fitSlowness()
 	every := 1 + len(p.peers)*len(p.classes)/2000
 	for c := range p.classes {
 		if c%every == p.turn%every {
-			p.fitAffinity(c)
+			p.fitClass(c)
 		}
 	}
+	p.fitSlowness()
 	if p.turn%every == 0 {
-		p.settleAffinity()
+		p.mixAffinity()
 	}
 }
 
-func (p *Pool) fitBases() {
-	const memory = 2 // pseudo-count of what was known before
-	for c := range p.classes {
-		before := p.base(c)
-		if c == 0 { // shared by classes that come and go: the pool's mean is the better memory
-			before = p.typical
-		}
-		sum, n := memory*before, float64(memory)
-		for i := range p.peers {
-			if cl := &p.peers[i].cells[c]; cl.n > 0 {
-				sum += cl.sum
-				n += cl.n * p.peers[i].slowness() * p.affinity(&p.peers[i], c)
-			}
-		}
-		p.classes[c].base = max(sum/n, 0.02*before, minMS)
+// ratio is the measured service time of a cell over another time, and what it is worth in answers.
+func (c *cell) ratio(over float64) (ratio, n float64) {
+	if c.n <= 0 {
+		return 1, 0
 	}
+	return max(c.mean/over, 1e-3), c.n
 }
 
-// fitSlowness takes each peer's slowness from its curve and holds the mean at 1.
-func (p *Pool) fitSlowness() {
-	var e bayes
-	for i := range p.peers {
-		if c := &p.peers[i].curve; c.n > 0 && c.mean > 0 {
-			e.add(min(max(c.mean*c.n/c.base, 1e-4), 1e4), c.n, dispersion)
-		}
-	}
-	centre, shrink := e.result(shrinkMax)
-	for i := range p.peers {
-		pe := &p.peers[i]
-		c := &pe.curve
-		s := 1.0
-		if c.n > 0 && c.mean > 0 {
-			s = (c.mean*c.n/c.base*c.n + shrink*centre) / (c.n + shrink) / centre
-		}
-		pe.slow = min(max(1/s, 1e-4), 1e4)
-	}
-}
-
-func (p *Pool) fitAffinity(c int) {
+// fitClass estimates a class's base, how much its affinities differ, and the affinities.
+func (p *Pool) fitClass(c int) {
 	k := &p.classes[c]
+	cv2 := k.cv2()
+	before := p.base(c)
+	if c == 0 { // shared by classes that come and go: the pool's mean is the better memory
+		before = p.work
+	}
 	var e bayes
+	w := 1 / (mostDiffer + cv2)
+	sum, all := w*before, w // what was known before counts as one request on one peer
 	for i := range p.peers {
 		pe := &p.peers[i]
-		if cl := &pe.cells[c]; cl.n > 0 {
-			f := p.faded(cl)
-			e.add(max(cl.sum/(cl.n*p.base(c)*pe.slowness()), 1e-3), f*cl.n, k.cv2())
+		r, n := pe.cells[c].ratio(pe.slowness())
+		if n > 0 {
+			w := 1 / (k.differ + cv2/n)
+			sum += w * r
+			all += w
+		}
+		if r, n := pe.cells[c].ratio(pe.slowness() * before); n > 0 {
+			e.add(r, n, cv2)
 		}
 	}
-	centre, alpha := e.result(alphaMax)
-	if e.known < 2 {
-		alpha = alphaStart
-	}
+	k.base = max(sum/all, minMS)
+	_, k.differ = e.result(cv2, 0.05)
 	for i := range p.peers {
 		pe := &p.peers[i]
 		cl := &pe.cells[c]
 		cl.aff = 1
-		if cl.n > 0 {
-			f := p.faded(cl)
-			x := max(cl.sum/(p.base(c)*pe.slowness()), 0)
-			cl.aff = min(max((x*f+alpha*centre)/(cl.n*f+alpha)/centre, 1e-3), 1e3)
+		if r, n := cl.ratio(pe.slowness() * k.base); n > 0 {
+			cl.aff = 1 + (r-1)*k.differ/(k.differ+cv2/n)
 		}
 	}
 }
 
-// settleAffinity sets the affinity of "*" where it has no traffic of its own, and keeps the split between slowness and affinity from
-// wandering: a peer that is slow for everything is slow, not averse to every class. Service times stay what they are.
-func (p *Pool) settleAffinity() {
-	const pace = 0.1
+// fitSlowness estimates each peer's slowness over all classes and holds the mean at 1.
+func (p *Pool) fitSlowness() {
+	var e bayes
 	for i := range p.peers {
 		pe := &p.peers[i]
-		sum, logs, all := 0.0, 0.0, 0.0
-		for c := range p.classes {
-			w := p.classes[c].traffic * p.base(c)
-			a := p.affinity(pe, c)
-			logs += w * math.Log(a)
-			if c > 0 {
-				sum += w * a
+		sum, all := 0.0, 0.0
+		for c := range pe.cells {
+			k := &p.classes[c]
+			if r, n := pe.cells[c].ratio(p.base(c)); n > 0 {
+				w := 1 / (k.differ + k.cv2()/n)
+				sum += w * r
+				all += w
 			}
+		}
+		pe.measured, pe.weight = 1, all
+		if all > 0 {
+			pe.measured = sum / all
+			e.add(pe.measured, all, 1)
+		}
+	}
+	centre, differ := e.result(1, 0.1)
+	for i := range p.peers {
+		pe := &p.peers[i]
+		slowness := 1.0
+		if pe.weight > 0 {
+			slowness += (pe.measured/centre - 1) * differ / (differ + 1/pe.weight)
+		}
+		pe.slow = 1 / min(max(slowness, 1e-3), 1e3)
+	}
+}
+
+// mixAffinity sets the affinity of "*" where it has little traffic of its own: to the mean over the classes of the pool, by work.
+func (p *Pool) mixAffinity() {
+	for i := range p.peers {
+		pe := &p.peers[i]
+		sum, all := 0.0, 0.0
+		for c := 1; c < len(p.classes); c++ {
+			w := p.classes[c].traffic * p.base(c)
+			sum += w * p.affinity(pe, c)
 			all += w
 		}
-		if all <= 0 {
-			continue
-		}
-		pe.curve.base *= math.Exp(-pace * logs / all)
-		if own := p.classes[0].traffic * p.base(0); all > own {
+		if all > 0 {
+			const prior = 8
 			cl := &pe.cells[0]
-			n := cl.n * p.faded(cl)
-			cl.aff = (cl.aff*n + alphaStart*sum/(all-own)) / (n + alphaStart)
+			n := cl.n
+			cl.aff = (cl.aff*n + prior*sum/all) / (n + prior)
 		}
 	}
 }
 
 // bayes is empirical Bayes for ratios with known noise, by the method of moments on logarithms: how much the ratios differ beyond
-// their noise tells how strongly to shrink them to their mean.
+// their noise.
 type bayes struct {
 	w, wx, wxx, wv float64
-	noise          float64
 	known          int
 }
 
@@ -260,20 +330,18 @@ func (e *bayes) add(ratio, n, cv2 float64) {
 	e.wx += w * x
 	e.wxx += w * x * x
 	e.wv += w * cv2 / n
-	e.noise += w * cv2
 	e.known++
 }
 
-// result returns the centre of the ratios and the pseudo-count to shrink them to it with.
-func (e *bayes) result(most float64) (centre, count float64) {
+// result returns the centre of the ratios and the variance of their logarithms that noise does not explain, between a least part of
+// cv2 and mostDiffer; with fewer than two ratios it is the given one.
+func (e *bayes) result(cv2, unknown float64) (centre, differ float64) {
 	if e.w == 0 {
-		return 1, shrinkMin * 3
+		return 1, unknown
 	}
-	mean, noise := e.wx/e.w, e.noise/e.w
-	between := e.wxx/e.w - mean*mean - e.wv/e.w
-	count = most
-	if between > noise/most {
-		count = max(noise/between, shrinkMin)
+	mean := e.wx / e.w
+	if e.known < 2 {
+		return math.Exp(mean), unknown
 	}
-	return math.Exp(mean), count
+	return math.Exp(mean), min(max(e.wxx/e.w-mean*mean-e.wv/e.w, leastSame*cv2), mostDiffer)
 }

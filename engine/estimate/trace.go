@@ -134,13 +134,13 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
 
 	c := &pe.curve
-	mean := pe.meanWork(p)
+	mean := pe.meanMix(p)
 	c.seen += finished
 	c.decay(math.Exp(-finished / min(max(c.seen/2, 100), p.opt.Tau)))
 	// What is to be expected of busy slot-time: the long-run throughput, with a prior of a few requests at what the service
 	// times tell. Comparing with itself makes the drift indifferent to an error of K.
 	prior := 20 * mean
-	usual := (c.work + prior) / (c.busy(k) + prior)
+	usual := (c.work + prior) / (c.busy(k) + prior*pe.slowness())
 	at, count := t.start, t.n
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
 	idle := 0.0

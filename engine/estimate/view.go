@@ -54,6 +54,9 @@ func ramp(x, lo, hi float64) float64 {
 	return x * x * (3 - 2*x)
 }
 
+// Wait is how long a request waits on peer i that finds n others there, in mean services of the peer.
+func (p *Pool) Wait(i int, n float64) float64 { return p.peers[i].curve.wait(n) }
+
 // ClassView is what is known of one class over the pool.
 type ClassView struct {
 	Name    string
@@ -86,7 +89,7 @@ func (p *Pool) Pair(i, c int) PairView {
 	pr := &pe.cells[c]
 	v := PairView{Affinity: p.affinity(pe, c), Samples: pr.n, AgeMS: math.Inf(1)}
 	v.ServiceMS = p.service(pe, c) / pe.drift.factor
-	if pr.n > 0 {
+	if pr.seen > 0 {
 		v.AgeMS = p.now - pr.at
 	}
 	return v
