@@ -40,6 +40,16 @@ func TestTheTableSaysWhenTheMachineWasTooBusyToMeasure(t *testing.T) {
 	}
 }
 
+func TestTheTableSaysWhatTheFailuresWere(t *testing.T) {
+	before := &result{All: figures{Requests: 100}, Statuses: map[string]int{"200": 100}}
+	after := &result{All: figures{Requests: 100, Failed: 3}, Errors: map[string]int{"time-out": 2}, Statuses: map[string]int{"200": 97, "502": 1}}
+	var b strings.Builder
+	printTable(&b, options{}, nil, before, after)
+	if want := "with least_conn: none; with Weir: 2 time-out, 1 status 502."; !strings.Contains(b.String(), want) {
+		t.Errorf("no %q in\n%s", want, b.String())
+	}
+}
+
 func TestTheOptionsOfTheHelpTextAreTaken(t *testing.T) {
 	opt, err := parse(strings.Fields("--dir d --bin b --seconds 5 --warmup 0 --rate 100.5 --seed 7 --keep"), io.Discard)
 	if err != nil || opt.Seconds != 5 || opt.Warmup != 0 || opt.Rate != 100.5 || opt.Seed != 7 || !opt.Keep || !filepath.IsAbs(opt.Repo) {

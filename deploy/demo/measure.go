@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -24,12 +27,31 @@ type figures struct {
 }
 
 type result struct {
-	LateP99 float64            `json:"late_p99_ms"`
-	All     figures            `json:"all"`
-	Classes map[string]figures `json:"by_class"`
-	Peers   map[string]struct {
+	LateP99  float64            `json:"late_p99_ms"`
+	All      figures            `json:"all"`
+	Classes  map[string]figures `json:"by_class"`
+	Errors   map[string]int     `json:"errors"`   // by what went wrong
+	Statuses map[string]int     `json:"statuses"` // of all answers
+	Peers    map[string]struct {
 		Share float64 `json:"share"`
 	} `json:"by_peer"`
+}
+
+// failures tells how many requests failed, and of what.
+func (r *result) failures() string {
+	var kinds []string
+	for _, text := range slices.Sorted(maps.Keys(r.Errors)) {
+		kinds = append(kinds, fmt.Sprintf("%d %s", r.Errors[text], text))
+	}
+	for _, status := range slices.Sorted(maps.Keys(r.Statuses)) {
+		if status >= "500" {
+			kinds = append(kinds, fmt.Sprintf("%d status %s", r.Statuses[status], status))
+		}
+	}
+	if r.All.Failed == 0 {
+		return "none"
+	}
+	return strings.Join(kinds, ", ")
 }
 
 // measure sends the load to one side. Both sides get the same arrivals, classes and sizes.

@@ -39,6 +39,9 @@ func printTable(w io.Writer, opt options, peers []*peer, before, after *result) 
 	for _, p := range peers {
 		_, _ = fmt.Fprintf(w, "  %s  %s\n", p.Name, p.What)
 	}
+	if before.All.Failed+after.All.Failed > 0 {
+		_, _ = fmt.Fprintf(w, "\nFailures with least_conn: %s; with Weir: %s. (An answer after 5 s is a time-out.)\n", before.failures(), after.failures())
+	}
 	if late := max(before.LateP99, after.LateP99); late > 5 {
 		_, _ = fmt.Fprintf(w, "\nThis machine was busy: the load generator itself was up to %.0f ms late (p99). That is in the figures above.\n", late)
 	}
