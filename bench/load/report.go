@@ -30,11 +30,11 @@ type peerFigures struct {
 
 // report is the result of a run.
 type report struct {
-	Options  options `json:"options"`
-	Seconds  float64 `json:"seconds"`
-	PerS     float64 `json:"answered_per_s"`
-	LateP99  float64 `json:"late_p99_ms"` // how late the generator itself was; to be small beside the latencies
-	All      figures `json:"all"`
+	Options  options                `json:"options"`
+	Seconds  float64                `json:"seconds"`
+	PerS     float64                `json:"answered_per_s"`
+	LateP99  float64                `json:"late_p99_ms"` // how late the generator itself was; to be small beside the latencies
+	All      figures                `json:"all"`
 	Statuses map[string]int         `json:"statuses"`
 	Errors   map[string]int         `json:"errors"`
 	Classes  map[string]figures     `json:"by_class"`

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// engine is a running `weir serve`.
+type engine struct {
+	*process
+	socket, admin string
+	web, unix     *http.Client
+}
+
+// engine starts one with the pool "api"; settings is YAML of the pool, indented by four.
+func (b *bench) engine(name string, peers []string, settings string) (*engine, error) {
+	bin := filepath.Join(b.dir, "bin-weir")
+	if _, err := os.Stat(bin); err != nil {
+		if _, err := b.build("./engine/cmd/weir"); err != nil {
+			return nil, err
+		}
+	}
+	admin, err := b.addrs(1)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{socket: filepath.Join(b.dir, name+".sock"), admin: admin[0], web: &http.Client{Timeout: 10 * time.Second}}
+	e.unix = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		MaxIdleConnsPerHost: 64,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", e.socket)
+		},
+	}}
+	var y strings.Builder
+	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\npools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, settings)
+	for _, p := range peers {
+		fmt.Fprintf(&y, "      - %q\n", p)
+	}
+	file := filepath.Join(b.dir, name+".yaml")
+	if err := os.WriteFile(file, []byte(y.String()), 0o644); err != nil {
+		return nil, err
+	}
+	if e.process, err = b.start(name, nil, bin, "serve", "--config", file); err != nil {
+		return nil, err
+	}
+	return e, b.await(e.process, name, func() error { return getJSON(e.web, "http://"+e.admin+"/api/health", nil) })
+}
+
+// getJSON reads a JSON answer.
+func getJSON(client *http.Client, url string, into any) error {
+	resp, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}

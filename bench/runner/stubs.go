@@ -1,0 +1,7 @@
+package main
+
+type (
+	downCmd  struct{}
+	pickCmd  struct{}
+	peersCmd struct{}
+)
