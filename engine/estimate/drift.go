@@ -82,27 +82,6 @@ func (d *drift) update(t *priors, done, expected, others, hazard float64) {
 	d.read(t)
 }
 
-// shift moves the belief when the long-run speed it is relative to moved by a factor exp(by).
-func (d *drift) shift(t *priors, by float64) {
-	a := min(max(by/factorStep, -1), 1)
-	if math.Abs(a) < 1e-6 || math.IsNaN(a) {
-		return
-	}
-	var next [factors]float64
-	for i, p := range d.belief {
-		j := i - 1
-		if a < 0 {
-			j = i + 1
-		}
-		j = min(max(j, 0), factors-1)
-		m := math.Abs(a)
-		next[j] += p * m
-		next[i] += p * (1 - m)
-	}
-	d.belief = next
-	d.read(t)
-}
-
 func (d *drift) read(t *priors) {
 	mean, slow := 0.0, 0.0
 	for i, p := range d.belief {
