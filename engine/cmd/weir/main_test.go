@@ -148,7 +148,7 @@ func TestVersionTellsWhatWasBuilt(t *testing.T) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	if text, err := exec.Command(bin, "version").CombinedOutput(); err != nil || string(text) != "weir 9.8.7 (revision abc, protocol 1)\n" {
+	if text, err := exec.Command(bin, "version").Output(); err != nil || string(text) != "weir 9.8.7 (revision abc, protocol 1)\n" {
 		t.Errorf("%v %q", err, text)
 	}
 }
