@@ -7,6 +7,7 @@ local pools = require "resty.weir.pools"
 local pick = require "resty.weir.pick"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
+local vars = require "resty.weir.vars"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
@@ -17,7 +18,7 @@ local get_request = base.get_request
 local now_ms = clock.now_ms
 local set_current_peer, set_more_tries, set_timeouts, get_last_failure =
     nginx_balancer.set_current_peer, nginx_balancer.set_more_tries, nginx_balancer.set_timeouts, nginx_balancer.get_last_failure
-local tonumber = tonumber
+local tonumber, ffi_string = tonumber, require("ffi").string
 
 local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
 -- Bounds what closed pooled connections can cost a request; NGINX lists one more element when it gives up.
@@ -92,10 +93,10 @@ function _M.balance(name, static_peers)
         end
     else
         attempts.new_pass(q)
-        class = classes.of_request()
-        local weight = ngx.var.weir_weight
-        if weight and weight ~= "" then
-            weight = tonumber(weight)
+        class = classes.of_request(r)
+        local bytes, len = vars.read(r, "weir_weight")
+        if len > 0 then
+            local weight = tonumber(ffi_string(bytes, len))
             q.weight = weight and weight > 0 and weight < 1e9 and weight or 0
         end
         earn(view, now)

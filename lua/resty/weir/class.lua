@@ -8,6 +8,8 @@ local bit = require "bit"
 
 local byte, sub, char = string.byte, string.sub, string.char
 local tobit = bit.tobit
+local cast = ffi.cast
+local bytes_p = ffi.typeof("const uint8_t *")
 
 local _M = {}
 
@@ -52,8 +54,8 @@ end
 
 -- A number for the template of path, mixed with seed (which stands for method and body bucket). Two 32-bit lanes make
 -- 53 bits: among the 4096 classes a worker may know, two share a number with probability 1e-9.
-function _M.hash(seed, path)
-    local len = #path
+-- bytes: uint8_t *, not necessarily ended by a NUL.
+function _M.hash_bytes(seed, bytes, len)
     local scan = len
     if scan > MAX_SCAN then
         scan = MAX_SCAN
@@ -62,7 +64,7 @@ function _M.hash(seed, path)
     local s1, s2 = h1, h2 -- at the start of the segment
     local seglen, digits, hexa, dashes, segments = 0, 0, 0, 0, 0
     for i = 1, scan do
-        local b = byte(path, i)
+        local b = bytes[i - 1]
         if b == 47 then
             if i > 1 then
                 local p = placeholder(seglen, digits, hexa, dashes)
@@ -99,6 +101,11 @@ function _M.hash(seed, path)
         end
     end
     return (h1 % 2097152) * 4294967296 + (h2 + 2147483648)
+end
+
+-- The same for a string.
+function _M.hash(seed, path)
+    return _M.hash_bytes(seed, cast(bytes_p, path), #path)
 end
 
 local function segment(s)

@@ -2,11 +2,14 @@
 --
 -- Bounded: a worker knows at most MAX classes; what comes later shares "*" until the numbers are dealt anew, each hour, so that
 -- a scan of random paths does not shut real classes out for good.
+local ffi = require "ffi"
 local class = require "resty.weir.class"
+local vars = require "resty.weir.vars"
 
 local ngx = ngx
 local get_method = ngx.req.get_method
 local tonumber = tonumber
+local read, ffi_string = vars.read, ffi.string
 
 local _M = {}
 
@@ -117,18 +120,19 @@ local function own_name(name)
     return (name:gsub("[^\33-\126 ]", "_"):gsub("[\"\\]", "_"))
 end
 
--- The number of the class of the request at hand.
-function _M.of_request()
-    local own = ngx.var.weir_class
-    if own and own ~= "" then
+-- The number of the class of the request at hand, r.
+function _M.of_request(r)
+    local bytes, len = read(r, "weir_class")
+    if len > 0 then
+        local own = ffi_string(bytes, len)
         return by_name[own] or number(own_name(own))
     end
     local method = get_method()
     local seed = SEED[method] or OTHER
     local bucket = body_bucket(seed)
-    local path = ngx.var.uri
-    local key = class.hash(seed * 8 + bucket, path)
-    return by_hash[key] or first_seen(key, method, path, bucket)
+    bytes, len = read(r, "uri")
+    local key = class.hash_bytes(seed * 8 + bucket, bytes, len)
+    return by_hash[key] or first_seen(key, method, ffi_string(bytes, len), bucket)
 end
 
 return _M

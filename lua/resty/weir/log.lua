@@ -7,6 +7,7 @@ local slots = require "resty.weir.slots"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local variables = require "resty.weir.variables"
+local vars = require "resty.weir.vars"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 local observe = require "resty.weir.observe"
@@ -17,6 +18,7 @@ local ngx = ngx
 local get_request = base.get_request
 local now_ms = clock.now_ms
 local get_method = ngx.req.get_method
+local read, same, number = vars.read, vars.same, vars.number
 local tonumber = tonumber
 
 local OK, RESET, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.ABORT, outcome.IDLE_RACE
@@ -25,14 +27,6 @@ local STREAM = 4 -- flag
 -- NGINX rounds its own times to milliseconds; ours are exact but run until the client has the answer. Up to here the client
 -- cannot have made much of a difference, and reading NGINX's variables would cost more than the rest of this phase.
 local TRUST_OWN_MS = 20
-
--- Plain answers by their text, without tonumber: 101 and failures are not plain.
-local PLAIN = {}
-for status = 200, 499 do
-    if status ~= 429 and status ~= 499 then
-        PLAIN[tostring(status)] = status
-    end
-end
 
 local DIGIT = {}
 for i = 1, 99 do
@@ -142,6 +136,31 @@ local function set_variables(q, is_subrequest)
     variables.set(info.addr, not is_subrequest and (classes.name_of[a.class] or "*"), policy, a.predicted_ms, DIGIT[q.total] or tostring(q.total))
 end
 
+-- Status and length of the answer when it is a plain one: one peer answered with no failure, in full, and the client has it. nil
+-- otherwise, or when it takes a closer look to tell.
+local function plain(r, is_subrequest)
+    local bytes, len = read(r, "upstream_status")
+    if len ~= 3 then -- a list, or none
+        return nil
+    end
+    local status = bytes[0] * 100 + bytes[1] * 10 + bytes[2] - 5328 -- three digits less three times "0"
+    if status < 200 or status >= 500 or status == 429 or status == 499 then
+        return nil
+    end
+    if not is_subrequest then
+        local _, completed = read(r, "request_completion")
+        if completed ~= 2 then -- not "OK"
+            return nil
+        end
+    end
+    local length, length_len = read(r, "upstream_response_length")
+    local announced, announced_len = read(r, "upstream_http_content_length")
+    if announced_len > 0 and (announced_len ~= length_len or not same(announced, length, length_len)) then
+        return nil -- HEAD, 304, or cut short
+    end
+    return status, number(length, length_len)
+end
+
 function _M.log()
     local r = get_request()
     local q = attempts.find(r)
@@ -152,18 +171,15 @@ function _M.log()
     local is_subrequest = ngx.is_subrequest
     if q.n == 1 and q.attempt[0].kind < 0 then
         local a = q.attempt[0]
-        local status = PLAIN[ngx.var.upstream_status]
         local took = now - a.start_ms
-        if status and took < TRUST_OWN_MS and (is_subrequest or ngx.var.request_completion == "OK") then
-            local length = ngx.var.upstream_response_length
-            if outcome.cut_short(status, get_method(), length, ngx.var.upstream_http_content_length) then
-                note_failure(a, RESET, now)
-                push(q, 0, a, RESET, status, 0, took, took, now, tonumber(length) or 0)
-            else
-                evidence.success(a.slot)
-                idle.exchanged(a.slot, a.start_ms, now)
-                push(q, 0, a, OK, status, 0, took, took, now, tonumber(length) or 0)
-            end
+        local status, length
+        if took < TRUST_OWN_MS then
+            status, length = plain(r, is_subrequest)
+        end
+        if status then
+            evidence.success(a.slot)
+            idle.exchanged(a.slot, a.start_ms, now)
+            push(q, 0, a, OK, status, 0, took, took, now, length)
         else
             in_full(q, now, is_subrequest)
         end
