@@ -1,0 +1,118 @@
+package model
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Meta is what a model file says of itself.
+//
+// Features names the values of a row, in order: the engine refuses a model that wants others than it computes. Heads names
+// the outputs. Card is the model card, free keys: name, version, created, seeds, revision, method, metrics and so on.
+// Nothing decides by it, people read it.
+type Meta struct {
+	Features []string          `json:"features"`
+	Heads    []string          `json:"heads"`
+	Card     map[string]string `json:"card,omitempty"`
+}
+
+// metaKey is where Meta is in the file's metadata_props.
+const metaKey = "weir"
+
+// ID names a model by its bytes: the first 12 hex digits of their SHA-256.
+func ID(file []byte) string {
+	sum := sha256.Sum256(file)
+	return hex.EncodeToString(sum[:6])
+}
+
+// Check tells whether the names fit a network of so many inputs and outputs.
+func (m Meta) Check(in, out int) error {
+	return errors.Join(checkNames("feature", m.Features, in, "inputs"), checkNames("head", m.Heads, out, "outputs"), m.checkCard())
+}
+
+func checkNames(what string, names []string, want int, of string) error {
+	if len(names) != want {
+		return fmt.Errorf("%d %s names for a network with %d %s", len(names), what, want, of)
+	}
+	seen := make(map[string]int, len(names))
+	for i, n := range names {
+		if n == "" || !utf8.ValidString(n) {
+			return fmt.Errorf("%s %d has the name %q; UTF-8 of at least one letter is needed", what, i, n)
+		}
+		if first, twice := seen[n]; twice {
+			return fmt.Errorf("%ss %d and %d are both named %q", what, first, i, n)
+		}
+		seen[n] = i
+	}
+	return nil
+}
+
+func (m Meta) checkCard() error {
+	for _, k := range slices.Sorted(maps.Keys(m.Card)) {
+		if k == "" || !utf8.ValidString(k) || !utf8.ValidString(m.Card[k]) {
+			return fmt.Errorf("the card's entry %q: key and value must be UTF-8, and the key not empty", k)
+		}
+	}
+	return nil
+}
+
+// marshal is deterministic: encoding/json sorts the keys of maps.
+func (m Meta) marshal() ([]byte, error) { return json.Marshal(m) }
+
+// cardOrder is the order in which Markdown lists the usual keys; others follow by alphabet.
+var cardOrder = [...]string{"name", "version", "created", "method", "data", "seeds", "revision", "command", "metrics"}
+
+// Markdown renders the model card.
+func (m Meta) Markdown() string {
+	var b strings.Builder
+	title := m.Card["name"]
+	if title == "" {
+		title = "model"
+	}
+	fmt.Fprintf(&b, "# %s\n\n", oneLine(title))
+	keys := slices.Collect(maps.Keys(m.Card))
+	place := func(k string) int {
+		if i := slices.Index(cardOrder[:], k); i >= 0 {
+			return i
+		}
+		return len(cardOrder)
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		if d := place(a) - place(b); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	if len(keys) > 0 {
+		b.WriteString("| | |\n|---|---|\n")
+		for _, k := range keys {
+			fmt.Fprintf(&b, "| %s | %s |\n", cell(k), cell(m.Card[k]))
+		}
+		b.WriteByte('\n')
+	}
+	list := func(heading string, names []string) {
+		fmt.Fprintf(&b, "## %s\n\n", heading)
+		for i, n := range names {
+			fmt.Fprintf(&b, "%d. `%s`\n", i, oneLine(n))
+		}
+	}
+	list("Features", m.Features)
+	b.WriteByte('\n')
+	list("Heads", m.Heads)
+	return b.String()
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// cell escapes what would end a cell or a row of a table.
+func cell(s string) string {
+	s = strings.ReplaceAll(strings.TrimSpace(s), "|", `\|`)
+	return strings.ReplaceAll(strings.ReplaceAll(s, "\r", ""), "\n", "<br>")
+}
