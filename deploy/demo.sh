@@ -19,8 +19,15 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repo/deploy/debian.sh"
 
 build_env
-need_tools nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson ca-certificates
+need_tools nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson ca-certificates gcc libc6-dev
 need_go "$repo"
+if [ -z "${WEIR_ONNXRUNTIME:-}" ]; then
+    if found=$(bash "$repo/deploy/onnxruntime.sh"); then
+        export WEIR_ONNXRUNTIME=$found
+    else
+        echo "Going on without ONNX Runtime: the engine runs no model" >&2
+    fi
+fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/weir-demo-XXXXXX")
 mkdir "$work/bin" "$work/run"

@@ -29,6 +29,7 @@ to=${DESTDIR:-}
 lua=$to${LUA_DIR:-/usr/share/lua/5.1}
 snippets=$to/etc/nginx/weir
 bin=$to/usr/local/bin
+lib=$to/usr/local/lib/weir
 unit=$to/etc/systemd/system
 conf=$to/etc/weir
 
@@ -40,7 +41,7 @@ has_systemd() { [ -z "$to" ] && [ -d /run/systemd/system ]; }
 
 if [ $remove = yes ]; then
     if has_systemd; then systemctl disable --now weir 2>/dev/null || true; fi
-    rm -rf "$lua/resty/weir.lua" "$lua/resty/weir" "$snippets" "$bin/weir" "$unit/weir.service"
+    rm -rf "$lua/resty/weir.lua" "$lua/resty/weir" "$snippets" "$bin/weir" "$lib" "$unit/weir.service"
     if has_systemd; then systemctl daemon-reload; fi
     echo "Weir is removed. Take the include and the balancer lines out of NGINX's configuration before its next reload."
     exit 0
@@ -52,10 +53,14 @@ fi
 if [ $engine = yes ]; then
     build_env
     need_go "$repo"
+    # ONNX Runtime is loaded through C; without a compiler Go builds an engine that has no models.
+    [ -n "$to" ] || need_tools gcc libc6-dev
+    library=${WEIR_ONNXRUNTIME:-}
+    [ -n "$library" ] || library=$(bash "$repo/deploy/onnxruntime.sh" --no-install) || library=''
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     revision=$(git -C "$repo" describe --always --dirty 2>/dev/null || echo unknown)
-    (cd "$repo" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.revision=$revision" -o "$work/weir" ./engine/cmd/weir)
+    (cd "$repo" && go build -trimpath -ldflags "-s -w -X main.revision=$revision" -o "$work/weir" ./engine/cmd/weir)
 fi
 
 # A module that a newer version no longer has must not stay behind.
@@ -70,6 +75,7 @@ done
 if [ $engine = yes ]; then
     install -d "$bin" "$unit" "$conf"
     install -m 755 "$work/weir" "$bin/weir"
+    if [ -n "$library" ]; then install -D -m 644 "$library" "$lib/libonnxruntime.so.1"; fi
     install -m 644 "$repo/deploy/weir.service" "$unit/"
     [ -e "$conf/weir.yaml" ] || install -m 644 "$repo/deploy/weir.yaml" "$conf/"
     if [ -z "$to" ] && ! id weir >/dev/null 2>&1; then
@@ -81,6 +87,11 @@ fi
 echo "Installed: $lua/resty/weir*, $snippets/"
 if [ $engine = yes ]; then
     echo "Installed: $bin/weir, $unit/weir.service, $conf/weir.yaml"
+    if [ -n "$library" ]; then
+        echo "Installed: $lib/libonnxruntime.so.1"
+    else
+        echo "ONNX Runtime is missing, so the engine runs no models. To add it: bash deploy/onnxruntime.sh, then this again."
+    fi
     cat <<'NEXT'
 
 Next:

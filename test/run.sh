@@ -51,6 +51,13 @@ packages() {
         prometheus curl jq procps gcc libc6-dev ca-certificates shellcheck
 }
 
+# Tests of inference fail rather than skip where WEIR_ONNXRUNTIME is set, so it is set even when there is no library.
+onnxruntime() {
+    [ -z "${WEIR_ONNXRUNTIME:-}" ] || return 0
+    export WEIR_ONNXRUNTIME
+    WEIR_ONNXRUNTIME=$(bash deploy/onnxruntime.sh) || { WEIR_ONNXRUNTIME=could-not-be-fetched; return 1; }
+}
+
 # gofumpt and staticcheck are tools of go.mod: the same versions everywhere.
 format() {
     local bad
@@ -93,6 +100,7 @@ if [ "$mode" = heavy ]; then
     exit
 fi
 step "modules (go mod download)" go mod download
+step "ONNX Runtime" onnxruntime
 step "format (gofumpt)" format
 step "vet" go vet ./...
 step "lint (staticcheck)" go tool staticcheck ./...

@@ -6,13 +6,29 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 )
 
 // MaxFile bounds what Decode reads, in bytes. The largest model that Check accepts is larger; none that is of use is.
 const MaxFile = 64 << 20
+
+// ReadFile reads a model file, and no more of it than Decode would take.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a model: %w", err)
+	}
+	defer f.Close()
+	file, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading a model: %w", err)
+	}
+	return file, nil
+}
 
 // Decode reads what Encode writes. It refuses everything else, valid ONNX of other programs included: the engine must be
 // able to evaluate a model in Go as well, and must know what its inputs mean. The errors say at which byte and in which

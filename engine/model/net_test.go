@@ -123,7 +123,7 @@ func TestNaNAndInfinityInARowComeOut(t *testing.T) {
 		x, y := make([]float32, 9), make([]float32, 3)
 		x[4] = bad
 		n.Forward(x, 3, y, &Scratch{})
-		if i := firstNotFinite(y); i != 1 {
+		if i := FirstNotFinite(y); i != 1 {
 			t.Errorf("%v in row 1: %v", bad, y)
 		}
 	}

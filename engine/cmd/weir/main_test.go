@@ -148,7 +148,16 @@ func TestVersionTellsWhatWasBuilt(t *testing.T) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	if text, err := exec.Command(bin, "version").Output(); err != nil || string(text) != "weir 9.8.7 (revision abc, protocol 1)\n" {
+	cmd = exec.Command(bin, "version")
+	cmd.Env = append(os.Environ(), "WEIR_ONNXRUNTIME=/nowhere/x.so")
+	if text, err := cmd.Output(); err != nil || string(text) != "weir 9.8.7 (revision abc, protocol 1)\n"+
+		"ONNX Runtime is not installed: the environment variable WEIR_ONNXRUNTIME names /nowhere/x.so, and there is no such file\n" {
+		t.Errorf("%v %q", err, text)
+	}
+	if os.Getenv("WEIR_ONNXRUNTIME") == "" {
+		return
+	}
+	if text, err := exec.Command(bin, "version").Output(); err != nil || !strings.Contains(string(text), "\nONNX Runtime 1.") {
 		t.Errorf("%v %q", err, text)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/weirlb/weir/engine/model/ort"
 	"github.com/weirlb/weir/engine/serve"
 )
 
@@ -15,6 +16,26 @@ type build struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
 	Protocol int    `json:"protocol"`
+}
+
+// runtimeLibrary is the ONNX Runtime that an engine started here without other word would load.
+type runtimeLibrary struct {
+	Version string `json:"version,omitempty"`
+	Path    string `json:"path,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+func findRuntimeLibrary() runtimeLibrary {
+	path, err := ort.Find("")
+	if err != nil {
+		return runtimeLibrary{Error: err.Error()}
+	}
+	lib, err := ort.Load(path)
+	if err != nil {
+		return runtimeLibrary{Path: path, Error: err.Error()}
+	}
+	defer lib.Close()
+	return runtimeLibrary{Version: lib.Version(), Path: path}
 }
 
 // thisBuild says what was built, from the linker's words or else from what the Go tool noted.
@@ -52,10 +73,17 @@ type versionCmd struct {
 }
 
 func (c *versionCmd) Run(to streams) error {
-	b := thisBuild()
+	b, lib := thisBuild(), findRuntimeLibrary()
 	if c.JSON {
-		return json.NewEncoder(to.out).Encode(b)
+		return json.NewEncoder(to.out).Encode(struct {
+			build
+			ONNXRuntime runtimeLibrary `json:"onnxruntime"`
+		}{b, lib})
 	}
-	_, err := fmt.Fprintf(to.out, "weir %s (revision %s, protocol %d)\n", b.Version, b.Revision, b.Protocol)
+	about := fmt.Sprintf("ONNX Runtime %s (%s)", lib.Version, lib.Path)
+	if lib.Error != "" {
+		about = lib.Error
+	}
+	_, err := fmt.Fprintf(to.out, "weir %s (revision %s, protocol %d)\n%s\n", b.Version, b.Revision, b.Protocol, about)
 	return err
 }

@@ -1,0 +1,30 @@
+//go:build !cgo
+
+package ort
+
+import (
+	"errors"
+
+	"github.com/weirlb/weir/engine/model"
+)
+
+var errNoCgo = errors.New("this program was built without cgo, so it cannot load ONNX Runtime; build it with CGO_ENABLED=1 and a C compiler")
+
+// Library cannot be had without cgo.
+type Library struct{}
+
+// Session cannot be had without cgo.
+type Session struct{}
+
+// Load says that the program was built without cgo.
+func Load(string) (*Library, error) { return nil, errNoCgo }
+
+// These keep callers compiling; Load never gives a Library to call them on.
+func (l *Library) Close() error                              { return errNoCgo }
+func (l *Library) Version() string                           { return "" }
+func (l *Library) Path() string                              { return "" }
+func (l *Library) Open([]byte, model.Meta) (*Session, error) { return nil, errNoCgo }
+func (s *Session) ID() string                                { return "" }
+func (s *Session) Meta() model.Meta                          { return model.Meta{} }
+func (s *Session) Predict([]float32, int, []float32) error   { return errNoCgo }
+func (s *Session) Close() error                              { return errNoCgo }
