@@ -6,15 +6,24 @@ import "fmt"
 // layer, 16 KB each, stay in the first-level cache.
 const blockRows = 64
 
+// tileRows is the number of rows that tile8x8 takes.
+const tileRows = 8
+
 // Scratch is the memory that Forward works in. The zero value is ready; it grows to what the widest network needs and stays
 // there. One goroutine at a time may use it.
-type Scratch struct{ a, b []float32 }
+type Scratch struct {
+	a, b []float32 // what a layer reads and what it writes
+	pad  []float32 // the last rows of x, filled up to tileRows
+}
 
-func (s *Scratch) grow(n int) {
+func (s *Scratch) grow(n, pad int) {
 	if cap(s.a) < n {
 		s.a, s.b = make([]float32, n), make([]float32, n)
 	}
-	s.a, s.b = s.a[:cap(s.a)], s.b[:cap(s.b)]
+	if cap(s.pad) < pad {
+		s.pad = make([]float32, pad)
+	}
+	s.a, s.b, s.pad = s.a[:cap(s.a)], s.b[:cap(s.b)], s.pad[:cap(s.pad)]
 }
 
 // Forward evaluates the network for rows inputs at a time: x holds rows times Sizes[0] values, row after row, y receives
@@ -30,49 +39,88 @@ func (n *Net) Forward(x []float32, rows int, y []float32, s *Scratch) {
 	if rows < 0 || len(x) < rows*in || len(y) < rows*out {
 		panic(fmt.Sprintf("model: %d rows of %d -> %d need %d and %d values; there are %d and %d", rows, in, out, rows*in, rows*out, len(x), len(y)))
 	}
+	n.forward(x, rows, y, s, haveTile)
+}
+
+func (n *Net) forward(x []float32, rows int, y []float32, s *Scratch, tiles bool) {
+	in, out := n.In(), n.Out()
 	widest := 0
 	for _, w := range n.Sizes[1:] {
 		widest = max(widest, w)
 	}
-	s.grow(widest * blockRows)
+	s.grow(widest*blockRows, in*tileRows)
 	last := len(n.W) - 1
 	for r := 0; r < rows; r += blockRows {
 		m := min(blockRows, rows-r)
 		from := x[r*in : (r+m)*in]
 		to, next := s.a, s.b
 		for l := range last {
-			to = to[:m*n.Sizes[l+1]]
-			layer(from, n.Sizes[l], n.W[l], n.B[l], to, m, true)
-			from, to, next = to, next, to[:cap(to)]
+			wide, whole := n.Sizes[l+1], m
+			if tiles {
+				// Rows are added until tiles fill them; what is in them does not matter, and the last layer leaves them out.
+				whole = m / tileRows * tileRows
+				hidden(from, n.Sizes[l], n.W[l], n.B[l], to, whole, true)
+				if whole < m {
+					rest := from[whole*n.Sizes[l]:]
+					if l == 0 {
+						copy(s.pad, rest)
+						rest = s.pad[:tileRows*in]
+					}
+					hidden(rest, n.Sizes[l], n.W[l], n.B[l], to[whole*wide:], tileRows, true)
+				}
+			} else {
+				hidden(from, n.Sizes[l], n.W[l], n.B[l], to, m, false)
+			}
+			from, to, next = to, next, to
 		}
-		layer(from, n.Sizes[last], n.W[last], n.B[last], y[r*out:(r+m)*out], m, false)
+		columns(from, n.Sizes[last], n.W[last], n.B[last], y[r*out:(r+m)*out], m, 0)
 	}
 }
 
-// layer computes y = x W + b for m rows, and ReLU when asked.
-func layer(x []float32, in int, w, b, y []float32, m int, relu bool) {
+// hidden computes y = ReLU(x W + b) for m rows; with tiles, m is a multiple of tileRows.
+func hidden(x []float32, in int, w, b, y []float32, m int, tiles bool) {
+	out := len(b)
+	j := 0
+	if tiles && out >= 8 {
+		x, y = x[:m*in], y[:m*out] // tile8x8 checks no bounds
+		w = w[:in*out]
+		for ; j+8 <= out; j += 8 {
+			for r := 0; r < m; r += tileRows {
+				tile8x8(&x[r*in], in, &w[j], &b[j], out, &y[r*out+j])
+			}
+		}
+		if j == out {
+			return
+		}
+	}
+	columns(x, in, w, b, y, m, j)
+	for r := range m {
+		row := y[r*out : (r+1)*out]
+		for i, v := range row[j:] {
+			row[j+i] = max(v, 0)
+		}
+	}
+}
+
+// columns computes the outputs from first on of y = x W + b for m rows.
+func columns(x []float32, in int, w, b, y []float32, m, first int) {
 	out := len(b)
 	r := 0
 	for ; r+2 <= m; r += 2 {
 		x0, x1 := x[r*in:(r+1)*in], x[(r+1)*in:(r+2)*in]
 		y0, y1 := y[r*out:(r+1)*out], y[(r+1)*out:(r+2)*out]
-		j := 0
+		j := first
 		for ; j+4 <= out; j += 4 {
 			tile2x4(x0, x1, w[j:], out, b[j:j+4], y0[j:j+4], y1[j:j+4])
 		}
 		for ; j < out; j++ {
-			y0[j], y1[j] = dot(x0, w[j:], out, b[j]), dot(x1, w[j:], out, b[j])
+			y0[j], y1[j] = dot2(x0, x1, w[j:], out, b[j])
 		}
 	}
-	for ; r < m; r++ {
+	if r < m {
 		x0, y0 := x[r*in:(r+1)*in], y[r*out:(r+1)*out]
-		for j := range y0 {
-			y0[j] = dot(x0, w[j:], out, b[j])
-		}
-	}
-	if relu {
-		for i, v := range y[:m*out] {
-			y[i] = max(v, 0)
+		for j := first; j < out; j++ {
+			y0[j], _ = dot2(x0, x0, w[j:], out, b[j])
 		}
 	}
 }
@@ -102,12 +150,16 @@ func tile2x4(x0, x1, w []float32, stride int, b, y0, y1 []float32) {
 	y1[0], y1[1], y1[2], y1[3] = c0, c1, c2, c3
 }
 
-// dot computes one output of one row.
-func dot(x, w []float32, stride int, sum float32) float32 {
+// dot2 computes one output of two rows.
+func dot2(x0, x1, w []float32, stride int, b float32) (a, c float32) {
+	a, c = b, b
+	x1 = x1[:len(x0)]
 	at := 0
-	for _, u := range x {
-		sum += float32(u * w[at])
+	for k, u := range x0 {
+		t := w[at]
+		a += float32(u * t)
+		c += float32(x1[k] * t)
 		at += stride
 	}
-	return sum
+	return a, c
 }

@@ -93,6 +93,31 @@ func TestARowsResultDoesNotDependOnTheRowsAroundIt(t *testing.T) {
 	})
 }
 
+func TestTilesGiveTheBitsOfThePortableLoops(t *testing.T) {
+	if !haveTile {
+		t.Skip("this processor has no tiles")
+	}
+	special := []float32{0, float32(math.Copysign(0, -1)), 1e-45, 3e38, float32(math.NaN()), float32(math.Inf(-1))}
+	rapid.Check(t, func(t *rapid.T) {
+		rnd := seeded(rapid.Uint64().Draw(t, "seed"))
+		n := random(rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 33), rapid.SampledFrom([]int{8, 16, 64})), 2, 5).Draw(t, "sizes"), rnd)
+		rows := rapid.IntRange(0, 150).Draw(t, "rows")
+		x := inputs(rows, n.In(), rnd)
+		for i := range rapid.IntRange(0, len(x)/4).Draw(t, "special") {
+			x[i*4] = special[rnd.IntN(len(special))]
+		}
+		got, want := make([]float32, rows*n.Out()), make([]float32, rows*n.Out())
+		var s, q Scratch
+		n.forward(x, rows, got, &s, true)
+		n.forward(x, rows, want, &q, false)
+		for i := range want {
+			if math.Float32bits(got[i]) != math.Float32bits(want[i]) && !(math.IsNaN(float64(got[i])) && math.IsNaN(float64(want[i]))) {
+				t.Fatalf("value %d of %d rows: %v by tiles, %v without", i, rows, got[i], want[i])
+			}
+		}
+	})
+}
+
 func TestAnUntrainedNetworkAnswersZero(t *testing.T) {
 	n := New([]int{5, 8, 3, 2}, seeded(1))
 	y := []float32{7, 7, 7, 7}
@@ -199,6 +224,14 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 func BenchmarkForward(b *testing.B) {
 	n := random([]int{32, 64, 32, 1}, seeded(1))
 	for _, rows := range []int{10, 160, 3200} {
+		b.Run(fmt.Sprintf("portable/rows=%d", rows), func(b *testing.B) {
+			x, y := inputs(rows, 32, seeded(2)), make([]float32, rows)
+			var s Scratch
+			for b.Loop() {
+				n.forward(x, rows, y, &s, false)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows), "ns/row")
+		})
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
 			x, y := inputs(rows, 32, seeded(2)), make([]float32, rows)
 			var s Scratch

@@ -160,9 +160,9 @@ func (s *Session) Predict(x []float32, rows int, y []float32) error {
 	return nil
 }
 
-// blockRows rows go to ONNX Runtime at a time. That bounds the memory of a session whatever the batch, keeps what passes
-// between layers in the second-level cache, and costs one call into C, 3 us, a block.
-const blockRows = 1024
+// blockRows rows go to ONNX Runtime at a time, which bounds the memory of a session whatever the batch. From 128 to 4096 rows the
+// time for 3200 hardly changes (0.49 to 0.41 ms, 32 -> 64 -> 32 -> 1), since a call into C costs 4 us.
+const blockRows = 256
 
 // run is called with mu held.
 func (s *Session) run(b *bound, rows int, x, y []float32) error {
