@@ -95,6 +95,7 @@ if [ "$failed" != 0 ] || ! need_go "$repo"; then
     finish
 fi
 if [ "$mode" = heavy ]; then
+    step "ONNX Runtime" onnxruntime
     heavy
     finish
     exit

@@ -4,6 +4,7 @@ package ort
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -143,6 +144,31 @@ func TestFilesThatAreNoFittingLibraryAreRefusedBeforeTheyAreLoaded(t *testing.T)
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestALibraryThatIsTooOldIsRefused(t *testing.T) {
+	lib := library(t)
+	if err := lib.Close(); err != nil { // so that another path can be tried
+		t.Fatal(err)
+	}
+	// What an old one does: it has the entry point, and answers NULL for an interface it does not know.
+	source, old := filepath.Join(t.TempDir(), "old.c"), filepath.Join(t.TempDir(), "libonnxruntime.so.1")
+	if err := os.WriteFile(source, []byte(`
+static const void *api(unsigned version) { return 0; }
+static const char *version(void) { return "1.20.0"; }
+static const struct { const void *(*api)(unsigned); const char *(*version)(void); } base = {api, version};
+const void *OrtGetApiBase(void) { return &base; }`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := exec.Command("gcc", "-shared", "-fPIC", "-o", old, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if _, err := Load(old); err == nil || !strings.Contains(err.Error(), old+" (ONNX Runtime 1.24 or newer is needed)") {
+		t.Error(err)
+	}
+	if users := count(); users != 0 {
+		t.Errorf("%d uses after a refusal", users)
 	}
 }
 

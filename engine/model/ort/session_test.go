@@ -199,6 +199,28 @@ func TestOpenRefusesFilesThatAreDamagedOrDoNotFit(t *testing.T) {
 	}
 }
 
+func TestASessionThatComputesSomethingElseIsFoundOnOpening(t *testing.T) {
+	lib := library(t)
+	n, m := network([]int{4, 8, 2}, 1)
+	s := open(t, lib, n, m)
+	if err := s.probe(n); err != nil {
+		t.Fatal(err)
+	}
+	n.B[1][1] += 0.001
+	if err := s.probe(n); err == nil || !strings.Contains(err.Error(), "the library is damaged") {
+		t.Fatal(err)
+	}
+}
+
+func TestLargeWeightsThatCancelOutAreNoDamage(t *testing.T) {
+	lib := library(t)
+	n, m := network([]int{64, 128, 1}, 1)
+	for i := range n.W[0] {
+		n.W[0][i] *= 1000
+	}
+	open(t, lib, n, m)
+}
+
 func TestTwoHundredPredictionsAtATimeAndACloseAmongThem(t *testing.T) {
 	lib := library(t)
 	n, m := network([]int{8, 16, 1}, 1)
