@@ -9,8 +9,8 @@ import "math"
 //
 //	log L(K) = - sum over samples of ( ln m + t / m ),  m = theta x (own + wait(n; K) x mix)
 //
-// with theta, the peer's slowness, profiled out. own and mix are what the request and the peer's mean request take on a typical peer:
-// in units of the pool, never of what is believed of the peer, or an error would feed on itself. The count at the pick does not depend
+// with theta, the peer's slowness, profiled out. own and mix are the request and the peer's mean request in
+// mean requests of the pool: never in units of what is believed of the peer, or an error would feed on itself. The count at the pick does not depend
 // on the size of the request itself, which makes this sound where a throughput per in-flight count is not: there a balancer that
 // answers a departure with an arrival, and clocks a millisecond apart, are enough to swap the two. A processor-sharing peer has the
 // same curve in the mean.
@@ -29,7 +29,7 @@ type curve struct {
 
 	// Throughput over the long run: time at each level, work finished. Their ratio is what drift compares with.
 	time, mass [levels]float64
-	work       float64 // what the requests finished take on a typical peer, ms
+	work       float64 // finished, in mean requests of the pool
 	late       float64 // slot-time of residents that turned out to be work
 }
 
@@ -181,7 +181,7 @@ func (p *Pool) concurrency() {
 	every := 1 + len(p.peers)/fitsAtOnce
 	for i := range p.peers {
 		if pe := &p.peers[i]; i%every == p.turn%every {
-			pe.curve.excess = (min(pe.cv2(p), 4) - 1) / 2
+			pe.curve.excess = (min(pe.cv2(), 4) - 1) / 2
 			t := p.split(pe)
 			pe.curve.fit(&t, &p.kprior)
 		}

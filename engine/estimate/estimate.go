@@ -81,10 +81,12 @@ type Pool struct {
 
 	work     float64 // mean service time of all requests on a typical peer, ms
 	rate     float64 // completions a ms and peer, decayed
+	rateMS   float64 // time that is a mean of
 	slow     quantile
 	latency  float64 // decayed mean of answers, ms
 	kprior   [kGrid]float64
 	seen     float64 // successes ever, for warm-up gains
+	late     float64 // share of outcomes told after a later in-flight sample
 	turn     int     // counts Refreshes: large pools are refitted in turns
 	refresh  float64 // time of the last Refresh
 	selected float64 // time of the last choice of listed classes
@@ -105,10 +107,11 @@ type peer struct {
 	slow   float64 // long-run speed, 1 = typical; its inverse is the slowness
 	// Scratch of fitSlowness: slowness before shrinkage, and its precision.
 	measured, weight float64
-	mix              float64 // what the mean request it gets takes on a typical peer, ms
+	mix              float64 // the mean request it gets, in mean requests of the pool
 	mixN             float64
 	square           float64 // mean square of the same
 	rate             float64 // arrivals (as completions) a ms, decayed
+	rateMS           float64 // time that is a mean of
 	latency          float64
 	latN             float64
 	load             float64
@@ -116,7 +119,7 @@ type peer struct {
 
 // New returns estimators of a pool without peers.
 func New(opt Options) *Pool {
-	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors()}
+	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors(), work: 1}
 	p.classes = []class{{name: "*", listed: true, differ: 0.05}}
 	p.listed = []int{0}
 	p.slow.q = 0.95
@@ -203,7 +206,14 @@ func (p *Pool) Observe(now float64, o Outcome) {
 			work = -1 // its slot was not busy from pick to end
 		}
 	}
-	if pe.trace.add(now, o.TotalMS, work) {
+	t := &pe.trace
+	late := 0.0
+	if now <= max(t.start, t.held.at) {
+		late = 1
+	}
+	p.late += (late - p.late) / 1000
+	if t.add(now, o.TotalMS, work) {
+		p.release(pe)
 		p.close(pe, p.now, -1)
 	}
 }
@@ -216,8 +226,7 @@ func (p *Pool) InFlight(now float64, i, n int) {
 	}
 	now = p.tick(now)
 	pe := &p.peers[i]
-	pe.trace.sampled = now
-	p.close(pe, now, n)
+	p.sampled(pe, now, n)
 }
 
 // Refresh does the slow part of learning: concurrency, shrinkage, normalisation, top classes. Call it before reading, each
@@ -229,6 +238,7 @@ func (p *Pool) Refresh(now float64) {
 	for i := range p.peers {
 		pe := &p.peers[i]
 		if now-pe.trace.sampled > 300 && now-pe.trace.start >= 50 {
+			p.release(pe)
 			p.close(pe, now, -1)
 		}
 		pe.curve.age(dt / p.opt.AgeMS)

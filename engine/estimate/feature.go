@@ -37,7 +37,7 @@ func (p *Pool) Feature(now float64, i, c int, dst *[Features]float32) {
 	pe := &p.peers[i]
 	work := max(p.work, minMS)
 	ln := func(x float64) float64 { return min(max(math.Log(max(x, 1e-9)), -8), 8) }
-	mean := pe.meanWork(p) / pe.drift.factor
+	mean := p.meanWork(pe) / pe.drift.factor
 	age := 1.0
 	if !math.IsInf(pe.last, -1) {
 		gaps := max(now-pe.last, 0) * p.rate

@@ -21,11 +21,12 @@ const (
 	leastSame = 1.0 / 300
 	// leastSame x cv2 is the least differ: what affinities and slownesses are assumed to vary even when nothing shows.
 	mostDiffer = 4.0  // the largest differ
-	outlier    = 12.0 // one answer counts for at most so many times what was expected
+	outlier    = 12.0 // one answer counts for at most so many times what was expected; where sizes hardly vary, less (class.outlier)
 )
 
 // cell is what was measured of a class on a peer. By level of the in-flight count at the pick: requests, their response times (ms, at
-// the long-run speed), sizes relative to the class's usual, and what the peer's mean request of the time takes on a typical peer (ms).
+// the long-run speed), sizes relative to the class's usual, and the peer's mean request of the time (in mean requests of the
+// pool).
 type cell struct {
 	count, sum, size, mix [levels]float32
 
@@ -54,7 +55,7 @@ func (c *cell) add(n, ms, size, mix, keep float64) {
 	c.mix[l] += float32(mix)
 }
 
-// learn takes the response time of a success and returns what such a request takes on a typical peer (its work).
+// learn takes the response time of a success and returns its work, in mean requests of the pool.
 func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 	k := &p.classes[o.Class]
 	if o.Weight > 0 && o.Weight < 1e12 {
@@ -69,7 +70,7 @@ func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 		p.work = ms
 	}
 	expect := p.service(pe, o.Class) * size
-	mean := pe.meanWork(p)
+	mean := p.meanWork(pe)
 	held := float64(o.InFlight)
 	wait := pe.curve.wait(held) * mean
 	at := ms * pe.drift.factor // the response time, had the peer its long-run speed
@@ -81,9 +82,9 @@ func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 	cl := &pe.cells[o.Class]
 	cl.seen++
 	// While little is known of the pair the cap must not cut what is merely unexpected.
-	at = min(at, outlier*max(expect+wait, p.slow.value()*max(0, 1-cl.seen/50)))
+	at = min(at, max(k.outlier()*expect+outlier*wait, outlier*p.slow.value()*max(0, 1-cl.seen/50)))
 	keep := (1 - 1/min(max(cl.seen/2, 50), cellTau)) * p.faded(cl)
-	cl.add(held, at, size, pe.meanMix(p), keep)
+	cl.add(held, at, size, pe.meanMix(), keep)
 	cl.at = p.now
 	pe.curve.count(held)
 
@@ -91,18 +92,17 @@ func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 	gain := 1 / min(p.seen, 200)
 	p.latency += (ms - p.latency) * gain
 	p.slow.add(ms)
-	p.work += (expect/pe.slowness() - p.work) / min(p.seen, 1000)
 	pe.latN = min(pe.latN+1, 30)
 	pe.latency += (ms - pe.latency) / pe.latN
 	pe.mixN = min(pe.mixN+1, 200)
-	base := expect / pe.slowness()
+	base := expect / (pe.slowness() * p.work) // in mean requests of the pool
 	pe.mix += (base - pe.mix) / pe.mixN
 	pe.square += (base*base*(1+k.cv2()) - pe.square) / pe.mixN
 	return base
 }
 
-// levelSums are a peer's response times by level, over all classes: what its curve is fitted to. own and mix are what the requests
-// and the peer's mean request take on a typical peer.
+// levelSums are a peer's response times by level, over all classes: what its curve is fitted to. own and mix are the requests and the
+// peer's mean request, in mean requests of the pool.
 type levelSums struct{ count, sum, own, mix [levels]float64 }
 
 // split measures the service time of every class on the peer, and returns the sums for the fit of its curve.
@@ -132,13 +132,13 @@ func (p *Pool) split(pe *peer) (t levelSums) {
 				continue
 			}
 			sum, own, mix := float64(cl.sum[l]), s*float64(cl.size[l]), float64(cl.mix[l])
-			m := own + wait[l]*mix
+			m := own + wait[l]*mix*p.work
 			w := n * own / m
 			surprise += w * sum / m
 			weight += w
 			t.count[l] += f * n
 			t.sum[l] += f * sum
-			t.own[l] += f * own / u
+			t.own[l] += f * own / (u * p.work)
 			t.mix[l] += f * mix
 		}
 		if weight > 0 {
@@ -179,20 +179,20 @@ func (p *Pool) faded(c *cell) float64 {
 	return math.Exp(-(p.now - c.at) / p.opt.AgeMS)
 }
 
-// meanMix is what the mean request of the mix the peer gets takes on a typical peer, shrunk to the pool's. It is kept in units of the
-// pool, so that it follows at once when the peer's slowness is corrected.
-func (pe *peer) meanMix(p *Pool) float64 {
+// meanMix is the mean request of the mix the peer gets, in mean requests of the pool, both as of a typical peer; shrunk to 1. In that
+// unit it means the same whatever happens to the estimates of the peer and to the scale of the pool.
+func (pe *peer) meanMix() float64 {
 	const prior = 5
-	return max((pe.mix*pe.mixN+prior*p.work)/(pe.mixN+prior), minMS)
+	return max((pe.mix*pe.mixN+prior)/(pe.mixN+prior), 1e-6)
 }
 
-// meanWork is the mean service time of the mix the peer gets, at its long-run speed.
-func (pe *peer) meanWork(p *Pool) float64 { return pe.meanMix(p) * pe.slowness() }
+// meanWork is the mean service time of the mix the peer gets, at its long-run speed, ms.
+func (p *Pool) meanWork(pe *peer) float64 { return max(pe.meanMix()*p.work*pe.slowness(), minMS) }
 
 // cv2 is the squared coefficient of variation of service times of the mix on this peer.
-func (pe *peer) cv2(p *Pool) float64 {
+func (pe *peer) cv2() float64 {
 	const prior = 20
-	m := pe.meanMix(p)
+	m := pe.meanMix()
 	return min(max((pe.square/(m*m)*pe.mixN+2*prior)/(pe.mixN+prior)-1, 0.05), 6)
 }
 
@@ -202,6 +202,10 @@ func (k *class) cv2() float64 {
 	r, s := (k.ratio+prior)/(k.ratioN+prior), (k.square+2*prior)/(k.ratioN+prior)
 	return min(max(s/(r*r)-1, 0.05), 6)
 }
+
+// outlier is how many times what was expected one answer counts for at most. Four standard deviations: of exponential times that cuts
+// off 0.7 % of the mean. Where times hardly vary, a few answers of a peer in a bad moment must not set its price for long after.
+func (k *class) outlier() float64 { return min(max(1+4*math.Sqrt(k.cv2()), 2), outlier) }
 
 // fit does one step of the fit; in a large pool, of the classes in turn.
 func (p *Pool) fit() {
@@ -215,6 +219,14 @@ func (p *Pool) fit() {
 		}
 	}
 	p.fitSlowness()
+	sum, all := 0.0, 0.0
+	for c := range p.classes {
+		sum += p.classes[c].traffic * p.base(c)
+		all += p.classes[c].traffic
+	}
+	if all > 0 {
+		p.work = max(sum/all, minMS)
+	}
 	if p.turn%every == 0 {
 		p.mixAffinity()
 	}

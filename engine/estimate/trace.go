@@ -17,6 +17,7 @@ type trace struct {
 	n       float64 // in flight at start
 	events  []event
 	sampled float64 // time of the last in-flight sample
+	held    sample  // the last sample, while its window waits for late outcomes
 	silent  float64 // busy slot-time since the last success, as far as it counts
 
 	cohorts   [cohortN]cohort // by arrival, newest at head
@@ -33,6 +34,12 @@ type event struct {
 }
 
 const maxEvents = 1024
+
+// sample is an in-flight count and its time; time 0 = none.
+type sample struct {
+	at float64
+	n  int
+}
 
 // add notes a departure; true when the window is full and must be closed.
 func (t *trace) add(at, total, work float64) bool {
@@ -69,6 +76,32 @@ type step struct {
 	work  float64 // >= 0: a success departs
 }
 
+// sampled takes an in-flight sample. Workers report on timers of their own, so a sample often precedes the outcomes of the time before
+// it. A window closed at once would then have no busy time for them, and a peer with few requests would seem to finish work in no
+// time, and not to a little later, as the phases of the timers move. So where outcomes are late, a window is closed with the next sample.
+func (p *Pool) sampled(pe *peer, now float64, n int) {
+	t := &pe.trace
+	t.sampled = now
+	if p.late < lateShare {
+		p.release(pe)
+		p.close(pe, now, n)
+		return
+	}
+	p.release(pe)
+	t.held = sample{at: now, n: n}
+}
+
+// release closes the window that waited.
+func (p *Pool) release(pe *peer) {
+	if h := pe.trace.held; h.at > 0 {
+		pe.trace.held = sample{}
+		p.close(pe, h.at, h.n)
+	}
+}
+
+// lateShare is the share of outcomes that come after a sample of a later time from which on windows wait.
+const lateShare = 0.02
+
 // close ends the window at time now with n in flight (-1 = not known) and learns from it.
 func (p *Pool) close(pe *peer, now float64, n int) {
 	t := &pe.trace
@@ -85,7 +118,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 
 	came, gone := 0.0, 0.0
 	for i := range t.events {
-		if e := &t.events[i]; e.at > t.start {
+		if e := &t.events[i]; e.at > t.start && e.at <= now {
 			gone++
 			if e.arrived > t.start {
 				came++
@@ -100,8 +133,14 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	t.arrive(arrived)
 
 	settled, finished, balance := 0.0, 0.0, 0.0
+	kept := 0
 	for i := range t.events {
 		e := &t.events[i]
+		if e.at > now { // belongs to the next window
+			t.events[kept] = *e
+			kept++
+			continue
+		}
 		settled += t.depart(e)
 		if e.work < 0 {
 			continue // left out of the replay: what it did to the count is in the next sample
@@ -111,7 +150,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 			steps = append(steps, step{at: t.start, work: e.work})
 			continue
 		}
-		steps = append(steps, step{at: min(e.at, now), delta: -1, work: e.work})
+		steps = append(steps, step{at: e.at, delta: -1, work: e.work})
 		balance--
 		if e.arrived > t.start {
 			steps = append(steps, step{at: e.arrived, delta: 1, work: -1})
@@ -122,25 +161,30 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	if unknown < 0 {
 		unknown, sign = -unknown, -1
 	}
-	// Requests that came and are still there came lately: within about two mean latencies.
+	// Requests that came and are still there came lately, and those that left without a word yet left soon: within about two mean
+	// latencies.
 	span := length
-	if sign > 0 && pe.latN > 0 {
+	if pe.latN > 0 {
 		span = min(span, 2*pe.latency)
 	}
 	for i, m := 0, int(min(unknown, maxEvents)); i < m; i++ {
-		steps = append(steps, step{at: now - span*(float64(i)+0.5)/float64(m), delta: sign, work: -1})
+		from := now
+		if sign < 0 {
+			from = t.start + span
+		}
+		steps = append(steps, step{at: from - span*(float64(i)+0.5)/float64(m), delta: sign, work: -1})
 	}
 	p.scratch.steps = steps
 	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
 
 	c := &pe.curve
-	mean := pe.meanMix(p)
+	mean := pe.meanMix()
 	c.seen += finished
 	c.decay(math.Exp(-finished / min(max(c.seen/2, 100), p.opt.Tau)))
 	// What is to be expected of busy slot-time: the long-run throughput, with a prior of a few requests at what the service
 	// times tell. Comparing with itself makes the drift indifferent to an error of K.
 	prior := 20 * mean
-	usual := (c.work + prior) / (c.busy(k) + prior*pe.slowness())
+	usual := (c.work + prior) / (c.busy(k) + prior*p.work*pe.slowness())
 	at, count := t.start, t.n
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
 	idle := 0.0
@@ -174,17 +218,25 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	c.late += settled
 
 	expected := busy * usual / mean
+	if p.seen == 0 { // no answer ever: nothing is known of how long one takes, so silence says nothing
+		expected = 0
+	}
 	pe.drift.update(p.priors, done, expected, idle*p.rate, p.opt.Hazard)
 
 	if length > 0 {
-		tau := max(1000, 100/max(p.rate, 1e-9))
-		g := 1 - math.Exp(-length/tau)
-		pe.rate += (arrived/length - pe.rate) * g
-		p.rate += (finished/length - p.rate) * g / float64(len(p.peers))
+		// Rates are means over the time seen, at most over about 100 arrivals of a typical peer.
+		memory := 1e12
+		if p.rate > 0 {
+			memory = max(1000, 100/p.rate)
+		}
+		pe.rateMS = min(pe.rateMS+length, memory)
+		pe.rate += (arrived/length - pe.rate) * min(length/pe.rateMS, 1)
+		p.rateMS = min(p.rateMS+length/float64(len(p.peers)), memory)
+		p.rate += (finished/length - p.rate) * min(length/float64(len(p.peers))/p.rateMS, 1)
 	}
 	t.rotate(now, max(20*p.slow.value(), 200)/cohortN)
 	t.reside(now, end, k)
-	t.events = t.events[:0]
+	t.events = t.events[:kept]
 	t.start, t.n = now, end
 }
 

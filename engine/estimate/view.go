@@ -31,7 +31,7 @@ func (p *Pool) Peer(i int) PeerView {
 	pe := &p.peers[i]
 	v := PeerView{
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
-		WorkMS: pe.meanWork(p) / pe.drift.factor, CV2: pe.cv2(p), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
+		WorkMS: p.meanWork(pe) / pe.drift.factor, CV2: pe.cv2(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
 	}
