@@ -40,7 +40,7 @@ func (b *bench) engine(name string, peers []string, settings string) (*engine, e
 		},
 	}}
 	var y strings.Builder
-	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\npools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, settings)
+	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\nhistory: {dir: %s-history}\npools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, name, settings)
 	for _, p := range peers {
 		fmt.Fprintf(&y, "      - %q\n", p)
 	}

@@ -18,6 +18,7 @@ type admin struct {
 	eng   *serve.Engine
 	token *Token
 	asked questions
+	past  histories
 }
 
 // NewAdmin listens on a TCP address for people and scrapers. token is asked of every request; it may change later.
@@ -32,7 +33,7 @@ func NewAdmin(eng *serve.Engine, address string, token *Token) (*Server, error) 
 }
 
 func adminHandler(eng *serve.Engine, token *Token) *handler {
-	a := &admin{eng: eng, token: token, asked: newQuestions()}
+	a := &admin{eng: eng, token: token, asked: newQuestions(), past: newHistories()}
 	h := newHandler(eng, "admin", maxAdminBody)
 	h.guard = a.guard
 	h.handle("/api/health", map[string]func(*call){"GET": a.health})
@@ -41,6 +42,8 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	h.handle("/api/pools", map[string]func(*call){"GET": a.pools})
 	h.handle("/api/pools/{pool}", map[string]func(*call){"GET": a.pool})
 	h.handle("/api/pools/{pool}/peers/{peer}", map[string]func(*call){"GET": a.peer, "PATCH": a.order})
+	h.handle("/api/history", map[string]func(*call){"GET": a.history})
+	h.handle("/api/history/events", map[string]func(*call){"GET": a.events})
 	h.handle("/metrics", map[string]func(*call){"GET": a.metrics})
 	h.handle("/openapi.yaml", map[string]func(*call){"GET": a.openapi})
 	return h

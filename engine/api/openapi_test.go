@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 
+	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/observe"
 )
 
@@ -77,7 +79,7 @@ func holds(t *testing.T, doc *openapi3.T, method, pattern string, a *answer) {
 func TestRealAnswersAreAsDescribed(t *testing.T) {
 	openapi3filter.RegisterBodyDecoder("application/yaml", openapi3filter.FileBodyDecoder)
 	doc := describe(t)
-	r := start(t, `
+	r := startKeeping(t, `
 refresh_ms: 20
 pools:
   - name: api
@@ -137,6 +139,14 @@ pools:
 		{"PATCH", peerPattern, "/api/pools/api/peers/10.0.0.1:80", `{}`, 400, nil},
 		{"PATCH", peerPattern, "/api/pools/no/peers/10.0.0.1:80", `{"drain":true}`, 404, nil},
 		{"PATCH", peerPattern, "/api/pools/api/peers/x", strings.Repeat(" ", maxAdminBody+1), 413, nil},
+		{"GET", "/api/history", "/api/history?pool=api&from=2h&to=2100-01-01&step=1d", "", 200, nil},
+		{"GET", "/api/history", "/api/history?by=peer,class&from=1h&to=2100000000000&step=10d", "", 200, nil},
+		{"GET", "/api/history", "/api/history?from=7", "", 400, nil},
+		{"GET", "/api/history", "/api/history?step=10s", "", 400, nil},
+		{"GET", "/api/history/events", "/api/history/events", "", 200, nil},
+		{"GET", "/api/history/events", "/api/history/events?kind=health&pool=api&limit=1", "", 200, nil},
+		{"GET", "/api/history/events", "/api/history/events?kind=x", "", 400, nil},
+		{"GET", "/api/history/events", "/api/history/events?limit=0", "", 400, nil},
 		{"GET", "/metrics", "/metrics", "", 200, nil},
 		{"GET", "/openapi.yaml", "/openapi.yaml", "", 200, nil},
 	}
@@ -162,6 +172,12 @@ pools:
 		s.status, s.body = 401, ""
 		run(s, r.manage)
 	}
+	r.token.Set("")
+	r.keeper.Event(history.Event{Kind: history.Model, Subject: "v1"})
+	within(t, 10*time.Second, "the event is kept", func() bool { return strings.Contains(r.manage("GET", "/api/history/events?kind=model", "").body, "v1") })
+	off := start(t, twoPools)
+	run(step{"GET", "/api/history", "/api/history", "", 503, nil}, off.manage)
+	run(step{"GET", "/api/history/events", "/api/history/events", "", 503, nil}, off.manage)
 	r.eng.Watchers().Join()
 	for range maxWatchers {
 		r.eng.Watchers().Join()

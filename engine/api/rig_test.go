@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/record"
+	"github.com/weirlb/weir/engine/history/stores"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/telemetry"
@@ -34,6 +37,7 @@ type rig struct {
 	path   string
 	token  *Token
 	log    locked
+	keeper *record.Recorder // nil = no history
 }
 
 func parse(t testing.TB, text string) *config.Config {
@@ -63,10 +67,26 @@ func (r *rig) logged() string {
 	return r.log.b.String()
 }
 
-func start(t testing.TB, text string) *rig {
+func start(t testing.TB, text string) *rig { return startWith(t, text, false) }
+
+// startKeeping is start with a history.
+func startKeeping(t testing.TB, text string) *rig { return startWith(t, text, true) }
+
+func startWith(t testing.TB, text string, keep bool) *rig {
 	t.Helper()
 	r := &rig{t: t, path: filepath.Join(t.TempDir(), "engine.sock"), token: &Token{}, log: locked{make(chan struct{}, 1), &strings.Builder{}}}
 	r.eng = serve.New(parse(t, text), telemetry.NewLog(r.log, "info"), telemetry.New())
+	if keep {
+		dir := t.TempDir()
+		r.keeper = record.New(record.Options{
+			Dir: dir, SpoolBytes: 1 << 20, Log: r.eng.Log(), Tel: r.eng.Metrics().History(),
+			Open: func(ctx context.Context) (history.Store, error) { return stores.Open(ctx, config.History{Dir: dir}) },
+		})
+		r.keeper.Start()
+		t.Cleanup(func() { _ = r.keeper.Close(context.Background()) })
+		r.eng.Keep(r.keeper)
+		within(t, 10*time.Second, "the store is open", func() bool { _, err := r.keeper.Store(); return err == nil })
+	}
 	r.eng.Start()
 	t.Cleanup(r.eng.Close)
 	var err error

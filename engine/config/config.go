@@ -17,6 +17,7 @@ type Config struct {
 	StateFile     string   `key:"state_file"`
 	PrometheusURL URL      `key:"prometheus_url"`
 	Database      Database `key:"database"`
+	History       History  `key:"history"`
 	Zone          string   `key:"zone"`
 	Instance      string   `key:"instance"`
 	Defaults      Settings `key:"defaults"`
@@ -42,13 +43,27 @@ type Log struct {
 	Level Level `key:"level"`
 }
 
-// Database is where history will be kept. Nothing reads it yet.
+// Database is a server for history, told in parts as platforms do. history.url wins over it.
 type Database struct {
 	Host     string `key:"host"`
 	Port     int    `key:"port" range:"0..65535"` // 0 = the database's usual one
 	User     string `key:"user"`
 	Password Secret `key:"password"`
 	Name     string `key:"name"`
+}
+
+// History says what is kept of the past, where and how long.
+type History struct {
+	// URL of the store: postgres://, mysql://, file: or empty for a file in Dir, "off" for none. Load has made it of
+	// Database when that is set and this is not.
+	URL StoreURL `key:"url"`
+	// Dir holds what waits for the store, and the file when there is no server. One engine uses it at a time.
+	Dir         string `key:"dir"`
+	RawDays     int    `key:"raw_days" range:"0..3650"`         // 0 = forever
+	RollupDays  int    `key:"rollup_days" range:"0..3650"`      // 0 = forever
+	MaxMB       int    `key:"max_mb" range:"0..100000000"`      // of the file; 0 = no bound
+	SpoolMB     int    `key:"spool_mb" range:"1..1000000"`      // of what waits for the store
+	SampleAbove int    `key:"sample_above" range:"0..10000000"` // outcomes/s above which successes are sampled; 0 = never
 }
 
 // Pool is one upstream pool. Settings are complete: what the pool does not set itself it has from `defaults`.
@@ -126,7 +141,10 @@ func Default() Config {
 		Admin:     Admin{Listen: "127.0.0.1:9180"},
 		Log:       Log{Level: "info"},
 		RefreshMS: 100,
-		Defaults:  DefaultSettings(),
+		History: History{
+			Dir: "/var/lib/weir", RawDays: 7, RollupDays: 400, MaxMB: 4096, SpoolMB: 1024, SampleAbove: 20_000,
+		},
+		Defaults: DefaultSettings(),
 	}
 }
 

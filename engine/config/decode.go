@@ -216,7 +216,7 @@ func want(p property) string {
 // shown quotes a bad value for an error, unless the field may hold a secret.
 func shown(v reflect.Value, s string) string {
 	switch v.Interface().(type) {
-	case Secret, URL:
+	case Secret, URL, StoreURL:
 		return "something else"
 	}
 	return quote(s)

@@ -57,6 +57,7 @@ func Diff(from, to *Config) Changes {
 	differ(&c.Restart, "state_file", from.StateFile == to.StateFile)
 	differ(&c.Restart, "prometheus_url", from.PrometheusURL == to.PrometheusURL)
 	differ(&c.Restart, "database", from.Database == to.Database)
+	differ(&c.Restart, "history", from.History == to.History)
 	differ(&c.Restart, "zone", from.Zone == to.Zone)
 	differ(&c.Restart, "instance", from.Instance == to.Instance)
 	differ(&c.Live, "admin.token", from.Admin.Token == to.Admin.Token)

@@ -21,7 +21,7 @@ const maxFileSize = 8 << 20
 // variables beginning with WEIR_ that nothing reads are warned of too (see UnknownVariables).
 //
 // On failure the error is an *Error with every problem found, or, when the file cannot be read, one that wraps the
-// cause. The warnings are given in either case. Relative state_file and token_file are taken from the file's folder.
+// cause. The warnings are given in either case. Relative state_file, token_file and history.dir are taken from the file's folder.
 func Load(path string, env func(string) (string, bool)) (*Config, []Warning, error) {
 	data, err := readBounded(path, maxFileSize)
 	if err != nil {
@@ -34,6 +34,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 	}
 	dir := filepath.Dir(path)
 	c.StateFile = within(dir, c.StateFile)
+	c.History.Dir = within(dir, c.History.Dir)
 	if c.Admin.TokenFile != "" {
 		c.Admin.TokenFile = within(dir, c.Admin.TokenFile)
 		token, err := readToken(c.Admin.TokenFile)

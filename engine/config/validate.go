@@ -25,6 +25,7 @@ func (d *decoder) where(base string, paths ...string) place {
 func (d *decoder) validate(c *Config) {
 	d.socket(c)
 	d.admin(c)
+	d.history(c)
 	d.label("zone", c.Zone)
 	d.label("instance", c.Instance)
 	d.settings(&c.Defaults, "defaults")

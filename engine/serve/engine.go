@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/history/record"
 	"github.com/weirlb/weir/engine/telemetry"
 )
 
@@ -46,6 +47,8 @@ type Engine struct {
 	vanished  atomic.Bool         // an NGINX fell silent with requests in flight, and no batch came since
 
 	watching Watchers
+
+	history *record.Recorder // nil = off; set before Start
 
 	life    context.Context // ends when the engine stops
 	stop    context.CancelFunc

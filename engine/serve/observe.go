@@ -61,6 +61,7 @@ func (p *livePool) learn(now float64, b *observe.Batch, records []observe.Record
 		}
 		p.attempt(now, at, b.Classes[r.Class], r)
 	}
+	p.keepObserved()
 	if skipped > 0 {
 		p.eng.tel.SkippedPeer.Add(skipped)
 	}
@@ -73,8 +74,10 @@ func (p *livePool) learn(now float64, b *observe.Batch, records []observe.Record
 func (p *livePool) attempt(now float64, at int, class string, r *observe.Record) {
 	kind := pool.Kind(r.Kind)
 	ended := max(now-min(float64(r.AgeMS), maxAgeMS), 0)
+	c := p.est.Class(ended, class)
+	p.keep(now, ended, at, c, r)
 	p.est.Observe(ended, estimate.Outcome{
-		Peer: at, Class: p.est.Class(ended, class), InFlight: int(r.Inflight), Kind: kind, Stream: r.Flags&observe.Stream != 0,
+		Peer: at, Class: c, InFlight: int(r.Inflight), Kind: kind, Stream: r.Flags&observe.Stream != 0,
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: float64(r.Load),
 	})
 	p.health.Result(ended, at, kind)

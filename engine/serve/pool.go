@@ -9,6 +9,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/history/record"
 	"github.com/weirlb/weir/engine/pool"
 	"github.com/weirlb/weir/engine/telemetry"
 )
@@ -43,6 +44,7 @@ type livePool struct {
 	changes     []pool.Transition        // scratch
 	weights     []float64                // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
+	observed    []record.Observed        // for the history, until the run of records is learned
 	said        []func()                 // log lines to be written when the mutex is free
 }
 
@@ -183,6 +185,7 @@ func (p *livePool) note() bool {
 	p.changes = p.health.Transitions(p.changes[:0])
 	for _, t := range p.changes {
 		p.later(func() {
+			p.eng.keepTransition(p.name, t)
 			e := p.eng.log.Info()
 			if t.To == pool.Ejected || t.To == pool.Down {
 				e = p.eng.log.Warn()

@@ -15,12 +15,14 @@ func (e *Engine) Loaded(conf *config.Config, warnings []config.Warning, err erro
 	}
 	if err != nil {
 		e.tel.ReloadsFailed.Inc()
+		e.keepReload(config.Changes{}, err)
 		e.reload.Store(&reloadFault{time.Now(), err.Error()})
 		e.log.Error().Strs("problems", strings.Split(err.Error(), "\n")).Msg("the configuration file was refused; the one before stays")
 		return
 	}
 	e.reload.Store(nil)
 	changes := e.Apply(conf)
+	e.keepReload(changes, nil)
 	e.tel.ReloadsOK.Inc()
 	e.tel.ConfigLoaded.Set(float64(time.Now().UnixMilli()) / 1000)
 	if len(changes.Restart) > 0 {

@@ -29,7 +29,7 @@ type Report struct {
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy stale_observations config stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy stale_observations config history stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -67,6 +67,7 @@ func (e *Engine) Report() Report {
 		r.add("config", "", fmt.Sprintf("the configuration file was refused at %s and the one before stays: %s",
 			f.at.UTC().Format(time.RFC3339), f.error))
 	}
+	e.inspectHistory(&r)
 	switch {
 	case e.life.Err() != nil:
 		r.Status = Unavailable

@@ -39,6 +39,17 @@ func families() []family {
 		{"weir_config_reloads_total", "counter", "Reloads of the configuration file, by result."},
 		{"weir_config_last_reload_success_timestamp_seconds", "gauge", "Unix time at which the running configuration was loaded."},
 
+		{"weir_history_written_rows_total", "counter", "Rows of history (outcomes, rollups, events) that the store took."},
+		{"weir_history_written_batches_total", "counter", "Batches of history that the store took."},
+		{"weir_history_dropped_rows_total", "counter", "Rows of history that were given up, by where: a full queue, a full spool, or content that cannot be stored."},
+		{"weir_history_spilled_rows_total", "counter", "Rows of history that had to wait on the disk because the store did not take them."},
+		{"weir_history_sampled_out_outcomes_total", "counter", "Successful outcomes that were rolled up but not kept one by one, to stay below history.sample_above."},
+		{"weir_history_outages_total", "counter", "Times the history store went down."},
+		{"weir_history_queue_rows", "gauge", "Rows of history in memory, waiting to be written down."},
+		{"weir_history_spool_rows", "gauge", "Rows of history written down, waiting for the store."},
+		{"weir_history_spool_bytes", "gauge", "Bytes of history waiting for the store."},
+		{"weir_history_store_up", "gauge", "1 while the history store takes what it is sent, else 0."},
+
 		{"process_cpu_seconds_total", "counter", "User and system CPU time spent."},
 		{"process_max_fds", "gauge", "Maximum number of open file descriptors."},
 		{"process_open_fds", "gauge", "Number of open file descriptors."},

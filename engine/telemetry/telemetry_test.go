@@ -33,6 +33,7 @@ func full() *Metrics {
 	p.Check(true)
 	m.Peer("api", "[::1]:9001")
 	m.Pool("api").Refresh.Update(0.001)
+	m.History().Gauges(func() HistoryGauges { return HistoryGauges{Queue: 1, Up: 1} })
 	m.Route("socket", "/decide").Count(200)
 	m.Route("admin", "/metrics").Count(99999)
 	return m

@@ -105,6 +105,9 @@ func start(t *testing.T, more string) *engine {
 
 func (e *engine) write(more string) {
 	e.t.Helper()
+	if !strings.Contains(more, "history:") {
+		more = "history: {dir: history}\n" + more // beside the file
+	}
 	if err := os.WriteFile(e.file, []byte(yamlFor(e.socket, more)), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
@@ -119,12 +122,12 @@ func TestHelpHasOnlyCommandsThatWork(t *testing.T) {
 	if code != 0 {
 		t.Errorf("ended with %d", code)
 	}
-	for _, want := range []string{"serve", "check", "peers list", "peers drain", "peers undrain", "peers weight", "version"} {
+	for _, want := range []string{"serve", "check", "peers list", "peers drain", "peers undrain", "peers weight", "history show", "history export", "migrate up", "migrate status", "version"} {
 		if !strings.Contains(out, "\n  "+want+" ") {
 			t.Errorf("%s is not in\n%s", want, out)
 		}
 	}
-	for _, not := range []string{"explain", "train", "migrate"} {
+	for _, not := range []string{"explain", "train"} {
 		if strings.Contains(out, not) {
 			t.Errorf("%s is in\n%s", not, out)
 		}

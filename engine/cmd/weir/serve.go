@@ -53,8 +53,11 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	tel.Build(b.Version, b.Revision, b.Protocol, conf.Instance)
 	tel.ConfigLoaded.Set(float64(time.Now().UnixMilli()) / 1000)
 
+	keeper := newRecorder(conf, log, tel)
+	defer stopRecorder(keeper, log)
 	eng := serve.New(conf, log, tel)
 	defer eng.Close()
+	eng.Keep(keeper)
 	var token api.Token
 	token.Set(conf.Admin.Token.Reveal())
 	socket, err := api.NewSocket(eng, conf.Socket)
@@ -65,6 +68,9 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	if err != nil {
 		shutDown(socket)
 		return err
+	}
+	if keeper != nil {
+		keeper.Start()
 	}
 	eng.Start()
 	log.Info().Str("version", b.Version).Str("revision", b.Revision).Int("protocol", b.Protocol).Int("pools", len(conf.Pools)).

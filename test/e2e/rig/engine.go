@@ -63,7 +63,7 @@ func (r *Rig) WriteConfig() {
 // ConfigText is weir.yaml for the members of the moment.
 func (r *Rig) ConfigText() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: debug}\n%s\npools:\n", r.Engine.socket, r.Engine.admin, r.opt.Config)
+	fmt.Fprintf(&b, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: debug}\nhistory: {dir: history}\n%s\npools:\n", r.Engine.socket, r.Engine.admin, r.opt.Config)
 	for _, p := range r.opt.Pools {
 		fmt.Fprintf(&b, "  - name: %s\n", p.Name)
 		for line := range strings.Lines(strings.TrimSpace(p.Settings)) {

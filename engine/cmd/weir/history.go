@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/stores"
+)
+
+// historyCmd reads the store itself, so it works without a running engine too.
+type historyCmd struct {
+	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file, which says where history is kept." placeholder:"FILE"`
+
+	Show   historyShowCmd   `cmd:"" default:"withargs" help:"Attempts, failures and latencies in steps (the default)."`
+	Events historyEventsCmd `cmd:"" help:"Changes of peers' health, of models and of the configuration."`
+	Export historyExportCmd `cmd:"" help:"Write outcomes one by one, as CSV."`
+}
+
+// span is a time on the command line.
+type span struct {
+	Pool string `help:"Only this pool." placeholder:"NAME"`
+	From string `default:"1h" help:"A time, or how long ago: 2026-11-25T07:00:00Z, 2026-11-25, 90m, 24h, 7d." placeholder:"TIME"`
+	To   string `help:"Left out: now." placeholder:"TIME"`
+}
+
+func (s *span) read(now int64) (from, to int64, err error) {
+	if from, err = history.ParseTime("from", s.From, now); err != nil {
+		return 0, 0, err
+	}
+	if to = now; s.To != "" {
+		if to, err = history.ParseTime("to", s.To, now); err != nil {
+			return 0, 0, err
+		}
+	}
+	if from >= to {
+		return 0, 0, &history.FieldError{Field: "from", Reason: "must be before to"}
+	}
+	return from, to, nil
+}
+
+type historyShowCmd struct {
+	span
+	Peer  string `help:"Only this peer." placeholder:"ADDRESS"`
+	Class string `help:"Only this class; left out, all together." placeholder:"CLASS"`
+	Step  string `default:"5m" help:"Whole minutes, as 1m, 15m, 1h, 1d." placeholder:"TIME"`
+	By    string `default:"peer" enum:"pool,peer,class,peer+class" help:"What has a line of its own: ${enum}."`
+	JSON  bool   `name:"json" xor:"form" help:"Print JSON."`
+	CSV   bool   `name:"csv" xor:"form" help:"Print CSV."`
+}
+
+type historyEventsCmd struct {
+	span
+	Kind  string `default:"" enum:",health,model,config" help:"Only this kind: health, model, config." placeholder:"KIND"`
+	Limit int    `default:"1000" help:"The last so many."`
+	JSON  bool   `name:"json" help:"Print JSON."`
+}
+
+type historyExportCmd struct {
+	File string `arg:"" help:"File to write; - for standard output."`
+	span
+}
+
+// store opens the store of the configuration, for reading.
+func (c *historyCmd) store(ctx context.Context) (history.Store, error) {
+	conf, _, err := config.Load(c.Config, nil)
+	if err != nil {
+		return nil, err
+	}
+	s, err := stores.Open(ctx, conf.History)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := s.Migrations(ctx)
+	if err == nil && (len(steps) == 0 || !steps[0].Applied) {
+		err = fmt.Errorf("there is no history in %s yet: an engine makes it when it runs, or weir migrate up", s.Describe())
+	}
+	if err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func interrupted() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+}
+
+func (c *historyShowCmd) Run(all *cli, to streams) error {
+	now := time.Now().UnixMilli()
+	q := history.Question{Pool: c.Pool, Peer: c.Peer, Class: c.Class, By: history.By(c.By)}
+	if c.By == "peer+class" {
+		q.By = history.ByPeerClass
+	}
+	var err error
+	if q.FromMS, q.ToMS, err = c.read(now); err != nil {
+		return err
+	}
+	if q.StepMS, err = history.ParseStep(c.Step); err != nil {
+		return err
+	}
+	if err := q.Check(now); err != nil {
+		return err
+	}
+	ctx, stop := interrupted()
+	defer stop()
+	s, err := all.History.store(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	found := history.NewCollector(q)
+	if err := s.Rollups(ctx, q, found.Add); err != nil {
+		return err
+	}
+	lines := found.Lines()
+	switch {
+	case c.JSON:
+		_, err = to.out.Write(append(q.AppendAnswer(nil, lines), '\n'))
+		return err
+	case c.CSV:
+		return linesCSV(to.out, lines)
+	case len(lines) == 0:
+		_, err = fmt.Fprintln(to.out, "There is no history of that.")
+		return err
+	}
+	return linesTable(to.out, lines)
+}
+
+func linesTable(w io.Writer, lines []*history.Line) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "FROM (UTC)\tPOOL\tPEER\tCLASS\tATTEMPTS\tFAILED\tABORTED\tMEAN ms\tP50 ms\tP90 ms\tP99 ms\tMAX ms")
+	for _, l := range lines {
+		for i, at := range l.AtMS {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", time.UnixMilli(at).UTC().Format("2006-01-02 15:04"),
+				l.Pool, orDash(l.Peer), orDash(l.Class), l.Count[i], l.Failures[i], l.Others[i],
+				ms(l.MeanMS[i]), ms(l.P50MS[i]), ms(l.P90MS[i]), ms(l.P99MS[i]), ms(l.MaxMS[i]))
+		}
+	}
+	return t.Flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func ms(x float64) string {
+	if math.IsNaN(x) {
+		return "-"
+	}
+	return strconv.FormatFloat(x, 'f', 1, 64)
+}
+
+func linesCSV(to io.Writer, lines []*history.Line) error {
+	w := csv.NewWriter(to)
+	_ = w.Write([]string{"time", "pool", "peer", "class", "count", "failures", "others", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms", "bytes"})
+	number := func(x float64) string {
+		if math.IsNaN(x) {
+			return ""
+		}
+		return strconv.FormatFloat(x, 'f', 3, 64)
+	}
+	for _, l := range lines {
+		for i, at := range l.AtMS {
+			_ = w.Write([]string{
+				time.UnixMilli(at).UTC().Format(time.RFC3339), l.Pool, l.Peer, l.Class, fmt.Sprint(l.Count[i]), fmt.Sprint(l.Failures[i]), fmt.Sprint(l.Others[i]),
+				number(l.MeanMS[i]), number(l.P50MS[i]), number(l.P90MS[i]), number(l.P99MS[i]), number(l.MaxMS[i]), fmt.Sprint(l.Bytes[i]),
+			})
+		}
+	}
+	w.Flush()
+	return w.Error() // of the writes too
+}
+
+func (c *historyEventsCmd) Run(all *cli, to streams) error {
+	from, end, err := c.read(time.Now().UnixMilli())
+	if err != nil {
+		return err
+	}
+	ctx, stop := interrupted()
+	defer stop()
+	s, err := all.History.store(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	events, err := s.Events(ctx, history.EventKind(c.Kind), c.Pool, from, end, c.Limit)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(to.out).Encode(map[string]any{"events": events})
+	}
+	t := tabwriter.NewWriter(to.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "TIME (UTC)\tKIND\tPOOL\tSUBJECT\tFROM\tTO\tWHY")
+	for _, e := range events {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", time.UnixMilli(e.AtMS).UTC().Format("2006-01-02 15:04:05.000"), e.Kind, orDash(e.Pool), e.Subject, orDash(e.From), orDash(e.To), e.Detail)
+	}
+	return t.Flush()
+}
+
+func (c *historyExportCmd) Run(all *cli, to streams) (err error) {
+	from, end, err := c.read(time.Now().UnixMilli())
+	if err != nil {
+		return err
+	}
+	ctx, stop := interrupted()
+	defer stop()
+	s, err := all.History.store(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	out := to.out
+	if c.File != "-" {
+		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("writing the export: %w", err)
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out = f
+	}
+	w := bufio.NewWriterSize(out, 1<<20)
+	n := 0
+	if _, err := w.WriteString(history.CSVHeader); err != nil {
+		return err
+	}
+	var row []byte
+	err = s.Outcomes(ctx, c.Pool, from, end, func(series []history.Series, list []history.Outcome) error {
+		for i := range list {
+			row = list[i].AppendCSV(row[:0], series[list[i].Series])
+			if _, err := w.Write(row); err != nil {
+				return err
+			}
+		}
+		n += len(list)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("writing the export: %w", err)
+	}
+	if c.File != "-" {
+		_, err = fmt.Fprintf(to.out, "%d outcomes are in %s\n", n, c.File)
+	}
+	return err
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// observe sends n outcomes a peer over the engine's socket.
+func (e *engine) observe(n int) {
+	e.t.Helper()
+	var body strings.Builder
+	for i := range 2 * n {
+		kind := `"ok","status":200`
+		if i%10 == 9 {
+			kind = `"status","status":503`
+		}
+		fmt.Fprintf(&body, `{"pool":"api","class":"GET /x","peer":"10.0.0.%d:80","kind":%s,"total_ms":%d}`+"\n", i%2+1, kind, 10*(i%2+1))
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
+	}}}
+	defer client.CloseIdleConnections()
+	res, err := client.Post("http://engine/observe", "application/x-ndjson", strings.NewReader(body.String()))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		e.t.Fatalf("outcomes were refused: %s", res.Status)
+	}
+}
+
+func TestHistoryOfARunningEngineCanBeReadExportedAndOutlivesIt(t *testing.T) {
+	e := start(t, onePool)
+	e.observe(50)
+	in := func(args ...string) (int, string, string) {
+		return weir(append([]string{"history", "--config", e.file}, args...)...)
+	}
+	export := func() [][]string {
+		code, out, errs := in("export", "-")
+		if code != 0 {
+			t.Fatalf("export: %s", errs)
+		}
+		rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	within(t, 10*time.Second, "there is a history", func() bool { code, _, _ := in(); return code == 0 })
+	within(t, 10*time.Second, "the outcomes are kept", func() bool { return len(export()) == 101 })
+	if row := export()[1]; row[2] != "api" || row[4] != "GET /x" || !strings.HasPrefix(row[0], "20") {
+		t.Errorf("an exported row: %q", row)
+	}
+	// A change of the configuration, and the end of the engine, which gives out the minute in progress.
+	e.write(strings.Replace(onePool, "10.0.0.2", "10.0.0.3", 1))
+	within(t, 10*time.Second, "the change is applied", func() bool { return strings.Contains(e.log.String(), "configuration applied") })
+	e.stop()
+	<-e.ended
+	e.ended <- nil
+
+	code, out, errs := in("--json", "--step", "1d", "--from", "1h", "--by", "peer+class")
+	var answer struct {
+		Lines []struct {
+			Pool, Peer, Class string
+			Count, Failures   []int
+			P50               []float64 `json:"p50_ms"`
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &answer); code != 0 || err != nil || len(answer.Lines) != 2 {
+		t.Fatalf("%d %v %s %s", code, err, out, errs)
+	}
+	second := answer.Lines[1]
+	if second.Peer != "10.0.0.2:80" || second.Class != "GET /x" || second.Count[0] != 50 || second.Failures[0] != 10 || second.P50[0] < 19.6 || second.P50[0] > 20.4 {
+		t.Errorf("%+v", second)
+	}
+	if code, out, _ := in("--csv", "--by", "pool"); code != 0 || !strings.Contains(out, ",api,,,") {
+		t.Errorf("csv: %d %s", code, out)
+	}
+	if code, out, _ := in(); code != 0 || !strings.Contains(out, "10.0.0.1:80") || !strings.Contains(out, "P99 ms") {
+		t.Errorf("table: %d %s", code, out)
+	}
+	if code, out, errs := in("events", "--kind", "config"); code != 0 || !strings.Contains(out, "applied") || !strings.Contains(out, `"changed":["api"]`) {
+		t.Errorf("events: %d %s %s", code, out, errs)
+	}
+	file := filepath.Join(t.TempDir(), "out.csv")
+	if code, out, errs := in("export", file, "--pool", "api"); code != 0 || !strings.Contains(out, "100 outcomes") {
+		t.Errorf("export: %d %s %s", code, out, errs)
+	}
+	if code, _, errs := in("export", file); code == 0 || !strings.Contains(errs, "exists") {
+		t.Errorf("an export over a file: %d %s", code, errs)
+	}
+	if code, _, errs := in("--from", "yesterday"); code == 0 || !strings.Contains(errs, "from must be a time") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
+func TestMigrateMakesTheTablesAndTellsTheirState(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(file, []byte("history: {dir: h}\n"+onePool), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := weir("migrate", "--config", file, "status"); code != 1 || !strings.Contains(out, "not applied") {
+		t.Errorf("before: %d %s", code, out)
+	}
+	if code, _, errs := weir("history", "--config", file); code != 1 || !strings.Contains(errs, "there is no history") {
+		t.Errorf("a history without tables: %d %s", code, errs)
+	}
+	if code, out, errs := weir("migrate", "--config", file, "up"); code != 0 || !strings.Contains(out, "up to date") {
+		t.Errorf("up: %d %s %s", code, out, errs)
+	}
+	if code, out, _ := weir("migrate", "--config", file, "status"); code != 0 || strings.Contains(out, "not applied") {
+		t.Errorf("after: %d %s", code, out)
+	}
+}
+
+func TestHistoryCanBeOff(t *testing.T) {
+	e := start(t, "history: {url: off}\n"+onePool)
+	e.observe(1)
+	if code, _, errs := weir("history", "--config", e.file); code != 1 || !strings.Contains(errs, "history is off") {
+		t.Errorf("%d %s", code, errs)
+	}
+	if strings.Contains(e.log.String(), "history") {
+		t.Errorf("the log speaks of it: %s", e.log)
+	}
+}

@@ -1,0 +1,106 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// StoreURL is where history is kept. It may carry a password, so it prints without it.
+type StoreURL string
+
+// HistoryOff is the URL that switches history off.
+const HistoryOff StoreURL = "off"
+
+func (u *StoreURL) fromText(s string) error {
+	wrong := errors.New(`must be a URL as "postgres://user@host:5432/name", "mysql://user@host:3306/name" or "file:/var/lib/weir/history.db", or "off"`)
+	switch strings.ToLower(s) {
+	case "", "off", "false", "no":
+		*u = ""
+		if s != "" {
+			*u = HistoryOff
+		}
+		return nil
+	}
+	p, err := url.Parse(s)
+	if err != nil {
+		return wrong
+	}
+	switch p.Scheme {
+	case "postgresql":
+		p.Scheme = "postgres"
+		s = "postgres" + strings.TrimPrefix(s, "postgresql")
+	case "mariadb":
+		p.Scheme = "mysql"
+		s = "mysql" + strings.TrimPrefix(s, "mariadb")
+	}
+	switch {
+	case p.Scheme == "file" && p.Host == "" && p.Opaque == "" && strings.HasPrefix(p.Path, "/"):
+	case p.Scheme == "postgres", p.Scheme == "mysql":
+		if strings.Trim(p.Path, "/") == "" {
+			return errors.New("must name a database after the host, as postgres://user@host:5432/weir")
+		}
+	default:
+		return wrong
+	}
+	*u = StoreURL(s)
+	return nil
+}
+
+// Reveal gives the URL with its password.
+func (u StoreURL) Reveal() string { return string(u) }
+
+func (u StoreURL) String() string {
+	p, err := url.Parse(string(u))
+	if err != nil {
+		return redacted
+	}
+	if q := p.Query(); q.Has("password") {
+		q.Set("password", "xxxxx")
+		p.RawQuery = q.Encode()
+	}
+	return p.Redacted()
+}
+
+// Format covers every verb.
+func (u StoreURL) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(u.String())) }
+
+// MarshalText covers JSON and YAML.
+func (u StoreURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// mysqlPort tells a MySQL from a PostgreSQL when a database is told in parts.
+const mysqlPort = 3306
+
+// history makes the URL of what `database` says when there is none.
+func (d *decoder) history(c *Config) {
+	db := &c.Database
+	if c.History.URL != "" || db.Host == "" {
+		return
+	}
+	u := url.URL{Scheme: "postgres", Host: db.Host, Path: "/" + db.Name}
+	if db.Port == mysqlPort {
+		u.Scheme = "mysql"
+	}
+	if db.Name == "" {
+		u.Path = "/weir"
+	}
+	if strings.HasPrefix(db.Host, "/") { // the folder of a socket
+		u.Host = ""
+		u.RawQuery = url.Values{"host": {db.Host}}.Encode()
+		if db.Port > 0 {
+			u.RawQuery += "&port=" + strconv.Itoa(db.Port)
+		}
+	} else if db.Port > 0 {
+		u.Host = net.JoinHostPort(strings.Trim(db.Host, "[]"), strconv.Itoa(db.Port))
+	}
+	switch password := db.Password.Reveal(); {
+	case password != "":
+		u.User = url.UserPassword(db.User, password)
+	case db.User != "":
+		u.User = url.User(db.User)
+	}
+	c.History.URL = StoreURL(u.String())
+}

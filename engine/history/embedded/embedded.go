@@ -1,0 +1,267 @@
+// Package embedded keeps history in one file beside the engine, with SQLite: no server, and nothing an operator must set up.
+//
+// Outcomes are stored a batch a row, rollups a minute and pool a row. So an SQL statement runs twice a second and not ten thousand
+// times, and the driver's speed hardly matters: modernc.org/sqlite, which is SQLite translated to Go and needs no C compiler,
+// does what mattn/go-sqlite3 does (bench/README.md has both, measured). SQLite is here for what is hard to do well by hand:
+// a batch with its number is stored whole or not at all, a killed engine's file is whole, and other programs read it meanwhile.
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite" // registers the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/schema"
+)
+
+// Store is a history file. Safe for concurrent use.
+type Store struct {
+	path  string
+	write *sql.DB // one connection
+	read  *sql.DB
+
+	mu     sync.Mutex // guards what follows: Write's working memory
+	codec  *history.Codec
+	ids    map[history.Series]int64
+	buffer []byte
+
+	names sync.Map // of series by id: int64 -> history.Series
+}
+
+var _ history.Store = (*Store)(nil)
+
+// Open opens a file, made if need be, with its folder. The schema is not touched: see Migrate.
+func Open(path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("folder of the history file: %w", err)
+	}
+	// WAL: readers and the writer do not wait for each other. synchronous=NORMAL: nothing is lost when the engine is killed;
+	// a power cut may take the last commits and leaves the file whole.
+	dsn := func(more string) string {
+		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)&_pragma=journal_size_limit(67108864)" + more
+	}
+	s := &Store{path: path, codec: history.NewCodec(), ids: map[history.Series]int64{}}
+	var err error
+	if s.write, err = sql.Open("sqlite", dsn("&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_txlock=immediate")); err != nil {
+		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", dsn("&_pragma=query_only(true)")); err != nil {
+		_ = s.write.Close()
+		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
+	}
+	s.read.SetMaxOpenConns(4)
+	if err := s.write.Ping(); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Describe names the file.
+func (s *Store) Describe() string { return "the file " + s.path }
+
+// Close closes the file.
+func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+
+// wrap says what was being done.
+func (s *Store) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s the history file %s: %w", doing, s.path, err)
+}
+
+// tx runs a transaction of the one writing connection.
+func (s *Store) tx(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		_ = tx.Rollback()
+		return err
+	}
+	return tx.Commit()
+}
+
+// Migrate brings the tables up to date.
+func (s *Store) Migrate(ctx context.Context) error {
+	steps, err := schema.Steps("sqlite", "")
+	if err != nil {
+		return err
+	}
+	return s.wrap("migrating", s.tx(ctx, func(tx *sql.Tx) error {
+		have, err := version(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if have > len(steps) {
+			return fmt.Errorf("it is of a newer weir: its schema is %d, this one knows %d", have, len(steps))
+		}
+		for _, step := range steps[have:] {
+			for _, statement := range step.Statements() {
+				if _, err := tx.ExecContext(ctx, statement); err != nil {
+					return fmt.Errorf("step %d, %s: %w", step.Version, step.Name, err)
+				}
+			}
+		}
+		// The pragma takes no parameter.
+		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(steps)))
+		return err
+	}))
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func version(ctx context.Context, q queryer) (v int, err error) {
+	err = q.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v)
+	return v, err
+}
+
+// Migrations tells the state of the schema.
+func (s *Store) Migrations(ctx context.Context) ([]history.Migration, error) {
+	steps, err := schema.Steps("sqlite", "")
+	if err != nil {
+		return nil, err
+	}
+	have, err := version(ctx, s.read)
+	if err != nil {
+		return nil, s.wrap("reading", err)
+	}
+	out := make([]history.Migration, len(steps))
+	for i, step := range steps {
+		out[i] = history.Migration{Version: step.Version, Name: step.Name, Applied: step.Version <= have}
+	}
+	return out, nil
+}
+
+// Write stores a batch.
+func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Bad = b.Clean()
+	err = s.tx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO batch (writer, seq, at_ms) VALUES (?, ?, ?)", b.Writer, int64(b.Seq), b.AtMS)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			w = history.Written{Duplicate: true}
+			return err
+		}
+		if err := s.outcomes(ctx, tx, b); err != nil {
+			return err
+		}
+		if err := s.rollups(ctx, tx, b); err != nil {
+			return err
+		}
+		for i := range b.Events {
+			e := &b.Events[i]
+			if _, err := tx.ExecContext(ctx, "INSERT INTO events (at_ms, instance, zone, kind, pool, subject, from_state, to_state, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+				e.AtMS, b.Instance, b.Zone, string(e.Kind), e.Pool, e.Subject, e.From, e.To, e.Detail); err != nil {
+				return err
+			}
+		}
+		w.Rows = b.Rows()
+		return nil
+	})
+	if err != nil {
+		clear(s.ids) // some may be of the transaction that is undone
+		return history.Written{}, s.wrap("writing", refused(err))
+	}
+	return w, nil
+}
+
+// refused tells a batch that is at fault from a file that is.
+func refused(err error) error {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:
+			return &history.DataError{Err: err}
+		}
+	}
+	return err
+}
+
+func (s *Store) outcomes(ctx context.Context, tx *sql.Tx, b *history.Batch) error {
+	if len(b.Outcomes) == 0 {
+		return nil
+	}
+	from, to := b.Outcomes[0].AtMS, b.Outcomes[0].AtMS
+	for i := range b.Outcomes {
+		from, to = min(from, b.Outcomes[i].AtMS), max(to, b.Outcomes[i].AtMS)
+	}
+	s.buffer = s.codec.AppendBlock(s.buffer[:0], b.Series, b.Outcomes)
+	_, err := tx.ExecContext(ctx, "INSERT INTO outcomes (instance, zone, from_ms, to_ms, rows, data) VALUES (?, ?, ?, ?, ?, ?)",
+		b.Instance, b.Zone, from, to, len(b.Outcomes), s.buffer)
+	return err
+}
+
+// rollups stores those of each pool and minute together.
+func (s *Store) rollups(ctx context.Context, tx *sql.Tx, b *history.Batch) error {
+	type key struct {
+		pool   string
+		minute int64
+	}
+	type part struct{ peers, classes []byte }
+	parts := map[key]*part{}
+	for i := range b.Rollups {
+		r := b.Rollups[i]
+		series := b.Series[r.Series]
+		id, err := s.id(ctx, tx, series)
+		if err != nil {
+			return err
+		}
+		k := key{series.Pool, r.MinuteMS}
+		p := parts[k]
+		if p == nil {
+			p = &part{peers: []byte{}, classes: []byte{}}
+			parts[k] = p
+		}
+		r.Series = uint32(id)
+		if series.Class == "" {
+			p.peers = r.Append(p.peers)
+		} else {
+			p.classes = r.Append(p.classes)
+		}
+	}
+	for k, p := range parts {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO rollups (pool, minute_ms, peers, classes) VALUES (?, ?, ?, ?)", k.pool, k.minute, p.peers, p.classes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) id(ctx context.Context, tx *sql.Tx, series history.Series) (id int64, err error) {
+	if id, ok := s.ids[series]; ok {
+		return id, nil
+	}
+	// DO UPDATE to the same: with DO NOTHING nothing would be returned.
+	err = tx.QueryRowContext(ctx, "INSERT INTO series (pool, peer, class) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET pool = pool RETURNING id",
+		series.Pool, series.Peer, series.Class).Scan(&id)
+	if err == nil {
+		if len(s.ids) > history.MaxSeries {
+			clear(s.ids)
+		}
+		s.ids[series] = id
+	}
+	return id, err
+}
+
+// maintainWithin bounds one round of deleting: the rest is for the next.
+const maintainWithin = 2 * time.Second

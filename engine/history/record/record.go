@@ -1,0 +1,241 @@
+// Package record carries what a running engine sees into a store, without ever being in its way.
+//
+//	Observe -> queue (memory, bounded) -> writer: sample, roll up, number -> spool (disk, bounded) -> shipper -> store
+//
+// Adding to the queue takes a mutex for the time of a copy; it waits for nothing else. The writer empties the queue each half
+// second into a batch, which goes to the spool before anything else happens to it, so kill -9 loses what came in that half
+// second. The shipper sends batch after batch and repeats one until the store has it; that the store may have had it already
+// is settled by the batch's number. A store that is slow or down therefore means a longer spool, and nothing else.
+//
+// Each bound drops the oldest first and counts what it drops, by where: queue, spool, store (rows it cannot hold).
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/spool"
+	"github.com/weirlb/weir/engine/telemetry"
+)
+
+// The bounds of the queue: three seconds of 20,000 outcomes a second.
+const (
+	maxQueue  = 1 << 16
+	maxEvents = 4096
+)
+
+const (
+	flushEvery    = 500 * time.Millisecond
+	maintainEvery = time.Minute
+	writeWithin   = 10 * time.Second // one batch; then the store counts as down
+	openWithin    = 15 * time.Second
+	firstRetry    = 500 * time.Millisecond
+	lastRetry     = 15 * time.Second
+)
+
+// Observed is an outcome with what it is about. Its own Series field is not used.
+type Observed struct {
+	history.Series
+	history.Outcome
+}
+
+// Options of a recorder.
+type Options struct {
+	// Dir is for the spool and what belongs to it; one engine uses it at a time. "" keeps all in memory.
+	Dir        string
+	SpoolBytes int64
+	// Open opens the store. It is called until it works, and not again.
+	Open           func(ctx context.Context) (history.Store, error)
+	Instance, Zone string
+	SampleAbove    float64 // outcomes a second above which successes are sampled; 0 = never
+	Keep           history.Retention
+	Log            *telemetry.Log
+	Tel            *telemetry.History
+}
+
+// Recorder carries history into a store. Safe for concurrent use.
+type Recorder struct {
+	opt    Options
+	writer string
+	spool  *spool.Spool
+	lock   *os.File
+
+	queue   queue
+	full    chan struct{} // the queue is half full
+	shipped chan struct{} // something is in the spool
+	stop    context.CancelFunc
+	life    context.Context
+	writing sync.WaitGroup
+	sending sync.WaitGroup
+	closing atomic.Bool
+
+	pack packer // the writer's own
+
+	store   atomic.Pointer[history.Store]
+	outage  atomic.Pointer[Outage]
+	dirtied error // why there is no folder
+}
+
+// Outage is a store that does not take what it is sent.
+type Outage struct {
+	Since time.Time
+	Error string
+}
+
+// New makes a recorder and takes over what an earlier one left in its folder. A folder that cannot be used is told in the log and
+// by State, and all is kept in memory. It starts nothing; Start does.
+func New(opt Options) *Recorder {
+	r := &Recorder{opt: opt, full: make(chan struct{}, 1), shipped: make(chan struct{}, 1)}
+	r.life, r.stop = context.WithCancel(context.Background())
+	r.writer = newWriter()
+	r.pack = newPacker(opt.SampleAbove)
+	if opt.Dir != "" {
+		r.dirtied = r.takeOver()
+	}
+	if r.spool == nil {
+		r.spool = spool.Memory()
+	}
+	if r.dirtied != nil {
+		opt.Log.Error().Str("dir", opt.Dir).Str("error", r.dirtied.Error()).Msg("history has no folder: what waits is kept in memory and ends with the engine")
+	}
+	opt.Tel.Gauges(func() telemetry.HistoryGauges {
+		_, rows, bytes := r.spool.Waiting()
+		up := 1.0
+		if r.outage.Load() != nil || r.store.Load() == nil {
+			up = 0
+		}
+		return telemetry.HistoryGauges{Queue: float64(r.queue.len()), SpoolRows: float64(rows), SpoolBytes: float64(bytes), Up: up}
+	})
+	return r
+}
+
+// takeOver locks the folder and reads spool, writer's name and minutes in progress from it.
+func (r *Recorder) takeOver() error {
+	dir := r.opt.Dir
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return fmt.Errorf("another engine uses %s: give each its own history.dir", dir)
+	}
+	waiting := filepath.Join(dir, "spool")
+	s, err := spool.Open(waiting, r.opt.SpoolBytes)
+	if err == nil {
+		r.writer, err = writerOf(waiting, r.writer)
+	}
+	if err != nil {
+		_ = lock.Close()
+		return err
+	}
+	r.lock, r.spool = lock, s
+	r.restoreMinutes()
+	if n, rows, _ := s.Waiting(); n > 0 {
+		r.opt.Log.Info().Int64("batches", n).Int64("rows", rows).Msg("history from before the start waits for the store")
+		r.wake(r.shipped)
+	}
+	return nil
+}
+
+// Start starts the writer and the shipper.
+func (r *Recorder) Start() {
+	r.writing.Go(r.write)
+	r.sending.Go(r.ship)
+}
+
+// Close writes what is queued, gives the store until ctx ends to take what waits, and closes it. What it did not take is sent
+// after the next start, if there is a folder.
+func (r *Recorder) Close(ctx context.Context) error {
+	r.closing.Store(true)
+	r.wake(r.full)
+	r.writing.Wait()
+	r.wake(r.shipped)
+	sent := make(chan struct{})
+	go func() { r.sending.Wait(); close(sent) }()
+	select {
+	case <-sent:
+	case <-ctx.Done():
+	}
+	r.stop()
+	<-sent
+	var err error
+	if s := r.store.Load(); s != nil {
+		err = (*s).Close()
+	}
+	r.spool.Close()
+	if r.lock != nil {
+		err = errors.Join(err, r.lock.Close())
+	}
+	return err
+}
+
+func (r *Recorder) wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Add queues outcomes; the list may be used again. It allocates nothing once the queue has grown.
+func (r *Recorder) Add(list []Observed) {
+	if r == nil {
+		return
+	}
+	dropped, half := r.queue.add(list)
+	if dropped > 0 {
+		r.opt.Tel.DroppedQueue.Add(dropped)
+	}
+	if half {
+		r.wake(r.full)
+	}
+}
+
+// Event queues an event. Like Add and Store it may be called on nil, which is history that is off.
+func (r *Recorder) Event(e history.Event) {
+	if r == nil {
+		return
+	}
+	if r.queue.event(e) {
+		r.opt.Tel.DroppedQueue.Inc()
+	}
+}
+
+// Store returns the store for reading, or why there is none yet.
+func (r *Recorder) Store() (history.Store, error) {
+	if r == nil {
+		return nil, history.ErrOff
+	}
+	if s := r.store.Load(); s != nil {
+		return *s, nil
+	}
+	if o := r.outage.Load(); o != nil {
+		return nil, fmt.Errorf("the history store is down since %s: %s", o.Since.UTC().Format(time.RFC3339), o.Error)
+	}
+	return nil, errors.New("the history store is being opened: ask again in a moment")
+}
+
+// State is what a report of health needs to know.
+type State struct {
+	Outage   *Outage // nil = the store takes what it is sent
+	Folder   error   // nil = there is one, or none was wanted
+	InMemory bool    // what waits is on no disk
+	Rows     int64   // that wait
+}
+
+// State returns the recorder's state.
+func (r *Recorder) State() State {
+	_, rows, _ := r.spool.Waiting()
+	return State{Outage: r.outage.Load(), Folder: r.dirtied, InMemory: r.opt.Dir != "" && r.spool.InMemory(), Rows: rows}
+}

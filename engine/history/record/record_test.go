@@ -1,0 +1,418 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/embedded"
+	"github.com/weirlb/weir/engine/observe"
+	"github.com/weirlb/weir/engine/telemetry"
+)
+
+// gate is a store that can be told to fail, to hang, or to lose the answer after it has stored. What it stores is real.
+type gate struct {
+	history.Store
+
+	mu   sync.Mutex // guards mode and sent
+	mode string     // "" works, "down", "hang", "forget": stores and then fails
+	sent int
+}
+
+func (g *gate) set(mode string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mode = mode
+}
+
+func (g *gate) Write(ctx context.Context, b *history.Batch) (history.Written, error) {
+	g.mu.Lock()
+	mode := g.mode
+	g.sent++
+	g.mu.Unlock()
+	switch mode {
+	case "down":
+		return history.Written{}, errors.New("it is down")
+	case "hang":
+		<-ctx.Done()
+		return history.Written{}, ctx.Err()
+	case "forget":
+		_, err := g.Store.Write(ctx, b)
+		return history.Written{}, errors.Join(errors.New("the connection broke"), err)
+	}
+	return g.Store.Write(ctx, b)
+}
+
+// rig is a recorder on a real file, with a gate between.
+type rig struct {
+	t    *testing.T
+	dir  string
+	gate *gate
+	rec  *Recorder
+	tel  *telemetry.Metrics
+	log  *bytes.Buffer
+	logs *lockedWriter
+}
+
+type lockedWriter struct {
+	mu sync.Mutex // guards w
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func newRig(t *testing.T, change func(*Options)) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), gate: &gate{}}
+	r.start(change)
+	return r
+}
+
+// start starts a recorder in the rig's folder, as a new process would.
+func (r *rig) start(change func(*Options)) {
+	r.t.Helper()
+	r.tel, r.log = telemetry.New(), &bytes.Buffer{}
+	r.logs = &lockedWriter{w: r.log}
+	opt := Options{
+		Dir: r.dir, SpoolBytes: 64 << 20, Instance: "weir1", Log: telemetry.NewLog(r.logs, "info"), Tel: r.tel.History(),
+		Open: func(context.Context) (history.Store, error) {
+			s, err := embedded.Open(filepath.Join(r.dir, "history.db"))
+			if err != nil {
+				return nil, err
+			}
+			r.gate.Store = s
+			return r.gate, nil
+		},
+	}
+	if change != nil {
+		change(&opt)
+	}
+	r.rec = New(opt)
+	r.rec.Start()
+	r.t.Cleanup(r.close)
+}
+
+func (r *rig) close() {
+	if r.rec == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := r.rec.Close(ctx); err != nil {
+		r.t.Error(err)
+	}
+	r.rec = nil
+}
+
+// kill ends the recorder as kill -9 does: nothing is written any more, the lock is gone.
+func (r *rig) kill() {
+	r.rec.stop()
+	r.rec.sending.Wait()
+	_ = r.rec.lock.Close()
+	if s := r.rec.store.Load(); s != nil {
+		_ = (*s).Close()
+	}
+	r.rec.queue.take()
+	dead := r.rec
+	r.rec = nil
+	r.t.Cleanup(func() { // its writer still runs; its folder must not be written to again
+		dead.opt.Dir = r.t.TempDir()
+		dead.closing.Store(true)
+		dead.wake(dead.full)
+		dead.writing.Wait()
+	})
+}
+
+func (r *rig) logged(what string) int {
+	r.logs.mu.Lock()
+	defer r.logs.mu.Unlock()
+	return strings.Count(r.log.String(), what)
+}
+
+// stored returns the TotalMS of every outcome in the store, which the tests use as a number.
+func (r *rig) stored() map[int]int {
+	r.t.Helper()
+	s, err := embedded.Open(filepath.Join(r.dir, "history.db"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer s.Close()
+	got := map[int]int{}
+	err = s.Outcomes(context.Background(), "", 0, 1e14, func(_ []history.Series, list []history.Outcome) error {
+		for _, o := range list {
+			got[int(o.TotalMS)]++
+		}
+		return nil
+	})
+	if err != nil && !strings.Contains(err.Error(), "no such table") {
+		r.t.Fatal(err)
+	}
+	return got
+}
+
+func within(t testing.TB, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// numbered makes n outcomes that ended now, numbered from first.
+func numbered(first, n int) []Observed {
+	list := make([]Observed, n)
+	for i := range list {
+		list[i] = Observed{
+			Series:  history.Series{Pool: "api", Peer: fmt.Sprintf("10.0.0.%d:80", i%3), Class: "GET /"},
+			Outcome: history.Outcome{AtMS: time.Now().UnixMilli(), Attempt: 1, Status: 200, Propensity: 1, HeaderMS: 1, TotalMS: float32(first + i), PredictedMS: -1, Load: -1, Rate: 1},
+		}
+	}
+	return list
+}
+
+func onceEach(t *testing.T, got map[int]int, from, to int) {
+	t.Helper()
+	missing, doubled := 0, 0
+	for i := from; i < to; i++ {
+		switch got[i] {
+		case 0:
+			missing++
+		case 1:
+		default:
+			doubled++
+		}
+	}
+	if missing > 0 || doubled > 0 || len(got) != to-from {
+		t.Errorf("of %d outcomes %d are missing and %d are there twice; %d are stored", to-from, missing, doubled, len(got))
+	}
+}
+
+func TestOutcomesReachTheStoreWithinASecondOrTwo(t *testing.T) {
+	r := newRig(t, nil)
+	r.rec.Add(numbered(0, 1000))
+	within(t, 10*time.Second, "they are stored", func() bool { return len(r.stored()) == 1000 })
+	onceEach(t, r.stored(), 0, 1000)
+}
+
+func TestWhatCameDuringAnOutageArrivesOnceAndTheOutageIsLoggedOnce(t *testing.T) {
+	r := newRig(t, nil)
+	n := 0
+	for _, mode := range []string{"", "forget", "down", "forget", ""} {
+		r.gate.set(mode)
+		for range 4 {
+			began := time.Now()
+			r.rec.Add(numbered(n, 500))
+			if took := time.Since(began); took > 200*time.Millisecond {
+				t.Errorf("adding took %v while the store is %q", took, mode)
+			}
+			n += 500
+			time.Sleep(flushEvery / 2)
+		}
+		if mode == "down" && r.rec.State().Outage == nil {
+			t.Error("the outage does not show")
+		}
+	}
+	within(t, 15*time.Second, "everything is stored", func() bool { return len(r.stored()) == n && r.rec.State().Outage == nil })
+	onceEach(t, r.stored(), 0, n)
+	if down, up := r.logged("store is down"), r.logged("up again"); down != 1 || up != 1 {
+		t.Errorf("the outage is logged %d times and its end %d times", down, up)
+	}
+}
+
+func TestAStoreThatHangsHoldsUpNobody(t *testing.T) {
+	r := newRig(t, nil)
+	r.gate.set("hang")
+	r.rec.Add(numbered(0, 10))
+	time.Sleep(2 * flushEvery)
+	for range 50 {
+		began := time.Now()
+		r.rec.Add(numbered(10, 100))
+		r.rec.Event(history.Event{Kind: history.Health})
+		if took := time.Since(began); took > 200*time.Millisecond {
+			t.Errorf("adding took %v", took)
+		}
+	}
+	within(t, 5*time.Second, "what waits is on the disk", func() bool { return r.rec.State().Rows >= 5000 && !r.rec.State().InMemory })
+}
+
+func TestAKilledEngineLosesAtMostTheLastSecondAndRepeatsNothing(t *testing.T) {
+	r := newRig(t, nil)
+	r.rec.Add(numbered(0, 1000))
+	within(t, 10*time.Second, "the first are stored", func() bool { return len(r.stored()) == 1000 })
+	r.gate.set("forget") // stored, but the engine does not know
+	r.rec.Add(numbered(1000, 1000))
+	within(t, 10*time.Second, "the second are stored", func() bool { return len(r.stored()) == 2000 })
+	r.gate.set("down")
+	r.rec.Add(numbered(2000, 1000))
+	within(t, 10*time.Second, "the third are written down", func() bool { return r.rec.State().Rows >= 2000 })
+	time.Sleep(50 * time.Millisecond) // the minutes follow the batch
+	r.rec.Add(numbered(3000, 10))     // the last half second
+	r.kill()
+
+	r.gate.set("")
+	r.start(nil)
+	within(t, 10*time.Second, "what waited is stored", func() bool { return len(r.stored()) == 3000 })
+	onceEach(t, r.stored(), 0, 3000)
+
+	// The minute in progress was saved, and goes on: ending the engine gives it out.
+	r.rec.Add(numbered(3000, 500))
+	within(t, 10*time.Second, "the next are stored", func() bool { return len(r.stored()) == 3500 })
+	r.close()
+	if all := r.rolledUp(); all != 3500 {
+		t.Errorf("rollups of %d attempts, want 3500", all)
+	}
+}
+
+// rolledUp counts the attempts in rollups of peers.
+func (r *rig) rolledUp() (all uint64) {
+	r.t.Helper()
+	s, err := embedded.Open(filepath.Join(r.dir, "history.db"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer s.Close()
+	q := history.Question{FromMS: 1, ToMS: 1e14, StepMS: 1e12 / history.MinuteMS * history.MinuteMS}
+	if err := s.Rollups(context.Background(), q, func(_ history.Series, m *history.Rollup) error { all += m.Count; return nil }); err != nil {
+		r.t.Fatal(err)
+	}
+	return all
+}
+
+func TestRollupsCountWhatSamplingLeavesOutAndFailuresAreAllKept(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.SampleAbove = 1000 })
+	list := numbered(0, 20_000)
+	for i := range list {
+		if i%100 == 0 {
+			list[i].Kind = uint8(observe.Reset)
+		}
+	}
+	r.rec.Add(list)
+	within(t, 10*time.Second, "they are stored", func() bool { return len(r.stored()) > 0 && r.rec.State().Rows == 0 })
+	r.close()
+	if n := r.rolledUp(); n != 20_000 {
+		t.Errorf("rollups of %d attempts", n)
+	}
+	s, err := embedded.Open(filepath.Join(r.dir, "history.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	failures, kept, estimate := 0, 0, 0.0
+	_ = s.Outcomes(context.Background(), "", 0, 1e14, func(_ []history.Series, list []history.Outcome) error {
+		for _, o := range list {
+			if observe.Kind(o.Kind).Failure() {
+				failures++
+				if o.Rate != 1 {
+					t.Fatalf("a failure was kept at rate %v", o.Rate)
+				}
+			} else {
+				kept++
+			}
+			estimate += 1 / float64(o.Rate)
+		}
+		return nil
+	})
+	// The budget of half a second is 500; what is taken late has more.
+	if failures != 200 || kept > 2000 || kept < 100 || estimate < 15_000 || estimate > 25_000 {
+		t.Errorf("%d failures, %d successes kept, which stand for %.0f", failures, kept, estimate)
+	}
+}
+
+func TestPastTheQueueTheOldestGoesAndIsCounted(t *testing.T) {
+	var q queue
+	dropped := 0
+	for i := range 10 {
+		d, _ := q.add(numbered(i*10_000, 10_000))
+		dropped += d
+	}
+	list, at, _ := q.take()
+	if len(list) != maxQueue || dropped != 100_000-maxQueue {
+		t.Fatalf("%d are left and %d dropped", len(list), dropped)
+	}
+	for k := range list {
+		if got := int(list[(at+k)%len(list)].TotalMS); got != dropped+k {
+			t.Fatalf("entry %d is number %d", k, got)
+		}
+	}
+}
+
+// Case 29 of the field reports, before the store.
+func TestABadNameCostsItsOutcomesOnlyAndIsCounted(t *testing.T) {
+	r := newRig(t, nil)
+	list := numbered(0, 100)
+	list[7].Class = "GET /\x00"
+	list[8].Peer = "\xff\xfe"
+	r.rec.Add(list)
+	r.rec.Event(history.Event{AtMS: time.Now().UnixMilli(), Kind: history.Health, Detail: "\x00"})
+	within(t, 10*time.Second, "the others are stored", func() bool { return len(r.stored()) == 98 })
+	var text bytes.Buffer
+	within(t, 5*time.Second, "the bad ones are counted", func() bool {
+		text.Reset()
+		_ = r.tel.Write(&text)
+		return strings.Contains(text.String(), `weir_history_dropped_rows_total{reason="bad"} 3`)
+	})
+}
+
+func TestTwoEnginesDoNotShareAFolder(t *testing.T) {
+	r := newRig(t, nil)
+	other := New(Options{Dir: r.dir, Log: telemetry.NewLog(io.Discard, "info"), Tel: telemetry.New().History(), Open: func(context.Context) (history.Store, error) { return nil, errors.New("none") }})
+	if s := other.State(); s.Folder == nil || !strings.Contains(s.Folder.Error(), "another engine") {
+		t.Errorf("%+v", s)
+	}
+	_ = other.Close(context.Background())
+}
+
+func TestWithoutAFolderOrAStoreTheRecorderStaysWithinItsBounds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tel := telemetry.New()
+	r := New(Options{Dir: filepath.Join(file, "dir"), Log: telemetry.NewLog(io.Discard, "info"), Tel: tel.History(), Open: func(context.Context) (history.Store, error) { return nil, errors.New("no store") }})
+	r.Start()
+	for i := range 40 {
+		r.Add(numbered(i, 50_000))
+		time.Sleep(flushEvery / 10)
+	}
+	if s := r.State(); s.Folder == nil || s.Outage == nil {
+		t.Errorf("%+v", s)
+	}
+	if _, err := r.Store(); err == nil || !strings.Contains(err.Error(), "no store") {
+		t.Error(err)
+	}
+	if _, _, n := r.spool.Waiting(); n > 20<<20 {
+		t.Errorf("%d bytes wait", n)
+	}
+	if err := r.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAddingAllocatesNothingOnceTheQueueHasGrown(t *testing.T) {
+	var q queue
+	list := numbered(0, 100)
+	for range 2 {
+		for range 200 {
+			q.add(list)
+		}
+		taken, _, _ := q.take()
+		q.give(taken)
+	}
+	if n := testing.AllocsPerRun(100, func() { q.add(list) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,36 @@
+// Package stores finds the store that a URL stands for.
+package stores
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/embedded"
+)
+
+// File is the name of the embedded history in history.dir.
+const File = "history.db"
+
+// Open opens the store of a configuration.
+func Open(ctx context.Context, c config.History) (history.Store, error) {
+	text := c.URL.Reveal()
+	switch {
+	case c.URL == config.HistoryOff:
+		return nil, history.ErrOff
+	case text == "":
+		return embedded.Open(filepath.Join(c.Dir, File))
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("history.url is no URL") // the parser's error would show the password
+	}
+	switch u.Scheme {
+	case "file":
+		return embedded.Open(u.Path)
+	}
+	return nil, fmt.Errorf("history.url: there is no store for %s://", u.Scheme)
+}
