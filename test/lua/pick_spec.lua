@@ -3,6 +3,7 @@ local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 local pick = require "resty.weir.pick"
 local random = require "resty.weir.random"
+local shortcut = require("resty.weir.pools").shortcut
 
 assert(shm.attach(stub.dict()))
 shm.head.nrows = 2
@@ -12,7 +13,7 @@ local GRID = { 0, 1, 2, 4, 8 }
 -- costs[i] = function(in-flight) of peer i
 local function view(costs, extra)
     local n, ng = #costs, #GRID
-    local v = { n = n, ng = ng, gmax = 8, spread = 0, explore = 0, control = 0,
+    local v = { n = n, ng = ng, gmax = 8, past = 1 / 4, spread = 0, explore = 0, control = 0,
         slot = ffi.new("int32_t[?]", n), usable = ffi.new("uint8_t[?]", n, 1), draining = ffi.new("uint8_t[?]", n),
         admit = ffi.new("float[?]", n), weight = ffi.new("float[?]", n), grid = ffi.new("double[?]", ng, GRID),
         gi = ffi.new("uint16_t[9]", { 0, 1, 2, 2, 3, 3, 3, 3, 3 }), gf = ffi.new("float[9]", { 0, 0, 0, 0.5, 0, 0.25, 0.5, 0.75, 1 }),
@@ -184,6 +185,37 @@ describe("the picking rule", function()
             pick.reset_tried()
             assert.is_true(pick.pick(v, 0, 0, false) >= 0)
             assert.equal(0, pick.flags)
+        end
+    end)
+
+    it("picks the same the short way and the long way, with the same random numbers", function()
+        local function draw(from, to) return from + math.floor(random.float() * (to - from + 1)) end
+        for case = 1, 2000 do
+            random.seed(case)
+            local n = draw(2, 12)
+            local costs, loads = {}, {}
+            for i = 1, n do
+                costs[i] = linear(draw(1, 3) * (1 + random.float()))
+                loads[i] = draw(0, draw(0, 30))
+            end
+            local v = view(costs, { spread = draw(0, 2) * 0.1, explore = draw(0, 2) * 0.1, control = draw(0, 1) * 0.2 })
+            inflight(unpack(loads))
+            for i = 0, n - 1 do
+                v.usable[i] = random.float() < 0.8 and 1 or 0
+            end
+            local aside = case % 10 == 0 and draw(0, n - 1) -- then the short way must give up
+            if aside then shm.peer[aside].aside_ms = draw(500, 1500) end
+            local short = shortcut(setmetatable({}, { __index = v }))
+            if short.ncand > 1 then
+                assert.is_true(short.simple)
+                random.seed(case * 77)
+                local i = pick.pick(v, 0, 1000, false)
+                local cost, propensity, flags, held, trial = pick.cost, pick.propensity, pick.flags, pick.inflight, pick.trial
+                random.seed(case * 77)
+                assert.equal(i, pick.pick(short, 0, 1000, false))
+                assert.same({ cost, propensity, flags, held, trial }, { pick.cost, pick.propensity, pick.flags, pick.inflight, pick.trial })
+            end
+            if aside then shm.forget(aside) end
         end
     end)
 

@@ -20,6 +20,7 @@ local set_current_peer, set_more_tries, set_timeouts, get_last_failure =
     nginx_balancer.set_current_peer, nginx_balancer.set_more_tries, nginx_balancer.set_timeouts, nginx_balancer.get_last_failure
 local tonumber, ffi_string = tonumber, require("ffi").string
 
+local WEIR_WEIGHT = vars.named("weir_weight")
 local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
 -- Bounds what closed pooled connections can cost a request; NGINX lists one more element when it gives up.
 local MAX_TOTAL = attempts.MAX_ATTEMPTS - 1
@@ -94,7 +95,7 @@ function _M.balance(name, static_peers)
     else
         attempts.new_pass(q)
         class = classes.of_request(r)
-        local bytes, len = vars.read(r, "weir_weight")
+        local bytes, len = vars.read(r, WEIR_WEIGHT)
         if len > 0 then
             local weight = tonumber(ffi_string(bytes, len))
             q.weight = weight and weight > 0 and weight < 1e9 and weight or 0
@@ -137,8 +138,7 @@ function _M.balance(name, static_peers)
     -- One more try is granted only when it could go somewhere: once NGINX has given up an answer to retry, that answer is lost.
     q.granted = 0
     if q.total < view.tries and view.tokens >= 1 then
-        pick.add_tried(slot)
-        if pick.another(view, now) then
+        if pick.sure or pick.another(view, now, slot) then
             set_more_tries(1)
             q.granted = 1
         end

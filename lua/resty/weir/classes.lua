@@ -3,23 +3,36 @@
 -- Bounded: a worker knows at most MAX classes; what comes later shares "*" until the numbers are dealt anew, each hour, so that
 -- a scan of random paths does not shut real classes out for good.
 local ffi = require "ffi"
+local bit = require "bit"
 local class = require "resty.weir.class"
 local vars = require "resty.weir.vars"
 
 local ngx = ngx
 local get_method = ngx.req.get_method
 local tonumber = tonumber
-local read, ffi_string = vars.read, ffi.string
-
-local _M = {}
+local read, same, ffi_string, ffi_copy, cast = vars.read, vars.same, ffi.string, ffi.copy, ffi.cast
+local band, bxor, lshift, rshift = bit.band, bit.bxor, bit.lshift, bit.rshift
+local WEIR_CLASS, URI = vars.named("weir_class"), vars.named("uri")
 
 local MAX = 4096
+local _M = { MAX = MAX }
+
 local MAX_NAME = 128
 local SEED = { GET = 1, HEAD = 2, POST = 3, PUT = 4, PATCH = 5, DELETE = 6, OPTIONS = 7 }
 local OTHER = 8
 
 local STREAM_S = 3600
 local OVERFLOW = 65536 -- templates remembered as "no number left", so that a scan of paths costs no strings
+
+-- Classes of paths seen lately, by the path itself: looking at each byte of a path takes longer than comparing it. The place in the cache comes
+-- from the length and eight bytes; another path in it just takes it over.
+ffi.cdef [[
+typedef struct { int32_t kind, len, id, pad; unsigned char path[112]; } weir_seen_path_t;
+]]
+local SEEN = 1024 -- times 128 bytes
+local LONGEST, SHORTEST = 112, 4
+local seen = ffi.new("weir_seen_path_t[?]", SEEN)
+local u32p = ffi.typeof("const uint32_t *")
 
 local by_hash, by_name = {}, {}
 local overflowed = 0
@@ -81,6 +94,7 @@ function _M.renew()
         return false
     end
     by_hash, by_name = {}, {}
+    ffi.fill(seen, ffi.sizeof(seen))
     count, overflowed = 0, 0
     return true
 end
@@ -120,9 +134,14 @@ local function own_name(name)
     return (name:gsub("[^\33-\126 ]", "_"):gsub("[\"\\]", "_"))
 end
 
+local function of_path(kind, method, bucket, bytes, len)
+    local key = class.hash_bytes(kind, bytes, len)
+    return by_hash[key] or first_seen(key, method, ffi_string(bytes, len), bucket)
+end
+
 -- The number of the class of the request at hand, r.
 function _M.of_request(r)
-    local bytes, len = read(r, "weir_class")
+    local bytes, len = read(r, WEIR_CLASS)
     if len > 0 then
         local own = ffi_string(bytes, len)
         return by_name[own] or number(own_name(own))
@@ -130,9 +149,22 @@ function _M.of_request(r)
     local method = get_method()
     local seed = SEED[method] or OTHER
     local bucket = body_bucket(seed)
-    bytes, len = read(r, "uri")
-    local key = class.hash_bytes(seed * 8 + bucket, bytes, len)
-    return by_hash[key] or first_seen(key, method, ffi_string(bytes, len), bucket)
+    local kind = seed * 8 + bucket
+    bytes, len = read(r, URI)
+    if len < SHORTEST or len > LONGEST then
+        return of_path(kind, method, bucket, bytes, len)
+    end
+    local h = bxor(cast(u32p, bytes + (len - 4))[0], lshift(cast(u32p, bytes + rshift(len - 4, 1))[0], 3))
+    local s = seen[band(bxor(h, rshift(h, 10), rshift(h, 20), len), SEEN - 1)]
+    if s.kind == kind and s.len == len and same(s.path, bytes, len) then
+        return s.id
+    end
+    local id = of_path(kind, method, bucket, bytes, len)
+    if id > 0 then
+        s.kind, s.len, s.id = kind, len, id
+        ffi_copy(s.path, bytes, len)
+    end
+    return id
 end
 
 return _M

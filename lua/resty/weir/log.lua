@@ -19,6 +19,9 @@ local get_request = base.get_request
 local now_ms = clock.now_ms
 local get_method = ngx.req.get_method
 local read, same, number = vars.read, vars.same, vars.number
+local UPSTREAM_STATUS, REQUEST_COMPLETION = vars.named("upstream_status"), vars.named("request_completion")
+local RESPONSE_LENGTH, SENT_LENGTH = vars.named("upstream_response_length"), vars.named("sent_http_content_length")
+local ANNOUNCED_LENGTH = vars.named("upstream_http_content_length")
 local tonumber = tonumber
 
 local OK, RESET, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.ABORT, outcome.IDLE_RACE
@@ -139,7 +142,7 @@ end
 -- Status and length of the answer when it is a plain one: one peer answered with no failure, in full, and the client has it. nil
 -- otherwise, or when it takes a closer look to tell.
 local function plain(r, is_subrequest)
-    local bytes, len = read(r, "upstream_status")
+    local bytes, len = read(r, UPSTREAM_STATUS)
     if len ~= 3 then -- a list, or none
         return nil
     end
@@ -148,13 +151,17 @@ local function plain(r, is_subrequest)
         return nil
     end
     if not is_subrequest then
-        local _, completed = read(r, "request_completion")
+        local _, completed = read(r, REQUEST_COMPLETION)
         if completed ~= 2 then -- not "OK"
             return nil
         end
     end
-    local length, length_len = read(r, "upstream_response_length")
-    local announced, announced_len = read(r, "upstream_http_content_length")
+    local length, length_len = read(r, RESPONSE_LENGTH)
+    -- What the client was told is what the peer announced unless a filter dropped it, and is quicker to find among NGINX's variables.
+    local announced, announced_len = read(r, SENT_LENGTH)
+    if announced_len == 0 then
+        announced, announced_len = read(r, ANNOUNCED_LENGTH)
+    end
     if announced_len > 0 and (announced_len ~= length_len or not same(announced, length, length_len)) then
         return nil -- HEAD, 304, or cut short
     end

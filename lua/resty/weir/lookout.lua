@@ -8,31 +8,18 @@
 -- A request is first looked at 200 ms after its attempt began, then each time its age has doubled: what is short is never
 -- looked at, and a connection that lasts a day is looked at 19 times. NGINX's variables are read with the request given, since
 -- a timer has no request at hand; the record's "alive" says that the request's memory is still there (attempts.lua).
-local ffi = require "ffi"
-local base = require "resty.core.base"
-require "resty.core.var" -- declares ngx_http_lua_ffi_var_get
-
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local clock = require "resty.weir.clock"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
+local vars = require "resty.weir.vars"
 
-local C = ffi.C
-local pcall = pcall
+local pcall, variable = pcall, vars.text
 
 local _M = {}
 
 local INTERVAL_S = 0.2
-
-local value = ffi.new("char *[1]")
-local value_len = ffi.new("size_t[1]")
-local lowcase = ffi.new("char[64]")
-
-local function variable(r, name)
-    local rc = C.ngx_http_lua_ffi_var_get(r, name, #name, lowcase, 0, value, value_len, base.get_errmsg_ptr())
-    return rc == 0 and ffi.string(value[0], value_len[0]) or nil
-end
 
 local now
 

@@ -75,15 +75,39 @@ function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity
     end
 end
 
--- The strings a batch refers to, each once.
-local function index(list, seen, name)
-    local i = seen[name]
+-- The strings a batch refers to, each once. seen: their places in the lists, from 0. The places of a peer's slot and of a class number are
+-- kept in arrays besides, valid when their stamp is that of the batch: a batch looks up each of them once and not in every record.
+local lists, seen
+local stamp = 0
+local peer_stamp, pool_at, peer_at = ffi.new("int32_t[?]", shm.MAX_SLOTS), ffi.new("int32_t[?]", shm.MAX_SLOTS), ffi.new("int32_t[?]", shm.MAX_SLOTS)
+local class_stamp, class_at = ffi.new("int32_t[?]", classes.MAX + 1), ffi.new("int32_t[?]", classes.MAX + 1)
+
+local function index(what, name)
+    local i = seen[what][name]
     if not i then
-        i = #list
-        list[i + 1] = name
-        seen[name] = i
+        i = #lists[what]
+        lists[what][i + 1] = name
+        seen[what][name] = i
     end
     return i
+end
+
+local function locate_peer(slot)
+    local info = slots.info(slot)
+    peer_stamp[slot] = stamp
+    pool_at[slot] = info and index("pools", info.pool) or -1 -- a peer long gone has no name any more
+    peer_at[slot] = info and index("peers", info.addr) or -1
+end
+
+local function locate_class(class)
+    class_stamp[class] = stamp
+    class_at[class] = index("classes", classes.name_of[class] or "*")
+end
+
+local function begin_batch()
+    lists = { pools = {}, classes = {}, peers = {} }
+    seen = { pools = {}, classes = {}, peers = {} }
+    stamp = stamp + 1
 end
 
 -- Live counts of all workers, for the engine's estimate of busy time; from the elected worker only.
@@ -111,18 +135,21 @@ end
 -- The next n records as a body; second result: how many of them are in it (a peer long gone has no name any more).
 local function encode(n, with_inflight)
     local now = clock.now_ms()
-    local pool_names, pool_seen, names, name_seen, peers, peer_seen = {}, {}, {}, {}, {}, {}
+    begin_batch()
     local m = 0
     for i = tail, tail + n - 1 do
         local at = band(i, RING - 1)
-        local info = slots.info(slot_of[at])
-        if info then
+        local slot, class = slot_of[at], class_of[at]
+        if peer_stamp[slot] ~= stamp then
+            locate_peer(slot)
+        end
+        if class_stamp[class] ~= stamp then
+            locate_class(class)
+        end
+        if peer_at[slot] >= 0 then
             local rec = out[m]
             ffi.copy(rec, ring[at], 48)
-            rec.pool = index(pool_names, pool_seen, info.pool)
-            rec.class = index(names, name_seen, classes.name_of[class_of[at]] or "*")
-            rec.peer = index(peers, peer_seen, info.addr)
-            rec.reserved = 0
+            rec.pool, rec.class, rec.peer, rec.reserved = pool_at[slot], class_at[class], peer_at[slot], 0
             local age = now - ended[at]
             rec.age_ms = age > 0 and age or 0
             m = m + 1
@@ -137,8 +164,8 @@ local function encode(n, with_inflight)
         end
     end
     local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
-        .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(pool_names) .. ',"classes":' .. array(names)
-        .. ',"peers":' .. array(peers) .. live .. "}\n"
+        .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(lists.pools) .. ',"classes":' .. array(lists.classes)
+        .. ',"peers":' .. array(lists.peers) .. live .. "}\n"
     return header .. ffi.string(out, m * 48), m, nonzero, live ~= ""
 end
 

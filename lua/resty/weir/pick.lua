@@ -3,13 +3,15 @@
 --
 -- A "view" is what pools.lua makes of a pool: FFI arrays indexed by position 0 .. n-1
 --   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8,
---   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid
+--   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid,
+--   past: 1 / width of the grid's last step, for counts past its end,
+--   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 local random = require "resty.weir.random"
 
 local rnd = random.float
-local floor = math.floor
+local floor, min, max, huge = math.floor, math.min, math.max, math.huge
 
 local MAX_SLOTS = shm.MAX_SLOTS
 local MAX_PEERS = 4096 -- in one pool
@@ -25,9 +27,11 @@ local _M = {
     EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16,
     -- the result of the last pick, in the module rather than in a table made per pick
     inflight = 0, cost = -1, propensity = 1, flags = 0, trial = false,
+    sure = false, -- a retry has somewhere to go, without looking further
 }
 
 local load = ffi.new("int32_t[?]", MAX_PEERS)   -- in-flight by position
+local elsewhere = ffi.new("int32_t[?]", MAX_PEERS) -- of these, those of rows past the first; stays 0 with one worker
 local cand = ffi.new("int32_t[?]", MAX_PEERS)   -- positions of the candidates
 local value = ffi.new("double[?]", 2 * MAX_PEERS) -- their costs, and behind the costs their weights in the draw
 local order = ffi.new("int32_t[?]", MAX_PEERS)  -- a permutation, shuffled a bit further by each sample
@@ -153,7 +157,7 @@ end
 -- Least in-flight per weight among the candidates, ties at random: the control slice and the last resort.
 local function least_conn(view, k, flags)
     local weight = view.weight
-    local best, ties, at = math.huge, 0, -1
+    local best, ties, at = huge, 0, -1
     for j = 0, k - 1 do
         local i = cand[j]
         local c = (load[i] + 1) / weight[i]
@@ -201,20 +205,13 @@ local function two_choices(view, k, flags)
     return settle(view, i, -1, wins * 2 / (k * (k - 1)), flags)
 end
 
--- Cost of one more request of the class row on position i at its live in-flight.
+-- Cost of one more request of the class row on position i at its live in-flight: a straight line between grid points, and on from the last two.
 local function cost_at(view, row, i)
-    local ng, cost = view.ng, view.cost
-    local at = (row * view.n + i) * ng
     local l = load[i]
-    if l <= view.gmax then
-        local g = view.gi[l]
-        local low = cost[at + g]
-        return low + (cost[at + g + 1] - low) * view.gf[l]
-    end
-    local grid = view.grid
-    local last = cost[at + ng - 1]
-    local slope = (last - cost[at + ng - 2]) / (grid[ng - 1] - grid[ng - 2])
-    return last + slope * (l - view.gmax)
+    local known = min(l, view.gmax)
+    local at = (row * view.n + i) * view.ng + view.gi[known]
+    local cost = view.cost
+    return cost[at] + (cost[at + 1] - cost[at]) * (view.gf[known] + (l - known) * view.past)
 end
 
 local function by_table(view, row, k)
@@ -222,7 +219,7 @@ local function by_table(view, row, k)
         local i = cand[0]
         return settle(view, i, cost_at(view, row, i), 1, 0)
     end
-    local best = math.huge
+    local best = huge
     for j = 0, k - 1 do
         local c = cost_at(view, row, cand[j])
         value[j] = c
@@ -231,7 +228,7 @@ local function by_table(view, row, k)
         end
     end
     -- weight (1 - d/spread)^2 for a cost d above the best, relative; 0 from spread on
-    local inv = view.spread > 0 and 1 / (best * view.spread) or math.huge
+    local inv = view.spread > 0 and 1 / (best * view.spread) or huge
     local sum = 0
     for j = 0, k - 1 do
         local w = value[j] == best and 1 or 1 - (value[j] - best) * inv
@@ -259,6 +256,77 @@ local function by_table(view, row, k)
     return settle(view, cand[j], value[j], explore / k + (1 - explore) * value[k + j] / sum, 0)
 end
 
+local function other_rows(view, rows)
+    local n, slot, count = view.n, view.slot, shm.count
+    for i = 0, n - 1 do
+        elsewhere[i] = count[MAX_SLOTS + slot[i]].n
+    end
+    for r = 2, rows - 1 do
+        local base = r * MAX_SLOTS
+        for i = 0, n - 1 do
+            elsewhere[i] = elsewhere[i] + count[base + slot[i]].n
+        end
+    end
+end
+
+-- The same choice as candidates() and by_table() make, with the same random numbers, for nearly all requests: a first attempt, by the table, in
+-- a pool that is looked at as a whole and whose usable peers are all fully admitted. What differs between peers is arithmetic instead of
+-- branches (a peer that is not usable costs infinitely much), since each branch of a compiled loop that goes now one way and now the other
+-- costs as much as the rest of its turn. nil when a peer is set aside or the costs are no numbers: then the long way decides.
+local function by_whole_table(view, row)
+    local n, slot, bar, count, peer = view.n, view.slot, view.bar, shm.count, shm.peer
+    local ng, gmax, gi, gf, past, cost = view.ng, view.gmax, view.gi, view.gf, view.past, view.cost
+    local rows = shm.head.nrows
+    if rows > 1 then -- of the other workers; this loop apart costs a fifth of a pick, which a single worker can do without
+        other_rows(view, rows)
+    end
+    local best, aside, at = huge, 0, row * n * ng
+    for i = 0, n - 1 do
+        local l = count[slot[i]].n + elsewhere[i]
+        load[i] = l
+        local known = min(l, gmax)
+        local a = at + gi[known]
+        local c = cost[a] + (cost[a + 1] - cost[a]) * (gf[known] + (l - known) * past) + bar[i]
+        value[i] = c
+        best = min(best, c)
+        aside = max(aside, peer[slot[i]].aside_ms)
+        at = at + ng
+    end
+    if aside ~= 0 then
+        return nil
+    end
+    local inv = min(1 / (best * view.spread), 1e300) -- not infinite: 0 times that must be 0
+    local sum = 0
+    for i = 0, n - 1 do
+        local w = max(1 - (value[i] - best) * inv, 0)
+        w = w * w
+        value[n + i] = w
+        sum = sum + w
+    end
+    if sum ~= sum or sum == 0 then -- costs that are no numbers
+        return nil
+    end
+    local explore = view.explore
+    if explore > 0 and rnd() < explore then
+        local k = view.ncand
+        local i = view.cand[floor(rnd() * k)]
+        return settle(view, i, value[i], explore / k + (1 - explore) * value[n + i] / sum, 1)
+    end
+    local draw = rnd() * sum
+    local i = 0
+    while i < n - 1 do
+        draw = draw - value[n + i]
+        if draw < 0 then
+            break
+        end
+        i = i + 1
+    end
+    while value[n + i] == 0 do
+        i = i - 1
+    end
+    return settle(view, i, value[i], explore / view.ncand + (1 - explore) * value[n + i] / sum, 0)
+end
+
 -- Picks a peer of the view for a request whose class has the given row. local_rule: there is no table to trust.
 -- with_streams: the request is likely to be a stream.
 -- Returns the position, or -1 when there is no peer left to try; the rest of the result is in this module's fields.
@@ -266,6 +334,15 @@ function _M.pick(view, row, now, local_rule, with_streams)
     local n = view.n
     if n == 0 then
         return -1
+    end
+    _M.sure = false
+    local control = not local_rule and view.control > 0 and ntried == 0 and rnd() < view.control
+    if view.simple and not control and not local_rule and ntried == 0 and not with_streams then
+        local i = by_whole_table(view, row)
+        if i then
+            _M.sure = true
+            return i
+        end
     end
     local m = shortlist(n)
     read_loads(view, m, with_streams)
@@ -292,19 +369,19 @@ function _M.pick(view, row, now, local_rule, with_streams)
     if local_rule then
         return two_choices(view, k, 8)
     end
-    if view.control > 0 and ntried == 0 and rnd() < view.control then
+    if control then
         return least_conn(view, k, 2)
     end
     return by_table(view, row, k)
 end
 
--- Is there a peer left that a retry could go to? Same reading of "usable" as pick, without the admit draw.
-function _M.another(view, now)
+-- Is there a peer left, besides the one in slot `now_on`, that a retry could go to? Same reading of "usable" as pick, without the admit draw.
+function _M.another(view, now, now_on)
     local slot, usable, peer = view.slot, view.usable, shm.peer
     local doubtful = false
     for i = 0, view.n - 1 do
         local s = slot[i]
-        if not was_tried(s) then
+        if s ~= now_on and not was_tried(s) then
             if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
                 return true
             end

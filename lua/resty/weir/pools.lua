@@ -10,6 +10,7 @@ local cjson = require "cjson.safe"
 local shm = require "resty.weir.shm"
 local slots = require "resty.weir.slots"
 local evidence = require "resty.weir.evidence"
+local pick = require "resty.weir.pick"
 local clock = require "resty.weir.clock"
 local notice = require "resty.weir.notice"
 
@@ -43,6 +44,24 @@ local function settle(view, settings)
     view.retry_per_s = view.retry_min_per_s / worker_count() -- this worker's part
 end
 
+-- What pick.lua needs to decide the short way, and whether it may.
+function _M.shortcut(view)
+    local n = view.n
+    view.cand, view.bar, view.ncand = ffi.new("int32_t[?]", n), ffi.new("double[?]", n), 0
+    view.simple = n <= pick.FULL_SCAN
+    for i = 0, n - 1 do
+        if view.usable[i] == 1 then
+            view.cand[view.ncand] = i
+            view.ncand = view.ncand + 1
+            view.simple = view.simple and view.admit[i] >= 1
+        else
+            view.bar[i] = math.huge
+        end
+    end
+    view.simple = view.simple and view.ncand > 1
+    return view
+end
+
 local function arrays(view, peers)
     local n = #peers
     view.n = n
@@ -64,13 +83,14 @@ local function arrays(view, peers)
         view.state[i - 1] = p.state or "up"
         view.addr_of[p.slot] = p.addr
     end
+    _M.shortcut(view)
 end
 
 -- For every count up to the last grid point: between which points it lies, and how far. Saves the hot path a search.
 local function grid_index(view, grid)
     local ng = #grid
     local max = grid[ng]
-    view.ng, view.gmax = ng, max
+    view.ng, view.gmax, view.past = ng, max, 1 / (grid[ng] - grid[ng - 1])
     view.grid = ffi.new("double[?]", ng, grid)
     view.gi = ffi.new("uint16_t[?]", max + 1)
     view.gf = ffi.new("float[?]", max + 1)

@@ -2,42 +2,67 @@
 --
 -- ngx.var makes a Lua string of each value, and a trace that begins inside it cannot be compiled ("return to lower frame"), so the log phase
 -- ran in the interpreter. What the hot path wants to know of a value, its length or a few bytes, needs no string.
+--
+-- ngx_http_get_variable is asked directly, with the hash of the name made once. ngx_lua's own function makes it anew for each read. Where
+-- the symbol or the byte order is another, ngx_lua's function serves.
 local ffi = require "ffi"
 local base = require "resty.core.base"
 require "resty.core.var" -- declares ngx_http_lua_ffi_var_get
 
 local C = ffi.C
 local tonumber, ffi_string, ffi_copy = tonumber, ffi.string, ffi.copy
+local band = require("bit").band
 
 ffi.cdef [[
 int memcmp(const void *a, const void *b, size_t n);
 unsigned long strtoul(const char *text, char **end, int base);
+
+typedef struct { size_t len; const char *data; } weir_name_t; /* ngx_str_t */
+typedef struct {            /* ngx_variable_value_t, src/core/ngx_string.h */
+    uint32_t bits;          /* len:28, valid:1, no_cacheable:1, not_found:1, escape:1 */
+    unsigned char *data;
+} weir_value_t;
+weir_value_t *weir_get_variable(void *r, weir_name_t *name, uintptr_t hash) __asm__("ngx_http_get_variable");
 ]]
+
+local LENGTH, NOT_FOUND = 0x0fffffff, 0x40000000
 
 local value = ffi.new("unsigned char *[1]")
 local value_len = ffi.new("size_t[1]")
 local lowcase = ffi.new("char[64]") -- names are shorter
 local errmsg = base.get_errmsg_ptr()
 local digits = ffi.new("char[24]")
+local nothing = ffi.cast("unsigned char *", digits)
+
+local direct = ffi.abi("le") and pcall(function() return C.weir_get_variable end)
 
 local _M = {}
 
+-- A variable to be read often. The name in lower case, of at most 63 bytes.
+function _M.named(name)
+    local hash = ffi.new("uintptr_t", 0)
+    for i = 1, #name do
+        hash = hash * 31 + name:byte(i) -- ngx_hash()
+    end
+    local text = ffi.new("char[?]", #name + 1, name)
+    return { text = text, len = #name, hash = hash, name = ffi.new("weir_name_t", #name, text) }
+end
+
 -- The bytes of a variable of request r and their number; 0 when it is empty or not there. The bytes are NGINX's, last as long as the
 -- request, and do not end in a NUL.
-local function read(r, name)
-    if C.ngx_http_lua_ffi_var_get(r, name, #name, lowcase, 0, value, value_len, errmsg) ~= 0 then
-        return value[0], 0
+function _M.read(r, variable)
+    if direct then
+        local v = C.weir_get_variable(r, variable.name, variable.hash)
+        if v == nil or band(v.bits, NOT_FOUND) ~= 0 then
+            return nothing, 0
+        end
+        return v.data, band(v.bits, LENGTH)
     end
-    return value[0], tonumber(value_len[0])
-end
-_M.read = read
-
--- The same as a Lua string; nil when it is not there.
-function _M.text(r, name)
-    if C.ngx_http_lua_ffi_var_get(r, name, #name, lowcase, 0, value, value_len, errmsg) ~= 0 then
-        return nil
+    if C.ngx_http_lua_ffi_var_get(r, variable.text, variable.len, lowcase, 0, value, value_len, errmsg) ~= 0 then
+        return nothing, 0
     end
-    return ffi_string(value[0], value_len[0])
+    local len = tonumber(value_len[0]) -- a name of its own: a call that ends a function cannot always be compiled
+    return value[0], len
 end
 
 -- Are n bytes the same in both places?
@@ -52,7 +77,16 @@ function _M.number(bytes, len)
     end
     ffi_copy(digits, bytes, len)
     digits[len] = 0
-    return tonumber(C.strtoul(digits, nil, 10))
+    local n = tonumber(C.strtoul(digits, nil, 10))
+    return n
+end
+
+-- A variable as a Lua string; nil when it is not there. Not for hot paths.
+function _M.text(r, name)
+    if C.ngx_http_lua_ffi_var_get(r, name, #name, lowcase, 0, value, value_len, errmsg) ~= 0 then
+        return nil
+    end
+    return ffi_string(value[0], value_len[0])
 end
 
 return _M
