@@ -6,7 +6,7 @@
 # bench/README.md says what each measures and how to read it. What is missing is named, not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bin=$(mktemp -d)
-trap 'rm -rf "$bin"' EXIT
-go build -o "$bin/runner" ./bench/runner
-"$bin/runner" --repo "$PWD" "$@"
+WEIR_BENCH_BIN=$(mktemp -d)
+export WEIR_BENCH_BIN # the runner removes it
+go build -o "$WEIR_BENCH_BIN/runner" ./bench/runner
+exec "$WEIR_BENCH_BIN/runner" --repo "$PWD" "$@" # in place of this shell, so that signals reach it

@@ -13,13 +13,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // cpuCmd measures what Weir costs NGINX: the CPU time of one worker per proxied request, beside plain least_conn.
 type cpuCmd struct {
 	Rounds  int           `default:"15" help:"Rounds; each runs every variant once."`
-	For     time.Duration `default:"1500ms" help:"Length of a run; the kernel counts in steps of 10 ms."`
+	Sets    int           `default:"5" help:"Sets the rounds come in; each starts every NGINX anew, since LuaJIT compiles by chance one way or another."`
+	For     time.Duration `default:"1500ms" help:"Length of a run."`
 	Only    []string      `help:"Only these variants (the plain ones they are compared with are added)."`
 	Connect int           `name:"connections" default:"16" help:"Connections of wrk."`
 	Peers   int           `default:"10" help:"Peers of the pool."`
@@ -46,14 +48,13 @@ type variant struct {
 // cpuRun is one run of one variant.
 type cpuRun struct {
 	Requests int     `json:"requests"`
-	UserUS   float64 `json:"user_us"`
+	US       float64 `json:"us"`      // on a core, from the scheduler's own count
+	UserUS   float64 `json:"user_us"` // how the kernel's sampling divides it
 	SystemUS float64 `json:"system_us"`
 	PerS     float64 `json:"per_s"`
 	Busy     float64 `json:"busy"` // share of the run the worker was on a core
 	Bad      string  `json:"bad,omitempty"`
 }
-
-func (r cpuRun) us() float64 { return r.UserUS + r.SystemUS }
 
 // plainJSON is as long as weir_json with the values it has here: the difference is then Weir's variables, not the bytes.
 const plainJSON = `    log_format plain_json escape=json
@@ -144,39 +145,55 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Pin == "one" {
+		if err := exec.CommandContext(b.ctx, "taskset", "-a", "-p", fmt.Sprintf("%x", 1<<(runtime.NumCPU()-1)), fmt.Sprint(eng.pid())).Run(); err != nil {
+			return nil, fmt.Errorf("pinning the engine: %w", err)
+		}
+	}
 	variants := c.variants(b, peers, eng.socket)
-	for _, v := range variants {
-		if err := b.startVariant(v, mask); err != nil {
+	order := rand.New(rand.NewPCG(c.Seed, 0))
+	var lost []string
+	for set := range c.Sets {
+		for _, v := range variants {
+			if err := b.startVariant(v, mask); err != nil {
+				return nil, err
+			}
+		}
+		if err := b.sleep(time.Second); err != nil { // tables arrive
 			return nil, err
 		}
-	}
-	if err := b.sleep(time.Second); err != nil { // tables arrive
-		return nil, err
-	}
-	order := rand.New(rand.NewPCG(c.Seed, 0))
-	for round := -1; round < c.Rounds; round++ { // the first is to warm up: it compiles traces and opens connections
-		for _, i := range order.Perm(len(variants)) {
-			run, err := c.once(b, variants[i], others)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", variants[i].name, err)
-			}
-			if round >= 0 {
-				variants[i].runs = append(variants[i].runs, run)
+		from, to := set*c.Rounds/c.Sets, (set+1)*c.Rounds/c.Sets
+		for round := from - 1; round < to; round++ { // the first is to warm up: it compiles traces and opens connections
+			for _, i := range order.Perm(len(variants)) {
+				run, err := c.once(b, variants[i], others)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", variants[i].name, err)
+				}
+				if round >= from {
+					variants[i].runs = append(variants[i].runs, run)
+				}
 			}
 		}
-		b.say("round %d of %d", round+1, c.Rounds)
+		b.say("%d of %d rounds", to, c.Rounds)
+		lost = b.recordsLost(variants)
+		for _, v := range variants {
+			v.proc.stop()
+		}
 	}
 	r := c.result(variants)
-	r.Notes = append(r.Notes, b.recordsLost(variants)...)
+	r.Notes = append(r.Notes, lost...)
 	return r, nil
 }
 
 func (b *bench) startVariant(v *variant, mask string) error {
-	addr, err := b.addrs(1)
-	if err != nil {
-		return err
+	if v.site.Listen == "" {
+		addr, err := b.addrs(1)
+		if err != nil {
+			return err
+		}
+		v.site.Name, v.site.Listen, v.site.CPUMask = v.name, addr[0], mask
 	}
-	v.site.Name, v.site.Listen, v.site.CPUMask = v.name, addr[0], mask
+	var err error
 	if v.proc, err = b.nginx(v.site); err != nil {
 		return err
 	}
@@ -203,6 +220,10 @@ func (c *cpuCmd) once(b *bench, v *variant, prefix []string) (run cpuRun, err er
 	if err != nil {
 		return run, err
 	}
+	before, err := onCore(v.worker)
+	if err != nil {
+		return run, err
+	}
 	began := time.Now()
 	text, err := b.interrupted(c.For, args)
 	took := time.Since(began)
@@ -210,6 +231,10 @@ func (c *cpuCmd) once(b *bench, v *variant, prefix []string) (run cpuRun, err er
 		return run, fmt.Errorf("wrk: %w\n%s", err, text)
 	}
 	userAfter, systemAfter, err := cpuOf(v.worker)
+	if err != nil {
+		return run, err
+	}
+	after, err := onCore(v.worker)
 	if err != nil {
 		return run, err
 	}
@@ -222,9 +247,10 @@ func (c *cpuCmd) once(b *bench, v *variant, prefix []string) (run cpuRun, err er
 		return run, errors.New("no request was answered")
 	}
 	run.PerS, _ = strconv.ParseFloat(perS[1], 64)
+	run.US = float64((after - before).Nanoseconds()) / 1e3 / float64(run.Requests)
 	run.UserUS = float64((userAfter - user).Microseconds()) / float64(run.Requests)
 	run.SystemUS = float64((systemAfter - system).Microseconds()) / float64(run.Requests)
-	run.Busy = (userAfter - user + systemAfter - system).Seconds() / took.Seconds()
+	run.Busy = (after - before).Seconds() / took.Seconds()
 	if bad := wrkBad.FindString(text); bad != "" {
 		run.Bad = strings.TrimSpace(bad)
 	}
@@ -236,6 +262,7 @@ func (b *bench) interrupted(after time.Duration, args []string) (string, error) 
 	cmd := exec.CommandContext(b.ctx, args[0], args[1:]...)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
@@ -270,11 +297,11 @@ func (c *cpuCmd) result(variants []*variant) *result {
 	r := &result{
 		Seeds: []uint64{c.Seed},
 		Setup: fmt.Sprintf("wrk -t1 -c%d, keep-alive on both sides, 5-byte answers, %d peers served by one other NGINX; one worker a variant, all idle but one. "+
-			"%d rounds of %v each variant in an order drawn for each round. CPU is user + system time of the worker. The ratio is taken within each round, against the plain variant of the same kind.",
-			c.Connect, c.Peers, c.Rounds, c.For),
-	}
-	if runtime.NumCPU() > 1 {
-		r.Setup += " The worker has the last core to itself; wrk, peers and engine share the rest."
+			"%d rounds of %v each variant in an order drawn for each round, every NGINX started anew %d times. CPU is what the worker was on a core, user and system. "+
+			"The ratio is taken within each round, against the plain variant of the same kind. %s",
+			c.Connect, c.Peers, c.Rounds, c.For, c.Sets, map[string]string{
+				"none": "The kernel places the processes.", "worker": "The worker has the last core to itself; wrk, peers and engine share the rest.", "one": "All share the last core.",
+			}[c.Pin]),
 	}
 	ratio := table{Title: "CPU a request, ratio to plain NGINX", Columns: []string{"variant", "ratio", "quartiles", "extremes", "us a request", "quartiles", "user", "system", "requests/s", "busy", "against"}}
 	byName := map[string]*variant{}
@@ -285,10 +312,10 @@ func (c *cpuCmd) result(variants []*variant) *result {
 		raw[v.name] = v.runs
 		var us, user, system, perS, busy, paired []float64
 		for i, run := range v.runs {
-			us, user, system = append(us, run.us()), append(user, run.UserUS), append(system, run.SystemUS)
+			us, user, system = append(us, run.US), append(user, run.UserUS), append(system, run.SystemUS)
 			perS, busy = append(perS, run.PerS), append(busy, run.Busy)
 			if v.base != "" {
-				paired = append(paired, run.us()/byName[v.base].runs[i].us())
+				paired = append(paired, run.US/byName[v.base].runs[i].US)
 			}
 			if run.Bad != "" {
 				bad++

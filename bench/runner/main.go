@@ -40,6 +40,7 @@ type bench struct {
 	progress io.Writer // stderr
 	ports    int       // the last one handed out
 	started  []*process
+	guard    *guard
 }
 
 // measurement is one command.
@@ -50,6 +51,13 @@ type measurement interface {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == guardArg {
+		standGuard(os.Stdin)
+		return
+	}
+	if bin := os.Getenv("WEIR_BENCH_BIN"); bin != "" { // run.sh has built this program in there; it runs on without its file
+		_ = os.RemoveAll(bin)
+	}
 	var c cli
 	at := kong.Parse(&c, kong.Name("run.sh"), kong.Description("Benchmarks of Weir. Results are of this machine, with both sides of every comparison."),
 		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
@@ -65,7 +73,7 @@ func main() {
 }
 
 func (c *cli) run(m measurement) (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, m.limit(), fmt.Errorf("%s takes longer than %v", m.name(), m.limit()))
 	defer cancel()
@@ -77,9 +85,14 @@ func (c *cli) run(m measurement) (err error) {
 	if err != nil {
 		return fmt.Errorf("folder for configurations and logs: %w", err)
 	}
-	b := &bench{ctx: ctx, repo: repo, dir: dir, progress: os.Stderr, ports: firstPort}
+	g, err := startGuard()
+	if err != nil {
+		return err
+	}
+	b := &bench{ctx: ctx, repo: repo, dir: dir, progress: os.Stderr, ports: firstPort, guard: g}
 	defer func() {
 		b.stopAll()
+		g.stop()
 		if c.Keep || err != nil {
 			fmt.Fprintln(os.Stderr, "configurations and logs are in", dir)
 			return

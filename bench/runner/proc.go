@@ -45,12 +45,15 @@ func (b *bench) addrs(n int) ([]string, error) {
 	return out, nil
 }
 
-// process is a program the benchmark started. It ends with it, also when that is killed.
+// process is a program the benchmark started. It ends with it, also when that is killed (guard.go).
 type process struct {
 	name string
 	log  string
 	cmd  *exec.Cmd
 	done chan struct{}
+
+	guard   *guard
+	stopped bool
 }
 
 // start runs a program until the end of the benchmark, its output in dir/NAME.log.
@@ -71,7 +74,9 @@ func (b *bench) start(name string, env []string, path string, args ...string) (*
 		_ = p.cmd.Wait()
 		close(p.done)
 	}()
+	p.guard = b.guard
 	b.started = append(b.started, p)
+	b.guard.began(p.pid())
 	return p, nil
 }
 
@@ -79,6 +84,10 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // stop asks the program to end, and kills it with its children when it does not.
 func (p *process) stop() {
+	if p.stopped {
+		return
+	}
+	p.stopped = true
 	_ = syscall.Kill(p.pid(), syscall.SIGTERM)
 	select {
 	case <-p.done:
@@ -86,6 +95,7 @@ func (p *process) stop() {
 	}
 	_ = syscall.Kill(-p.pid(), syscall.SIGKILL)
 	<-p.done
+	p.guard.ended(p.pid())
 }
 
 func (p *process) ended() bool {
@@ -184,6 +194,19 @@ func cpuOf(pid int) (user, system time.Duration, err error) {
 	s, serr := strconv.ParseInt(words[12], 10, 64)
 	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 	return time.Duration(u) * tick, time.Duration(s) * tick, errors.Join(uerr, serr)
+}
+
+// onCore is the time a process with one thread has been on a core. The scheduler counts it in nanoseconds.
+func onCore(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
+	}
+	var ns int64
+	if _, err := fmt.Sscan(string(text), &ns); err != nil {
+		return 0, fmt.Errorf("/proc/%d/schedstat: %w", pid, err)
+	}
+	return time.Duration(ns), nil
 }
 
 // rss is the resident memory of a process in MiB.
