@@ -27,7 +27,7 @@ func BenchmarkResidentMemory(b *testing.B) {
 		b.Fatalf("%v: %s", err, text)
 	}
 	var conf strings.Builder
-	conf.WriteString("history: {dir: history}\npools:\n  - name: big\n    peers:\n")
+	conf.WriteString("pools:\n  - name: big\n    peers:\n")
 	for i := range 200 {
 		fmt.Fprintf(&conf, "      - 10.0.0.%d:80\n", i+1)
 	}

@@ -17,16 +17,20 @@ const keepWithin = 300 * time.Millisecond
 const dayMS = 24 * 3_600_000
 
 // newRecorder makes the recorder that a configuration asks for, nil when history is off.
-func newRecorder(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *record.Recorder {
+func (c *serveCmd) newRecorder(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *record.Recorder {
 	h := conf.History
 	if h.URL == config.HistoryOff {
 		return nil
 	}
-	return record.New(record.Options{
+	opt := record.Options{
 		Dir: h.Dir, SpoolBytes: int64(h.SpoolMB) << 20, Instance: conf.Instance, Zone: conf.Zone, SampleAbove: float64(h.SampleAbove),
 		Keep: retention(h), Log: log, Tel: tel.History(),
 		Open: func(ctx context.Context) (history.Store, error) { return stores.Open(ctx, h) },
-	})
+	}
+	if c.tune != nil {
+		c.tune(&opt)
+	}
+	return record.New(opt)
 }
 
 func retention(h config.History) history.Retention {

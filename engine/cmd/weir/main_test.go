@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weirlb/weir/engine/history/record"
 )
 
 // output collects what a command writes; it may be read meanwhile.
@@ -65,6 +67,9 @@ type engine struct {
 }
 
 func yamlFor(socket, more string) string {
+	if !strings.Contains(more, "history:") {
+		more = "history: {dir: history}\n" + more // beside the file
+	}
 	return "socket: " + socket + "\nadmin: {listen: \"127.0.0.1:0\", token: \"0123456789abcdef\"}\n" + more
 }
 
@@ -84,7 +89,9 @@ func start(t *testing.T, more string) *engine {
 	e.write(more)
 	var ctx context.Context
 	ctx, e.stop = context.WithCancel(context.Background())
-	go func() { e.ended <- (&serveCmd{Config: e.file}).until(ctx, e.hup, streams{e.log, e.log}) }()
+	go func() {
+		e.ended <- (&serveCmd{Config: e.file, tune: func(o *record.Options) { o.WriteWithin = time.Second }}).until(ctx, e.hup, streams{e.log, e.log})
+	}()
 	t.Cleanup(func() {
 		e.stop()
 		select {
@@ -105,9 +112,6 @@ func start(t *testing.T, more string) *engine {
 
 func (e *engine) write(more string) {
 	e.t.Helper()
-	if !strings.Contains(more, "history:") {
-		more = "history: {dir: history}\n" + more // beside the file
-	}
 	if err := os.WriteFile(e.file, []byte(yamlFor(e.socket, more)), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
@@ -338,7 +342,7 @@ func TestAPortOrSocketThatIsTakenEndsServeWithAClearError(t *testing.T) {
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "weir.yaml")
-	text := fmt.Sprintf("socket: %s/s\nadmin: {listen: %q}\n", dir, strings.TrimPrefix(e.admin, "http://"))
+	text := fmt.Sprintf("history: {url: off}\nsocket: %s/s\nadmin: {listen: %q}\n", dir, strings.TrimPrefix(e.admin, "http://"))
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

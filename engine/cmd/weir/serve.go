@@ -13,6 +13,7 @@ import (
 	"github.com/weirlb/weir/engine/api"
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/config/watch"
+	"github.com/weirlb/weir/engine/history/record"
 	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/telemetry"
 )
@@ -22,6 +23,8 @@ const stopWithin = 500 * time.Millisecond
 
 type serveCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file. It is read again on SIGHUP and when it changes." placeholder:"FILE"`
+
+	tune func(*record.Options) // for tests: shorter times
 }
 
 func (c *serveCmd) Run(to streams) error {
@@ -53,7 +56,7 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	tel.Build(b.Version, b.Revision, b.Protocol, conf.Instance)
 	tel.ConfigLoaded.Set(float64(time.Now().UnixMilli()) / 1000)
 
-	keeper := newRecorder(conf, log, tel)
+	keeper := c.newRecorder(conf, log, tel)
 	defer stopRecorder(keeper, log)
 	eng := serve.New(conf, log, tel)
 	defer eng.Close()

@@ -35,8 +35,8 @@ const (
 const (
 	flushEvery    = 500 * time.Millisecond
 	maintainEvery = time.Minute
-	writeWithin   = 10 * time.Second // one batch; then the store counts as down
 	openWithin    = 15 * time.Second
+	farewell      = 200 * time.Millisecond
 	firstRetry    = 500 * time.Millisecond
 	lastRetry     = 15 * time.Second
 )
@@ -55,7 +55,8 @@ type Options struct {
 	// Open opens the store. It is called until it works, and not again.
 	Open           func(ctx context.Context) (history.Store, error)
 	Instance, Zone string
-	SampleAbove    float64 // outcomes a second above which successes are sampled; 0 = never
+	SampleAbove    float64       // outcomes a second above which successes are sampled; 0 = never
+	WriteWithin    time.Duration // what a store may take for a batch before it counts as down; 0 = 10 s
 	Keep           history.Retention
 	Log            *telemetry.Log
 	Tel            *telemetry.History
@@ -93,6 +94,9 @@ type Outage struct {
 // New makes a recorder and takes over what an earlier one left in its folder. A folder that cannot be used is told in the log and
 // by State, and all is kept in memory. It starts nothing; Start does.
 func New(opt Options) *Recorder {
+	if opt.WriteWithin <= 0 {
+		opt.WriteWithin = 10 * time.Second
+	}
 	r := &Recorder{opt: opt, full: make(chan struct{}, 1), shipped: make(chan struct{}, 1)}
 	r.life, r.stop = context.WithCancel(context.Background())
 	r.writer = newWriter()
@@ -170,15 +174,28 @@ func (r *Recorder) Close(ctx context.Context) error {
 	}
 	r.stop()
 	<-sent
-	var err error
-	if s := r.store.Load(); s != nil {
-		err = (*s).Close()
-	}
+	err := r.closeStore()
 	r.spool.Close()
 	if r.lock != nil {
 		err = errors.Join(err, r.lock.Close())
 	}
 	return err
+}
+
+// closeStore closes the store, but does not wait for long: a database that does not answer does not answer a farewell either.
+func (r *Recorder) closeStore() error {
+	s := r.store.Load()
+	if s == nil {
+		return nil
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- (*s).Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(farewell):
+		return nil
+	}
 }
 
 func (r *Recorder) wake(c chan struct{}) {

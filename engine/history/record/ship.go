@@ -102,7 +102,7 @@ func (r *Recorder) drain(codec *history.Codec, b *history.Batch, counted *uint64
 		}
 		// Written by this process or an earlier one: the number is the one that counts.
 		b.Seq = w.Seq
-		ctx, cancel := context.WithTimeout(r.life, writeWithin)
+		ctx, cancel := context.WithTimeout(r.life, r.opt.WriteWithin)
 		written, err := store.Write(ctx, b)
 		cancel()
 		var refused *history.DataError

@@ -10,6 +10,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/embedded"
+	"github.com/weirlb/weir/engine/history/postgres"
 )
 
 // File is the name of the embedded history in history.dir.
@@ -31,6 +32,8 @@ func Open(ctx context.Context, c config.History) (history.Store, error) {
 	switch u.Scheme {
 	case "file":
 		return embedded.Open(u.Path)
+	case "postgres":
+		return postgres.Open(ctx, text)
 	}
 	return nil, fmt.Errorf("history.url: there is no store for %s://", u.Scheme)
 }

@@ -1,0 +1,253 @@
+// Package postgres keeps history in PostgreSQL, as plain tables or as TimescaleDB's hypertables when the extension is present.
+//
+// Outcomes go in by COPY in binary form, made here byte by byte: the driver's own way to COPY takes a slice of interfaces a row.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weirlb/weir/engine/history"
+)
+
+// Store is a PostgreSQL database. Safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+	name string
+	// copies is false for servers that cannot COPY: then rows go in by INSERT.
+	copies bool
+
+	mu      sync.Mutex // guards what follows: Write's working memory
+	ids     map[history.Series]int32
+	bad     map[history.Series]bool // that the server refuses
+	engines map[[2]string]int32
+	buffer  []byte
+	flavour string // "" = not looked at yet, else plain or timescale
+
+	names sync.Map // of series by id: int32 -> history.Series
+}
+
+var _ history.Store = (*Store)(nil)
+
+const (
+	connectWithin = 5 * time.Second
+	plain         = "plain"
+	timescale     = "timescale"
+)
+
+// Open makes a store of a URL like postgres://user:password@host:5432/name and sees that the server answers. Parameters of the
+// URL are libpq's (sslmode, host for a socket's folder), and weir_copy=off for servers that cannot COPY. The schema is not touched.
+func Open(ctx context.Context, text string) (*Store, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("history.url is no URL") // the parser's error would show the password
+	}
+	s := &Store{copies: true, ids: map[history.Series]int32{}, bad: map[history.Series]bool{}, engines: map[[2]string]int32{}}
+	query := u.Query()
+	if query.Get("weir_copy") == "off" {
+		s.copies = false
+	}
+	query.Del("weir_copy")
+	u.RawQuery = query.Encode()
+	conf, err := pgxpool.ParseConfig(u.String())
+	if err != nil {
+		return nil, errors.New("history.url has what PostgreSQL does not know; it must be as postgres://user@host:5432/name?sslmode=require")
+	}
+	c := conf.ConnConfig
+	s.name = fmt.Sprintf("the PostgreSQL database %s on %s", c.Database, c.Host)
+	if c.ConnectTimeout <= 0 || c.ConnectTimeout > connectWithin {
+		c.ConnectTimeout = connectWithin
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "weir"
+	}
+	// Compiling costs more than it saves in queries of this length.
+	if c.RuntimeParams["jit"] == "" {
+		c.RuntimeParams["jit"] = "off"
+	}
+	// One writes, others read. A connection that is idle for long is closed: an engine in the night holds one.
+	if !query.Has("pool_max_conns") {
+		conf.MaxConns = 4
+	}
+	conf.MaxConnIdleTime = 5 * time.Minute
+	if !s.copies {
+		conf.MaxConns = 1
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, conf); err != nil {
+		return nil, s.wrap("opening", err)
+	}
+	ping, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	if err := s.pool.Ping(ping); err != nil {
+		s.pool.Close()
+		return nil, s.wrap("connecting to", err)
+	}
+	return s, nil
+}
+
+// Describe names the database.
+func (s *Store) Describe() string { return s.name }
+
+// Close closes the connections. It waits for calls in progress.
+func (s *Store) Close() error {
+	s.pool.Close()
+	return nil
+}
+
+func (s *Store) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", doing, s.name, err)
+}
+
+// refused tells an error about what was sent from one about the server: SQLSTATE classes 22 (data) and 23 (constraints).
+func refused(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && len(e.Code) == 5 && (e.Code[:2] == "22" || e.Code[:2] == "23")
+}
+
+// Write stores a batch.
+func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Bad = b.Clean()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return history.Written{}, s.wrap("connecting to", err)
+	}
+	defer conn.Release()
+	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
+	// one name that the server refuses must not undo the rest.
+	ids, engine, err := s.lookUp(ctx, conn.Conn(), b)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	w.Bad += dropRefused(b, ids)
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
+	tag, err := tx.Exec(ctx, "INSERT INTO weir_batch (writer, seq) VALUES ($1, $2) ON CONFLICT DO NOTHING", b.Writer, int64(b.Seq))
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return history.Written{Duplicate: true}, nil
+	}
+	if err = s.rows(ctx, tx, b, ids, engine); err == nil {
+		var bad int
+		bad, err = s.events(ctx, tx, b.Events, engine)
+		w.Bad += bad
+		w.Rows = b.Rows() - bad
+	}
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	if err != nil {
+		if refused(err) {
+			err = &history.DataError{Err: err}
+		}
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	return w, nil
+}
+
+// noSeries marks a series that the server refused.
+const noSeries = -1
+
+// lookUp returns the ids of the batch's series, and of its engine.
+func (s *Store) lookUp(ctx context.Context, conn *pgx.Conn, b *history.Batch) (ids []int32, engine int32, err error) {
+	who := [2]string{b.Instance, b.Zone}
+	engine, ok := s.engines[who]
+	if !ok {
+		if engine, err = insertName(ctx, conn, "weir_engine (instance, zone) VALUES ($1, $2)", "weir_engine WHERE instance = $1 AND zone = $2", b.Instance, b.Zone); err != nil {
+			return nil, 0, err
+		}
+		s.engines[who] = engine
+	}
+	ids = make([]int32, len(b.Series))
+	for i, series := range b.Series {
+		id, known := s.ids[series]
+		switch {
+		case series.Pool == "" || s.bad[series]: // not storable, or refused before
+			id = noSeries
+		case !known:
+			id, err = insertName(ctx, conn, "weir_series (pool, peer, class) VALUES ($1, $2, $3)", "weir_series WHERE pool = $1 AND peer = $2 AND class = $3", series.Pool, series.Peer, series.Class)
+			if len(s.ids)+len(s.bad) > history.MaxSeries {
+				clear(s.ids)
+				clear(s.bad)
+			}
+			switch {
+			case refused(err):
+				id = noSeries
+				s.bad[series] = true
+			case err != nil:
+				return nil, 0, err
+			default:
+				s.ids[series] = id
+			}
+		}
+		ids[i] = id
+	}
+	return ids, engine, nil
+}
+
+// insertName makes a row of names, or finds the one that is there.
+func insertName(ctx context.Context, conn *pgx.Conn, insert, find string, names ...any) (id int32, err error) {
+	err = conn.QueryRow(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return id, err
+	}
+	if _, err = conn.Exec(ctx, "INSERT INTO "+insert+" ON CONFLICT DO NOTHING", names...); err != nil {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	return id, err
+}
+
+// dropRefused drops rows of series that the server refused.
+func dropRefused(b *history.Batch, ids []int32) (bad int) {
+	outcomes := b.Outcomes[:0]
+	for _, o := range b.Outcomes {
+		if ids[o.Series] != noSeries {
+			outcomes = append(outcomes, o)
+		}
+	}
+	rollups := b.Rollups[:0]
+	for _, r := range b.Rollups {
+		if ids[r.Series] != noSeries {
+			rollups = append(rollups, r)
+		}
+	}
+	bad = len(b.Outcomes) - len(outcomes) + len(b.Rollups) - len(rollups)
+	b.Outcomes, b.Rollups = outcomes, rollups
+	return bad
+}
+
+// events inserts events one by one; there are few. One that the server refuses is dropped.
+func (s *Store) events(ctx context.Context, tx pgx.Tx, events []history.Event, engine int32) (bad int, err error) {
+	for i := range events {
+		e := &events[i]
+		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // a savepoint
+			_, err := tx.Exec(ctx, "INSERT INTO weir_event (at, engine, kind, pool, subject, from_state, to_state, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+				time.UnixMilli(e.AtMS), engine, string(e.Kind), e.Pool, e.Subject, e.From, e.To, e.Detail)
+			return err
+		})
+		if refused(err) {
+			bad++
+		} else if err != nil {
+			return bad, err
+		}
+	}
+	return bad, nil
+}

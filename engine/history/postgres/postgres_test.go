@@ -1,0 +1,49 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/storetest"
+)
+
+var server *storetest.Server // one for all tests; each has a database of its own
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = storetest.Postgres(); err != nil && !errors.Is(err, storetest.ErrNotInstalled) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if server != nil {
+		server.Remove()
+	}
+	os.Exit(code)
+}
+
+func opener(t testing.TB, more string) storetest.Opener {
+	if server == nil {
+		t.Skip("PostgreSQL is not installed")
+	}
+	_, url := server.Database(t)
+	return func(t testing.TB) history.Store {
+		s, err := Open(context.Background(), url+more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
+func TestThePostgresStore(t *testing.T) {
+	storetest.Run(t, false, func(t testing.TB) storetest.Opener { return opener(t, "") })
+}
+
+func TestAServerWithoutCopyTakesInserts(t *testing.T) {
+	storetest.Run(t, true, func(t testing.TB) storetest.Opener { return opener(t, "&weir_copy=off") })
+}
