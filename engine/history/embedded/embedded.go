@@ -61,11 +61,25 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	s.read.SetMaxOpenConns(4)
-	if err := s.write.Ping(); err != nil {
+	if err := s.ping(); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// ping opens the file. Of two programs that open a new file at once one may be told that it is busy, whatever its patience: the
+// switch to WAL does not wait.
+func (s *Store) ping() (err error) {
+	for range 50 {
+		err = s.write.Ping()
+		var e *sqlite.Error
+		if !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 // Describe names the file.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/weirlb/weir/engine/history"
@@ -15,7 +16,7 @@ func opener(t testing.TB) storetest.Opener {
 	return func(t testing.TB) history.Store {
 		s, err := Open(path)
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 		return s
 	}
@@ -73,5 +74,22 @@ func TestAFileOfANewerWeirIsRefused(t *testing.T) {
 	}
 	if err := s.Migrate(context.Background()); err == nil {
 		t.Error("it is taken")
+	}
+}
+
+func TestProgramsThatOpenANewFileAtOnceAllGetIt(t *testing.T) {
+	for range 20 {
+		open := opener(t)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				s := open(t)
+				defer s.Close()
+				if err := s.Migrate(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
 	}
 }

@@ -30,7 +30,6 @@ type Store struct {
 	bad     map[history.Series]bool // that the server refuses
 	engines map[[2]string]int32
 	buffer  []byte
-	flavour string // "" = not looked at yet, else plain or timescale
 
 	names sync.Map // of series by id: int32 -> history.Series
 }
