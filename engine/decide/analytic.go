@@ -20,12 +20,17 @@ import (
 // routing at the present rates (Krishnan 1990; Sassen, Tijms and Nobel 1997). Since a slow peer that is little used has few that
 // come after, it makes the slow peers carry more at high load, where "own response time only" overloads the fast ones.
 //
+// Where a peer reports what it holds for other balancers, all of it counts: n is this engine's own requests, and the cost at n is the
+// mean of the cost at n + others over what is believed of the others (estimate, others.go). The rate is that of all balancers then: a
+// request delays theirs too.
+//
 // The theory takes arrivals to go on at the mean rate whatever the queue. A balancer sends fewer while the queue is long, so only a
 // part of the rate is charged.
 type Analytic struct {
 	// Delay is that part; 0 = DefaultDelay, negative = none: own response time only.
-	Delay float64
-	value []float64 // scratch: d(n)
+	Delay      float64
+	value      []float64 // scratch: d(n)
+	rate, g, r float64   // of the queue value is of: arrivals a ms, mean number, ratio of its tail
 }
 
 // DefaultDelay was measured with the peers' true parameters, speeds 0.15..1.05 and Pareto 2.2 sizes: mean response times at loads
@@ -45,7 +50,7 @@ func (a *Analytic) Name() string { return "analytic" }
 // Fill implements Policy.
 func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 	t.shape(est)
-	grid := Grid()
+	grid, spreadOut, certain := Grid(), quadrature(), [1]node{{0, 1}}
 	penalty := est.SlowMS()
 	part := a.Delay
 	if part == 0 {
@@ -55,15 +60,25 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		v := est.Peer(i)
 		mean := v.WorkMS
 		var wait, spread, delay [GridPoints]float64
-		for g, n := range grid {
-			queued := max(float64(n)+1-v.Concurrency, 0)
-			wait[g] = est.Wait(i, float64(n)) * mean
-			// Variance of the wait: queued departures, each an interval of mean S/K.
-			spread[g] = queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
-			wait[g] += slope * min(float64(n), v.Concurrency) / v.Concurrency * mean
-		}
 		if part > 0 {
-			a.delays(v, min(part, 1), &delay)
+			a.delays(v, min(part, 1))
+		}
+		nodes := spreadOut[:]
+		if v.OthersVar == 0 {
+			nodes = certain[:]
+		}
+		for g, own := range grid {
+			for _, o := range nodes {
+				n := float64(own) + max(v.Others+o.at*math.Sqrt(v.OthersVar), 0)
+				queued := max(n+1-v.Concurrency, 0)
+				w := est.Wait(i, n) * mean
+				wait[g] += o.weight * (w + slope*min(n, v.Concurrency)/v.Concurrency*mean)
+				// Variance of the wait: queued departures, each an interval of mean S/K.
+				spread[g] += o.weight * queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
+				if part > 0 {
+					delay[g] += o.weight * a.delay(v, n)
+				}
+			}
 		}
 		odds := v.FailureRate / (1 - v.FailureRate)
 		weight := par.weight(i)
@@ -101,41 +116,68 @@ func bounded(ms float64) float64 {
 // levels is how many in-flight counts the relative values are computed for before the closed form takes over.
 const levels = 257
 
-// delays computes, over the grid, the delay a mean request imposes on those that come after it.
+// delays computes the delay a mean request imposes on those that come after it, for whole n up to K.
 //
 // For a birth-death queue with arrival rate a, g the mean number in it and pi its stationary distribution,
 // d(n) = sum over j > n of pi[j] (j - g) / (a pi[n]); past K the tail is geometric with ratio r = a S / K, so
 // d(n) = ((n - g) r / (1 - r) + r / (1 - r)^2) / a, and below K the recursion d(n-1) = (a d(n) - g + n) / mu(n) follows from balance.
-func (a *Analytic) delays(v estimate.PeerView, part float64, out *[GridPoints]float64) {
+func (a *Analytic) delays(v estimate.PeerView, part float64) {
+	a.value = a.value[:0]
 	k, s := v.Concurrency, v.WorkMS
-	rate := min(part*v.ArrivalRate, 0.95*k/s)
+	rate := min(part*v.TotalRate, 0.95*k/s)
+	a.rate = rate
 	if !(rate*s > 1e-6) {
 		return
 	}
 	r := rate * s / k
 	g := meanNumber(rate*s, k)
-	beyond := func(n float64) float64 { return ((n-g)*r/(1-r) + r/((1-r)*(1-r))) / rate }
+	a.g, a.r = g, r
 	top := min(int(math.Ceil(k)), levels-1)
-	a.value = a.value[:0]
 	for range top + 1 {
 		a.value = append(a.value, 0)
 	}
-	a.value[top] = beyond(float64(top))
+	a.value[top] = a.beyond(float64(top))
 	for n := top; n > 0; n-- {
 		a.value[n-1] = (rate*a.value[n] - g + float64(n)) * s / min(float64(n), k)
 	}
-	for i, n := range Grid() {
-		d := 0.0
-		if n <= top {
-			d = a.value[n]
-		} else {
-			d = beyond(float64(n))
-		}
-		own := s * max(1, float64(n+1)/k)
-		out[i] = max(d-own, 0)
+	for n := range a.value {
+		a.value[n] = max(a.value[n]-s*max(1, float64(n+1)/k), 0)
 	}
-	for i := 1; i < GridPoints; i++ {
-		out[i] = max(out[i], out[i-1])
+	for n := 1; n < len(a.value); n++ {
+		a.value[n] = max(a.value[n], a.value[n-1])
+	}
+}
+
+// beyond is d(n) for n from K on.
+func (a *Analytic) beyond(n float64) float64 {
+	r := a.r
+	return ((n-a.g)*r/(1-r) + r/((1-r)*(1-r))) / a.rate
+}
+
+// delay is the delay imposed at n, whole or not, as of the last call of delays.
+func (a *Analytic) delay(v estimate.PeerView, n float64) float64 {
+	top := len(a.value) - 1
+	if top < 0 {
+		return 0
+	}
+	if n >= float64(top) {
+		return max(a.beyond(n)-v.WorkMS*max(1, (n+1)/v.Concurrency), a.value[top])
+	}
+	i := int(n)
+	return a.value[i] + (a.value[i+1]-a.value[i])*(n-float64(i))
+}
+
+// node is a point of a normal distribution, in standard deviations, and its weight.
+type node struct{ at, weight float64 }
+
+// quadrature integrates over a normal distribution (Gauss and Hermite, five points).
+func quadrature() [5]node {
+	return [5]node{
+		{-2.85697001387281, 0.0112574113277207},
+		{-1.35562617997427, 0.222075922005613},
+		{0, 0.533333333333333},
+		{1.35562617997427, 0.222075922005613},
+		{2.85697001387281, 0.0112574113277207},
 	}
 }
 

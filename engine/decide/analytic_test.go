@@ -23,7 +23,7 @@ func answered(times ...float64) *estimate.Pool {
 	for range 300 {
 		for i, ms := range times {
 			now += 50
-			est.Observe(now, estimate.Outcome{Peer: i, Class: est.Class(now, "GET /"), TotalMS: ms, HeaderMS: ms, ReportedLoad: -1})
+			est.Observe(now, estimate.Outcome{Peer: i, Class: est.Class(now, "GET /"), TotalMS: ms, HeaderMS: ms, ReportedLoad: -1, ReportedInFlight: -1})
 			est.InFlight(now, i, 0)
 		}
 		est.Refresh(now)
@@ -49,6 +49,40 @@ func TestASlowerPeerCostsMoreInProportion(t *testing.T) {
 	}
 }
 
+// A peer of four slots that others keep full is dear before this balancer has sent it anything, and dearer by about a turn of its slots
+// (10 ms / 4) for each of its own requests; one that only this balancer uses has free slots first.
+func TestRequestsOfOtherBalancersCountAsOwnOnes(t *testing.T) {
+	est := estimate.New(estimate.Options{})
+	est.SetPeers(0, []string{"alone", "shared"})
+	now := 0.0
+	for i := range 4000 {
+		now += 25
+		others := []float64{0, float64(5 + i%3)}
+		for p, n := range others {
+			ms, load := 10.0, n/4
+			if n >= 4 {
+				ms, load = 10*(1+(n+1-4)/4), 1
+			} else if i%2 == 0 {
+				load = 0.25 // with one request: four slots
+			}
+			est.Observe(now, estimate.Outcome{Peer: p, TotalMS: ms, HeaderMS: ms, ReportedLoad: load, ReportedInFlight: max(n, float64(1-i%2))})
+			est.InFlight(now, p, 0)
+		}
+		est.Refresh(now)
+	}
+	table := fill(est, decide.Params{})
+	alone, shared := table.At(0, 0, 0), table.At(0, 1, 0)
+	if shared < 1.5*alone {
+		t.Errorf("to the peer that others fill %.1f ms, to the other %.1f", shared, alone)
+	}
+	if step := table.At(0, 1, 1) - shared; step < 1.5 || step > 12 {
+		t.Errorf("one own request makes it dearer by %.2f ms", step)
+	}
+	if table.At(0, 0, 2) > 2*alone {
+		t.Errorf("with free slots it costs %.1f ms, empty %.1f", table.At(0, 0, 2), alone)
+	}
+}
+
 func TestWeightDividesTheCost(t *testing.T) {
 	est := answered(10, 10)
 	one, two := fill(est, decide.Params{}), fill(est, decide.Params{Weights: []float64{1, 2}})
@@ -65,7 +99,7 @@ func TestFailuresRaiseTheCostHoweverFastTheyAre(t *testing.T) {
 	before := fill(est, decide.Params{}).At(0, 1, 0)
 	for i := range 30 {
 		now := 1e6 + float64(i)
-		est.Observe(now, estimate.Outcome{Peer: 1, Kind: pool.Status, TotalMS: 0.5, HeaderMS: 0.5, ReportedLoad: -1})
+		est.Observe(now, estimate.Outcome{Peer: 1, Kind: pool.Status, TotalMS: 0.5, HeaderMS: 0.5, ReportedLoad: -1, ReportedInFlight: -1})
 	}
 	est.Refresh(1e6 + 100)
 	table := fill(est, decide.Params{})

@@ -25,7 +25,7 @@ func large(peers, classes int) *estimate.Pool {
 		for i := range peers {
 			for range 3 {
 				now += 0.05
-				est.Observe(now, estimate.Outcome{Peer: i, Class: idx, InFlight: rnd.IntN(20), TotalMS: 5 + 10*rnd.ExpFloat64(), ReportedLoad: -1})
+				est.Observe(now, estimate.Outcome{Peer: i, Class: idx, InFlight: rnd.IntN(20), TotalMS: 5 + 10*rnd.ExpFloat64(), ReportedLoad: -1, ReportedInFlight: -1})
 			}
 		}
 		for i := range peers {
@@ -67,7 +67,7 @@ func BenchmarkObserve(b *testing.B) {
 	for b.Loop() {
 		now += 0.02
 		i = (i + 7) % 200
-		est.Observe(now, estimate.Outcome{Peer: i, Class: 1 + i%50, InFlight: i % 9, TotalMS: 8, ReportedLoad: -1})
+		est.Observe(now, estimate.Outcome{Peer: i, Class: 1 + i%50, InFlight: i % 9, TotalMS: 8, ReportedLoad: -1, ReportedInFlight: -1})
 	}
 }
 

@@ -113,7 +113,7 @@ func (c *curve) busy(k float64) float64 {
 }
 
 // fit recomputes the posterior of K from response times by level.
-func (c *curve) fit(t *levelSums, prior *[kGrid]float64) {
+func (c *curve) fit(t *levelSums, prior, told *[kGrid]float64) {
 	total := 0.0
 	for l := range levels {
 		total += t.count[l]
@@ -129,9 +129,9 @@ func (c *curve) fit(t *levelSums, prior *[kGrid]float64) {
 				ratio += t.sum[l] / m
 			}
 		}
-		c.like[i] = 0
+		c.like[i] = told[i]
 		if ratio > 0 {
-			c.like[i] = -(logs + total*math.Log(ratio/total)) / dispersion
+			c.like[i] -= (logs + total*math.Log(ratio/total)) / dispersion
 		}
 		best = max(best, c.like[i])
 	}
@@ -183,7 +183,7 @@ func (p *Pool) concurrency() {
 		if pe := &p.peers[i]; i%every == p.turn%every {
 			pe.curve.excess = (min(pe.cv2(), 4) - 1) / 2
 			t := p.split(pe)
-			pe.curve.fit(&t, &p.kprior)
+			pe.curve.fit(&t, &p.kprior, &pe.others.k)
 		}
 	}
 }

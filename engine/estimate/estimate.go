@@ -49,6 +49,8 @@ type Outcome struct {
 	TotalMS      float64 // to the end of the attempt
 	Weight       float64 // hint of the request's size; 0 = none
 	ReportedLoad float64 // utilisation reported by the peer; negative = none
+	// ReportedInFlight is how many requests the peer said it held when it answered, whoever sent them, without this one; negative = none.
+	ReportedInFlight float64
 }
 
 // latency returns the response time the outcome is evidence of; false when it is none (failed, censored, nonsense).
@@ -115,6 +117,7 @@ type peer struct {
 	latency          float64
 	latN             float64
 	load             float64
+	others           others
 }
 
 // New returns estimators of a pool without peers.
@@ -156,7 +159,7 @@ func (p *Pool) SetPeers(now float64, addrs []string) {
 		n.trace.start = now
 		n.trace.sampled = now
 		n.drift.reset(p.priors)
-		n.curve.fit(new(levelSums), &p.kprior)
+		n.curve.fit(new(levelSums), &p.kprior, &n.others.k)
 		next = append(next, n)
 	}
 	p.peers, p.index = next, index
@@ -199,9 +202,18 @@ func (p *Pool) Observe(now float64, o Outcome) {
 		}
 		pe.load += (o.ReportedLoad - pe.load) / 10
 	}
+	held := -1.0
+	if o.Kind == pool.OK {
+		if held = o.ReportedInFlight; held >= 0 && held < 1e9 {
+			pe.others.measure(held, o.ReportedLoad)
+		} else {
+			held = -1
+			pe.others.silent()
+		}
+	}
 	work := -1.0
 	if ms, ok := o.latency(); ok {
-		work = p.learn(pe, &o, max(ms, minMS))
+		work = p.learn(now, pe, &o, max(ms, minMS))
 		if o.Stream {
 			work = -1 // its slot was not busy from pick to end
 		}
@@ -212,7 +224,7 @@ func (p *Pool) Observe(now float64, o Outcome) {
 		late = 1
 	}
 	p.late += (late - p.late) / 1000
-	if t.add(now, o.TotalMS, work) {
+	if t.add(now, o.TotalMS, work, held) {
 		p.release(pe)
 		p.close(pe, p.now, -1)
 	}

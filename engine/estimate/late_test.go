@@ -63,7 +63,7 @@ func steady(clients, workers int, before bool, seed uint64) (low, high float64) 
 		}
 		for ; next < len(outcomes) && outcomes[next].at <= now; next++ {
 			o := outcomes[next]
-			est.Observe(o.ended, estimate.Outcome{Class: class, InFlight: o.held, TotalMS: o.took, HeaderMS: o.took, ReportedLoad: -1})
+			est.Observe(o.ended, estimate.Outcome{Class: class, InFlight: o.held, TotalMS: o.took, HeaderMS: o.took, ReportedLoad: -1, ReportedInFlight: -1})
 		}
 		if !first {
 			sample(now)

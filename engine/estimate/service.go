@@ -56,7 +56,7 @@ func (c *cell) add(n, ms, size, mix, keep float64) {
 }
 
 // learn takes the response time of a success and returns its work, in mean requests of the pool.
-func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
+func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 	k := &p.classes[o.Class]
 	if o.Weight > 0 && o.Weight < 1e12 {
 		if k.hint == 0 {
@@ -71,7 +71,7 @@ func (p *Pool) learn(pe *peer, o *Outcome, ms float64) float64 {
 	}
 	expect := p.service(pe, o.Class) * size
 	mean := p.meanWork(pe)
-	held := float64(o.InFlight)
+	held := float64(o.InFlight) + pe.others.around(now-o.TotalMS)
 	wait := pe.curve.wait(held) * mean
 	at := ms * pe.drift.factor // the response time, had the peer its long-run speed
 	if wait <= 0 {

@@ -31,6 +31,7 @@ type trace struct {
 type event struct {
 	at, arrived float64
 	work        float64
+	held        float64 // requests the peer said it still held; negative = not told
 }
 
 const maxEvents = 1024
@@ -42,8 +43,8 @@ type sample struct {
 }
 
 // add notes a departure; true when the window is full and must be closed.
-func (t *trace) add(at, total, work float64) bool {
-	t.events = append(t.events, event{at: at, arrived: at - total, work: work})
+func (t *trace) add(at, total, work, held float64) bool {
+	t.events = append(t.events, event{at: at, arrived: at - total, work: work, held: held})
 	return len(t.events) >= maxEvents
 }
 
@@ -74,6 +75,7 @@ type step struct {
 	at    float64
 	delta float64
 	work  float64 // >= 0: a success departs
+	held  float64 // as in event
 }
 
 // sampled takes an in-flight sample. Workers report on timers of their own, so a sample often precedes the outcomes of the time before
@@ -147,13 +149,13 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		}
 		finished++
 		if e.at <= t.start { // reported late: the last sample knows it is gone
-			steps = append(steps, step{at: t.start, work: e.work})
+			steps = append(steps, step{at: t.start, work: e.work, held: e.held})
 			continue
 		}
-		steps = append(steps, step{at: e.at, delta: -1, work: e.work})
+		steps = append(steps, step{at: e.at, delta: -1, work: e.work, held: e.held})
 		balance--
 		if e.arrived > t.start {
-			steps = append(steps, step{at: e.arrived, delta: 1, work: -1})
+			steps = append(steps, step{at: e.arrived, delta: 1, work: -1, held: -1})
 			balance++
 		}
 	}
@@ -172,7 +174,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		if sign < 0 {
 			from = t.start + span
 		}
-		steps = append(steps, step{at: from - span*(float64(i)+0.5)/float64(m), delta: sign, work: -1})
+		steps = append(steps, step{at: from - span*(float64(i)+0.5)/float64(m), delta: sign, work: -1, held: -1})
 	}
 	p.scratch.steps = steps
 	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
@@ -186,14 +188,17 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	prior := 20 * mean
 	usual := (c.work + prior) / (c.busy(k) + prior*p.work*pe.slowness())
 	at, count := t.start, t.n
+	elsewhere, _ := pe.others.at(t.start, pe.latency)
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
 	idle := 0.0
 	hold := func(to float64) {
 		active := max(count-t.residents, 0)
 		if d := to - at; d > 0 {
 			if active > 0 {
-				slots := min(active, k)
-				c.hold(active, d)
+				// Of the slots these requests have their share of what the peer holds.
+				total := active + elsewhere
+				slots := min(total, k) * active / total
+				c.hold(total, d*active/total)
 				d = min(d*slots, max(patience*slots*mean/usual-t.silent, 0))
 				busy += d
 				t.silent += d
@@ -213,6 +218,10 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 			c.work += s.work
 		}
 		count = max(count+s.delta, 0)
+		if s.held >= 0 {
+			pe.others.add(s.at, s.held-count)
+			elsewhere, _ = pe.others.at(s.at, pe.latency)
+		}
 	}
 	hold(now)
 	c.late += settled

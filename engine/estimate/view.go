@@ -13,6 +13,9 @@ type PeerView struct {
 	WorkMS       float64 // mean service time of the mix the peer gets, ms
 	CV2          float64 // squared coefficient of variation of that
 	ArrivalRate  float64 // requests a ms, decayed
+	TotalRate    float64 // the same of all balancers, as far as the peer reports its load
+	Others       float64 // requests of other balancers there now, by its reports; 0 = none, or it does not report
+	OthersVar    float64 // variance of that
 	InFlight     int     // last sample
 	LatencyMS    float64 // mean of recent answers; 0 = none
 	FailureRate  float64 // used in costs
@@ -36,6 +39,11 @@ func (p *Pool) Peer(i int) PeerView {
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
 	}
 	v.AgeMS = max(v.AgeMS, 0)
+	v.Others, v.OthersVar = pe.others.at(p.now, pe.latency)
+	v.TotalRate = v.ArrivalRate
+	if pe.others.busyN > 0 {
+		v.TotalRate = max(pe.others.busy*v.Concurrency/v.WorkMS, v.TotalRate)
+	}
 	v.Risk = pe.risk()
 	return v
 }

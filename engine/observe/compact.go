@@ -36,7 +36,7 @@ func (b *Batch) DecodeCompact(body []byte) error {
 				len(rest), RecordSize, declared)}
 		}
 		r := decodeRecord(rest)
-		if fault := b.recordFault(&r, rest); fault != "" {
+		if fault := b.recordFault(&r); fault != "" {
 			return &RecordError{i, fault}
 		}
 		b.Records = append(b.Records, r)
@@ -48,8 +48,8 @@ func (b *Batch) DecodeCompact(body []byte) error {
 	return nil
 }
 
-// recordFault adds to Record.fault what only the batch knows: its lists and the bytes as they came.
-func (b *Batch) recordFault(r *Record, raw []byte) string {
+// recordFault adds to Record.fault what only the batch knows: its lists.
+func (b *Batch) recordFault(r *Record) string {
 	switch {
 	case int(r.Pool) >= len(b.Pools):
 		return fmt.Sprintf("pool index %d, but the header lists %d", r.Pool, len(b.Pools))
@@ -57,8 +57,6 @@ func (b *Batch) recordFault(r *Record, raw []byte) string {
 		return fmt.Sprintf("class index %d, but the header lists %d", r.Class, len(b.Classes))
 	case int(r.Peer) >= len(b.Peers):
 		return fmt.Sprintf("peer index %d, but the header lists %d", r.Peer, len(b.Peers))
-	case raw[14] != 0 || raw[15] != 0:
-		return "the reserved bytes 14 and 15 are not 0"
 	}
 	return r.fault()
 }
@@ -70,7 +68,7 @@ func decodeRecord(p []byte) Record {
 	return Record{
 		Pool: le.Uint16(p[0:]), Class: le.Uint16(p[2:]), Peer: le.Uint16(p[4:]),
 		Attempt: p[6], Kind: Kind(p[7]),
-		Status: le.Uint16(p[8:]), Flags: Flags(le.Uint16(p[10:])), Inflight: le.Uint16(p[12:]),
+		Status: le.Uint16(p[8:]), Flags: Flags(le.Uint16(p[10:])), Inflight: le.Uint16(p[12:]), Reported: Reported(le.Uint16(p[14:])),
 		Propensity: f32(16), HeaderMS: f32(20), TotalMS: f32(24), Weight: f32(28), PredictedMS: f32(32), AgeMS: f32(36),
 		Bytes: le.Uint32(p[40:]), Load: f32(44),
 	}

@@ -55,7 +55,7 @@ func (r *Record) append(dst []byte) []byte {
 	dst = le.AppendUint16(dst, r.Status)
 	dst = le.AppendUint16(dst, uint16(r.Flags))
 	dst = le.AppendUint16(dst, r.Inflight)
-	dst = le.AppendUint16(dst, 0)
+	dst = le.AppendUint16(dst, uint16(r.Reported))
 	dst = f32(dst, r.Propensity)
 	dst = f32(dst, r.HeaderMS)
 	dst = f32(dst, r.TotalMS)
@@ -94,6 +94,9 @@ func (b *Batch) AppendNDJSON(dst []byte) ([]byte, error) {
 		dst = appendFloat(append(dst, `,"age_ms":`...), r.AgeMS)
 		dst = strconv.AppendUint(append(dst, `,"bytes":`...), uint64(r.Bytes), 10)
 		dst = appendFloat(append(dst, `,"load":`...), r.Load)
+		if n := r.Reported.Count(); n >= 0 {
+			dst = strconv.AppendInt(append(dst, `,"inflight_reported":`...), int64(n), 10)
+		}
 		dst = append(dst, '}', '\n')
 	}
 	return dst, nil

@@ -35,7 +35,9 @@ func check(t *testing.T, b *Batch, err error) {
 func FuzzDecodeCompact(f *testing.F) {
 	b := &Batch{Instance: "web1"}
 	for range 3 {
-		if err := b.Add("api", "GET /users/{n}", "[::1]:9001", good()); err != nil {
+		r := good()
+		r.Reported = Reported(len(b.Records) * 30000)
+		if err := b.Add("api", "GET /users/{n}", "[::1]:9001", r); err != nil {
 			f.Fatal(err)
 		}
 	}
@@ -74,6 +76,7 @@ func FuzzDecodeNDJSON(f *testing.F) {
 	f.Add([]byte(`{"pool":"api","class":"*","peer":"10.0.0.1:8080","attempt":1,"kind":"ok","status":200,"flags":0,"inflight":3,"propensity":0.9,"header_ms":4.2,"total_ms":5.0,"weight":0,"predicted_ms":5.1,"age_ms":0,"bytes":512,"load":-1}`))
 	f.Add([]byte("{\"pool\":\"a\",\"peer\":\"\\u00e9\\n\\ud83d\",\"total_ms\":1e-3}\n\n{}"))
 	f.Add([]byte(`{"pool":"a","peer":"b","total_ms":-0.0E+2}`))
+	f.Add([]byte(`{"pool":"a","peer":"b","total_ms":1,"inflight_reported":65534}`))
 	var reused Batch
 	f.Fuzz(func(t *testing.T, body []byte) {
 		err := reused.DecodeNDJSON(body)

@@ -56,6 +56,7 @@ const (
 	keyAge
 	keyBytes
 	keyLoad
+	keyReported
 	keyCount
 )
 
@@ -63,6 +64,7 @@ func keyNames() [keyCount]string {
 	return [keyCount]string{
 		"pool", "class", "peer", "attempt", "kind", "status", "flags", "inflight", "propensity",
 		"header_ms", "total_ms", "weight", "predicted_ms", "age_ms", "bytes", "load",
+		"inflight_reported",
 	}
 }
 
@@ -158,6 +160,9 @@ func (b *Batch) value(r *Record, key int) (err error) {
 		r.PredictedMS, err = in.Float32()
 	case keyAge:
 		r.AgeMS, err = in.Float32()
+	case keyReported:
+		n, err = in.Integer(math.MaxInt32)
+		r.Reported = ReportedOf(n)
 	case keyLoad:
 		r.Load, err = in.Float32()
 	}

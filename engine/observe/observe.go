@@ -93,6 +93,7 @@ type Record struct {
 	Status            uint16 // HTTP status, 0 = none
 	Flags             Flags
 	Inflight          uint16 // on the peer at the pick, without this attempt; InflightMore = more
+	Reported          Reported
 	Propensity        float32
 	HeaderMS          float32 // to the first header byte, or None
 	TotalMS           float32 // to the end of the attempt
@@ -102,6 +103,18 @@ type Record struct {
 	Bytes             uint32  // of the answer, capped
 	Load              float32 // utilisation the peer reported, or None
 }
+
+// Reported is the in-flight count a peer reported with its answer, as on the wire: the count + 1, and 0 for none, so that a sender
+// that knows nothing of it, and the zero Record, say none. 65535 stands for 65534 or more.
+type Reported uint16
+
+// ReportedOf makes the form of a count; negative is none.
+func ReportedOf(n int) Reported {
+	return Reported(min(max(n, -1)+1, InflightMore))
+}
+
+// Count is the count, -1 for none.
+func (r Reported) Count() int { return int(r) - 1 }
 
 // Inflight is one entry of the header's in-flight totals.
 type Inflight struct {

@@ -54,13 +54,14 @@ func TestTheDocumentedOffsetsAreTheOnesRead(t *testing.T) {
 	le.PutUint16(p[8:], 503)
 	le.PutUint16(p[10:], 9)
 	le.PutUint16(p[12:], 77)
+	le.PutUint16(p[14:], 88)
 	for i, x := range []float32{0.25, 1, 2, 3, 4, 5} {
 		le.PutUint32(p[16+4*i:], math.Float32bits(x))
 	}
 	le.PutUint32(p[40:], 12345)
 	le.PutUint32(p[44:], math.Float32bits(0.75))
 	want := Record{
-		Pool: 1, Class: 2, Peer: 3, Attempt: 4, Kind: Status, Status: 503, Flags: Explored | Local, Inflight: 77,
+		Pool: 1, Class: 2, Peer: 3, Attempt: 4, Kind: Status, Status: 503, Flags: Explored | Local, Inflight: 77, Reported: 88,
 		Propensity: 0.25, HeaderMS: 1, TotalMS: 2, Weight: 3, PredictedMS: 4, AgeMS: 5, Bytes: 12345, Load: 0.75,
 	}
 	if got := decodeRecord(p); got != want {
@@ -87,14 +88,14 @@ func TestTheHeaderOfTheProtocolPageIsRead(t *testing.T) {
 
 func TestTheLineOfTheProtocolPageIsReadAndItsDefaultsHold(t *testing.T) {
 	var b Batch
-	body := `{"pool":"api","class":"*","peer":"10.0.0.1:8080","attempt":1,"kind":"ok","status":200,"flags":0,"inflight":3,"propensity":0.9,"header_ms":4.2,"total_ms":5.0,"weight":0,"predicted_ms":5.1,"age_ms":0,"bytes":512,"load":-1}
+	body := `{"pool":"api","class":"*","peer":"10.0.0.1:8080","attempt":1,"kind":"ok","status":200,"flags":0,"inflight":3,"propensity":0.9,"header_ms":4.2,"total_ms":5.0,"weight":0,"predicted_ms":5.1,"age_ms":0,"bytes":512,"load":-1,"inflight_reported":7}
 
 {"pool":"api","class":"*","peer":"[::1]:9001","total_ms":3}`
 	if err := b.DecodeNDJSON([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
 	want := []Record{
-		{Attempt: 1, Status: 200, Inflight: 3, Propensity: 0.9, HeaderMS: 4.2, TotalMS: 5, PredictedMS: 5.1, Bytes: 512, Load: None},
+		{Attempt: 1, Status: 200, Inflight: 3, Reported: 8, Propensity: 0.9, HeaderMS: 4.2, TotalMS: 5, PredictedMS: 5.1, Bytes: 512, Load: None},
 		{Peer: 1, Attempt: 1, Propensity: 1, HeaderMS: None, TotalMS: 3, PredictedMS: None, Load: None},
 	}
 	if !reflect.DeepEqual(b.Records, want) {
@@ -168,11 +169,30 @@ func TestABatchThatEndsInsideARecordOrGoesOnAfterTheLastIsBadAtThatRecord(t *tes
 			t.Errorf("%s: error %v with %d records kept, want record %d", c.name, err, len(got.Records), c.at)
 		}
 	}
-	reserved := bytes.Clone(body)
-	reserved[bytes.IndexByte(body, '\n')+1+RecordSize+14] = 1
-	var got Batch
-	if err := got.DecodeCompact(reserved); !errors.As(err, &at) || at.Record != 1 || !strings.Contains(at.Reason, "reserved") {
-		t.Errorf("reserved bytes set: %v", err)
+}
+
+func TestAReportedInFlightCountComesThroughBothFormsAndNoneStaysNone(t *testing.T) {
+	for _, c := range []struct{ told, read int }{{-1, -1}, {-5, -1}, {0, 0}, {7, 7}, {65534, 65534}, {65535, 65534}, {1 << 40, 65534}} {
+		r := good()
+		r.Reported = ReportedOf(c.told)
+		var b, got Batch
+		if err := b.Add("api", "*", "x", r); err != nil {
+			t.Fatal(err)
+		}
+		body := compact(t, &b)
+		if n := binary.LittleEndian.Uint16(body[len(body)-RecordSize+14:]); int(n) != c.read+1 {
+			t.Errorf("%d is %d on the wire", c.told, n)
+		}
+		if err := got.DecodeCompact(body); err != nil || got.Records[0].Reported.Count() != c.read {
+			t.Errorf("compact: %d became %+v, %v", c.told, got.Records, err)
+		}
+		text, err := b.AppendNDJSON(nil)
+		if err != nil || strings.Contains(string(text), "inflight_reported") != (c.read >= 0) {
+			t.Errorf("%d: %s, %v", c.told, text, err)
+		}
+		if err := got.DecodeNDJSON(text); err != nil || got.Records[0].Reported.Count() != c.read {
+			t.Errorf("readable: %d became %+v, %v", c.told, got.Records, err)
+		}
 	}
 }
 
@@ -333,7 +353,7 @@ func drawBatch(t *rapid.T) *Batch {
 		r := Record{
 			Attempt: rapid.Uint8Min(1).Draw(t, "attempt"), Kind: Kind(rapid.Uint8Max(7).Draw(t, "kind")),
 			Status: rapid.Uint16().Draw(t, "status"), Flags: Flags(rapid.Uint16().Draw(t, "flags")),
-			Inflight: rapid.Uint16().Draw(t, "inflight"), Propensity: rapid.Float32Range(math.SmallestNonzeroFloat32, 1).Draw(t, "propensity"),
+			Inflight: rapid.Uint16().Draw(t, "inflight"), Reported: Reported(rapid.Uint16().Draw(t, "reported")), Propensity: rapid.Float32Range(math.SmallestNonzeroFloat32, 1).Draw(t, "propensity"),
 			HeaderMS: optional.Draw(t, "header"), TotalMS: time.Draw(t, "total"), Weight: time.Draw(t, "weight"),
 			PredictedMS: optional.Draw(t, "predicted"), AgeMS: time.Draw(t, "age"), Bytes: rapid.Uint32().Draw(t, "bytes"),
 			Load: optional.Draw(t, "load"),

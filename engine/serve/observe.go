@@ -79,6 +79,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 	p.est.Observe(ended, estimate.Outcome{
 		Peer: at, Class: c, InFlight: int(r.Inflight), Kind: kind, Stream: r.Flags&observe.Stream != 0,
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: float64(r.Load),
+		ReportedInFlight: float64(r.Reported.Count()),
 	})
 	p.health.Result(ended, at, kind)
 

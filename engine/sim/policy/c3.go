@@ -13,8 +13,11 @@ import "github.com/weirlb/weir/engine/sim/world"
 // long queues costly whatever the speed. The averages take 0.9 of each new value, as in the authors' Cassandra.
 //
 // Left out is C3's second half, the rate control and backpressure at the clients: nothing in a scenario makes a client
-// hold requests back. A peer's feedback comes with its answers at no cost, `reports` or not, as it does in the paper. A
-// failure carries none and teaches only its response time.
+// hold requests back.
+//
+// Servers that take part in C3 are those with `reports: orca`: a balancer learns of a peer only what the peer reports. Of the others
+// a client knows what it sees itself: nothing of the queue, and the response time for the service time, which leaves q^3 R. A
+// failure carries no feedback and teaches only its response time.
 type c3 struct {
 	choices choices
 	clients float64
@@ -54,9 +57,13 @@ func (c *c3) Pick(a *world.Attempt) int32 {
 func (c *c3) Done(o *world.Outcome) {
 	p := &c.peers[o.Peer]
 	blend(&p.response, o.LatencyMS)
-	if o.Kind == world.OK {
+	switch {
+	case o.Kind != world.OK:
+	case o.PeerInFlight >= 0:
 		blend(&p.service, o.ServiceMS)
 		blend(&p.queue, float64(o.Queue))
+	default:
+		blend(&p.service, o.LatencyMS)
 	}
 }
 

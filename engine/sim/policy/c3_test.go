@@ -30,6 +30,13 @@ func TestC3AvoidsALongQueueEvenOfAMuchFasterServer(t *testing.T) {
 	}
 }
 
+func TestC3KnowsOfAServerThatDoesNotReportOnlyItsOwnResponseTimes(t *testing.T) {
+	c := build(peers(t, "[{count: 2}]"), newC3).(*c3)
+	c.clients = 3
+	c.Done(&world.Outcome{Peer: 0, LatencyMS: 120, ServiceMS: 100, Queue: 2, PeerInFlight: -1})
+	near(t, "score", c.score(0, 2), math.Pow(7, 3)*108, 1e-9)
+}
+
 func TestC3LearnsNoServiceTimeFromAFailure(t *testing.T) {
 	c := build(peers(t, "[{count: 2}]"), newC3).(*c3)
 	c.Done(&world.Outcome{Peer: 0, LatencyMS: 120, ServiceMS: 100, Queue: 2})

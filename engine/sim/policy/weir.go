@@ -135,7 +135,7 @@ func (w *weir) observe(now float64) {
 		}
 		w.est.Observe(o.Now, estimate.Outcome{
 			Peer: at, Class: w.est.Class(o.Now, w.classes[o.Class]), InFlight: int(o.InFlight), Kind: kind,
-			HeaderMS: header, TotalMS: o.LatencyMS, Weight: o.Weight, ReportedLoad: o.Utilisation,
+			HeaderMS: header, TotalMS: o.LatencyMS, Weight: o.Weight, ReportedLoad: o.Utilisation, ReportedInFlight: float64(o.PeerInFlight),
 		})
 	}
 	w.batch = w.batch[:0]

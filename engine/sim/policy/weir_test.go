@@ -74,7 +74,7 @@ peers: [{count: 4, slots: 4}]
 			if p == 2 {
 				latency = 400
 			}
-			w.Done(&world.Outcome{Now: now, Peer: p, LatencyMS: latency, Utilisation: -1})
+			w.Done(&world.Outcome{Now: now, Peer: p, LatencyMS: latency, Utilisation: -1, PeerInFlight: -1})
 		}
 		now += 50
 		w.Tick(now)
@@ -99,8 +99,8 @@ func TestWeirHearsOfOutcomesOnlyWithTheNextBatchAndActsWithTheNextTable(t *testi
 	s := peers(t, "[{count: 2, slots: 4}]")
 	w := build(s, newWeir).(*weir)
 	for range 50 {
-		w.Done(&world.Outcome{Now: 10, Peer: 0, LatencyMS: 900, Utilisation: -1})
-		w.Done(&world.Outcome{Now: 10, Peer: 1, LatencyMS: 100, Utilisation: -1})
+		w.Done(&world.Outcome{Now: 10, Peer: 0, LatencyMS: 900, Utilisation: -1, PeerInFlight: -1})
+		w.Done(&world.Outcome{Now: 10, Peer: 1, LatencyMS: 100, Utilisation: -1, PeerInFlight: -1})
 	}
 	if a, b := w.table.At(0, 0, 0), w.table.At(0, 1, 0); a != b {
 		t.Fatalf("costs %v and %v before any batch", a, b)
@@ -122,12 +122,28 @@ func TestWeirTakesTheEnginesWordOnWhoIsUsable(t *testing.T) {
 		if i%3 == 0 {
 			kind = world.OK
 		}
-		w.Done(&world.Outcome{Now: float64(i), Peer: 1, Kind: kind, LatencyMS: 5, Utilisation: -1})
-		w.Done(&world.Outcome{Now: float64(i), Peer: 0, LatencyMS: 100, Utilisation: -1})
-		w.Done(&world.Outcome{Now: float64(i), Peer: 2, LatencyMS: 100, Utilisation: -1})
+		w.Done(&world.Outcome{Now: float64(i), Peer: 1, Kind: kind, LatencyMS: 5, Utilisation: -1, PeerInFlight: -1})
+		w.Done(&world.Outcome{Now: float64(i), Peer: 0, LatencyMS: 100, Utilisation: -1, PeerInFlight: -1})
+		w.Done(&world.Outcome{Now: float64(i), Peer: 2, LatencyMS: 100, Utilisation: -1, PeerInFlight: -1})
 	}
 	w.Tick(50)
 	if got := shares(w, attempt(60, 9, 0, 9), 1000); got[1] != 0 {
 		t.Errorf("shares %v: the failing peer is not ejected", got)
+	}
+}
+
+func TestWeirMakesUseOfWhatPeersReportOfOtherBalancersLoad(t *testing.T) {
+	of := func(reports string) world.Result {
+		return run(t, parse(t, `
+requests: 10000
+warmup: 10000
+balancers: 6
+arrivals: {load: 0.8}
+classes: [{service_ms: {mean: 100}}]
+peers: [{count: 4, slots: 4`+reports+`}, {count: 4, slots: 4, speed: 0.5`+reports+`}]
+`), 1, newWeir)
+	}
+	if told, blind := of(", reports: orca"), of(""); told.MeanMS > 0.93*blind.MeanMS {
+		t.Errorf("mean %.1f ms with reports, %.1f without", told.MeanMS, blind.MeanMS)
 	}
 }

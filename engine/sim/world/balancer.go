@@ -81,7 +81,8 @@ type Outcome struct {
 	Utilisation  float64
 	PeerInFlight int32
 	// ServiceMS and Queue are the server-side feedback of C3's own protocol: how long a slot worked on this request, and
-	// how many requests the peer held when it had finished. No other policy may read them. They are 0 for a failure.
+	// how many requests the peer held when it had finished. No other policy may read them, and C3 only those of a peer that
+	// reports. They are 0 for a failure.
 	ServiceMS float64
 	Queue     int32
 }
