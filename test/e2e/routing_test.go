@@ -118,6 +118,39 @@ func TestTheAccessLogTellsEachDecision(t *testing.T) {
 	}
 }
 
+// A variable that no directive reads has no place in the request, and Weir finds out once a worker whether the configuration sets these two.
+func TestHintsAreFollowedWhereverTheyAreSet(t *testing.T) {
+	const own = "own"
+	for name, c := range map[string]struct {
+		http, location string
+		class          string
+		weight         float64
+	}{
+		"nowhere":                {class: "GET /api/users/{n}"},
+		"by a map":               {http: "map $http_x_class $weir_class { default $http_x_class; }", class: own},
+		"by a map of the weight": {http: "map $http_x_weight $weir_weight { default $http_x_weight; }", class: "GET /api/users/{n}", weight: 2.5},
+		"by geo":                 {http: "geo $weir_class { default own; }", class: own},
+		"in the location":        {location: "set $weir_class own; set $weir_weight 2.5;", class: own, weight: 2.5},
+		"by Lua":                 {location: `rewrite_by_lua_block { ngx.var.weir_class = "own" }`, http: `log_format other "$weir_class";`, class: own},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, rig.Options{
+				Tap: true, Workers: 1, NoLog: true, HTTP: c.http,
+				Pools: []rig.Pool{{Name: "plain", Peers: []string{"b"}}, {Name: "api", Peers: []string{"a"}, Location: c.location}},
+			})
+			// the first request, with which the worker finds out, is one without hints, to another location
+			r.WantAll(r.Send(1, 1, rig.Request{Path: "/plain/users/42"}), 200)
+			r.WantAll(r.Send(5, 1, rig.Request{Path: "/api/users/42", Header: map[string]string{"X-Class": own, "X-Weight": "2.5"}}), 200)
+			records := r.WaitRecords(5, func(rec rig.Record) bool { return rec.Pool == "api" })
+			for _, rec := range records {
+				if rec.Class != c.class || rec.Weight != c.weight {
+					t.Errorf("class %q, weight %v; want %q, %v", rec.Class, rec.Weight, c.class, c.weight)
+				}
+			}
+		})
+	}
+}
+
 func TestAPoolWithoutPeersAnswersAClearPage(t *testing.T) {
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "empty"}, {Name: "api", Peers: []string{"a"}}}})
 	a := r.Do(rig.Request{Path: "/empty/x"})

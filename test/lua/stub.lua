@@ -9,6 +9,11 @@ function dict:safe_add(k, v)
     return true
 end
 function dict:delete(k) self.data[k] = nil end
+function dict:get_keys()
+    local keys = {}
+    for k in pairs(self.data) do keys[#keys + 1] = k end
+    return keys
+end
 function dict:incr(k, by, init)
     local v = self.data[k] or init
     if not v then return nil, "not found" end

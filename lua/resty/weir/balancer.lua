@@ -8,6 +8,7 @@ local pick = require "resty.weir.pick"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local vars = require "resty.weir.vars"
+local variables = require "resty.weir.variables"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
@@ -20,6 +21,7 @@ local set_current_peer, set_more_tries, set_timeouts, get_last_failure =
     nginx_balancer.set_current_peer, nginx_balancer.set_more_tries, nginx_balancer.set_timeouts, nginx_balancer.get_last_failure
 local tonumber, ffi_string = tonumber, require("ffi").string
 
+local given = variables.given
 local WEIR_WEIGHT = vars.named("weir_weight")
 local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
 -- Bounds what closed pooled connections can cost a request; NGINX lists one more element when it gives up.
@@ -94,10 +96,11 @@ function _M.balance(name, static_peers)
         end
     else
         attempts.new_pass(q)
-        class = classes.of_request(r)
-        local bytes, len = vars.read(r, WEIR_WEIGHT)
-        if len > 0 then
-            local weight = tonumber(ffi_string(bytes, len))
+        variables.ask()
+        class = classes.of_request(r, given.weir_class)
+        if given.weir_weight then
+            local bytes, len = vars.read(r, WEIR_WEIGHT)
+            local weight = len > 0 and tonumber(ffi_string(bytes, len))
             q.weight = weight and weight > 0 and weight < 1e9 and weight or 0
         end
         earn(view, now)

@@ -139,12 +139,15 @@ local function of_path(kind, method, bucket, bytes, len)
     return by_hash[key] or first_seen(key, method, ffi_string(bytes, len), bucket)
 end
 
--- The number of the class of the request at hand, r.
-function _M.of_request(r)
-    local bytes, len = read(r, WEIR_CLASS)
-    if len > 0 then
-        local own = ffi_string(bytes, len)
-        return by_name[own] or number(own_name(own))
+-- The number of the class of the request at hand, r. may_be_given: the configuration may set $weir_class.
+function _M.of_request(r, may_be_given)
+    local bytes, len
+    if may_be_given then
+        bytes, len = read(r, WEIR_CLASS)
+        if len > 0 then
+            local own = ffi_string(bytes, len)
+            return by_name[own] or number(own_name(own))
+        end
     end
     local method = get_method()
     local seed = SEED[method] or OTHER

@@ -31,7 +31,8 @@ local _M = {
 }
 
 local load = ffi.new("int32_t[?]", MAX_PEERS)   -- in-flight by position
-local elsewhere = ffi.new("int32_t[?]", MAX_PEERS) -- of these, those of rows past the first; stays 0 with one worker
+local elsewhere = ffi.new("int32_t[?]", MAX_PEERS) -- of these, those of rows past the first, for by_whole_table()
+local summed = 1 -- how many rows there were when that was filled; with one it is 0
 local cand = ffi.new("int32_t[?]", MAX_PEERS)   -- positions of the candidates
 local value = ffi.new("double[?]", 2 * MAX_PEERS) -- their costs, and behind the costs their weights in the draw
 local order = ffi.new("int32_t[?]", MAX_PEERS)  -- a permutation, shuffled a bit further by each sample
@@ -258,10 +259,8 @@ end
 
 local function other_rows(view, rows)
     local n, slot, count = view.n, view.slot, shm.count
-    for i = 0, n - 1 do
-        elsewhere[i] = count[MAX_SLOTS + slot[i]].n
-    end
-    for r = 2, rows - 1 do
+    ffi.fill(elsewhere, (rows > 1 and n or MAX_PEERS) * 4)
+    for r = 1, rows - 1 do
         local base = r * MAX_SLOTS
         for i = 0, n - 1 do
             elsewhere[i] = elsewhere[i] + count[base + slot[i]].n
@@ -277,8 +276,9 @@ local function by_whole_table(view, row)
     local n, slot, bar, count, peer = view.n, view.slot, view.bar, shm.count, shm.peer
     local ng, gmax, gi, gf, past, cost = view.ng, view.gmax, view.gi, view.gf, view.past, view.cost
     local rows = shm.head.nrows
-    if rows > 1 then -- of the other workers; this loop apart costs a fifth of a pick, which a single worker can do without
+    if rows > 1 or rows ~= summed then -- a loop of its own, which a single worker can do without
         other_rows(view, rows)
+        summed = rows
     end
     local best, aside, at = huge, 0, row * n * ng
     for i = 0, n - 1 do

@@ -30,6 +30,11 @@ local DEFAULTS = { -- also what a pool without an engine goes by; the engine sen
 
 function _M.init(d)
     dict = d
+    for _, key in ipairs(dict:get_keys(0)) do -- from before a reload: the new configuration may not have the pool any more
+        if key:sub(1, 2) == "t:" then
+            dict:delete(key)
+        end
+    end
 end
 
 -- Settings into the view: flat fields, because the hot path reads them.
@@ -155,6 +160,15 @@ end
 local u32p = ffi.typeof("const uint32_t *")
 local HEAD = 12
 
+-- A view without costs from a blob's meta.
+function _M.view(meta)
+    local view = { classes = meta.classes }
+    settle(view, meta.settings)
+    arrays(view, meta.peers)
+    grid_index(view, meta.grid)
+    return view
+end
+
 -- A view from a blob, or `old` with the blob's costs when nothing else changed.
 local function from_blob(name, blob, old)
     local head = ffi.cast(u32p, blob)
@@ -168,11 +182,8 @@ local function from_blob(name, blob, old)
     if not meta then
         return nil, err
     end
-    local view = { name = name, static = false, meta_number = meta_number, ncost = ncost }
-    settle(view, meta.settings)
-    arrays(view, meta.peers)
-    grid_index(view, meta.grid)
-    view.classes = meta.classes
+    local view = _M.view(meta)
+    view.name, view.static, view.meta_number, view.ncost = name, false, meta_number, ncost
     if ncost ~= #meta.classes * view.n * view.ng then
         return nil, ncost .. " costs for " .. #meta.classes .. " classes x " .. view.n .. " peers x " .. view.ng .. " grid points"
     end
@@ -224,6 +235,7 @@ function _M.get(name, static_text)
     if not view or (static_text ~= nil and view.static_text ~= static_text) then
         local fresh = from_static(name, static_text)
         fresh.static_text = static_text
+        dict:safe_set("t:" .. name, static_text or "") -- so that the status page of any worker knows the pool
         fresh.tokens, fresh.tokens_at = fresh.retry_per_s, clock.now_ms()
         view = fresh
     end

@@ -3,15 +3,18 @@
 --
 -- They are declared with `map` in weir.conf, not with `set`: `set` would run again on an internal redirect and lose the value.
 -- A variable that no directive of the configuration reads has no place in the request, and assigning to it fails: that is how
--- a worker finds out, once, which ones are worth setting. So what no log format uses costs nothing. What the operator may have
--- set is read each time: Lua may read what no directive does.
+-- a worker finds out, once, which ones are worth setting. So what no log format uses costs nothing.
+--
+-- What comes in is read only where the operator's configuration sets it. That cannot change while the worker lives, so a worker finds this out
+-- once too: the maps of weir.conf, and no others, answer "ask" when $weir_asked says so. A variable that has a place in the request is
+-- read always, since some location may `set` it.
 local ngx = ngx
 local pcall, format = pcall, string.format
 
 local _M = {}
 
 local in_use = { weir_peer = false, weir_class = false, weir_policy = false, weir_predicted_ms = false, weir_attempts = false }
-local probed = false
+local asked, probed = false, false
 local any_out = false
 
 local function assign(name, value)
@@ -26,6 +29,29 @@ local function probe()
         in_use[name] = pcall(assign, name, value or "")
     end
     any_out = in_use.weir_peer or in_use.weir_policy or in_use.weir_predicted_ms or in_use.weir_attempts or in_use.weir_class
+end
+
+-- Whether the configuration may set $weir_class and $weir_weight.
+_M.given = { weir_class = true, weir_weight = true }
+
+local function may_be_given(name)
+    local value = ngx.var[name]
+    if pcall(assign, name, value or "") or not pcall(assign, "weir_asked", "ask") then
+        return true
+    end
+    local answer = ngx.var[name]
+    ngx.var.weir_asked = ""
+    return answer ~= "ask"
+end
+
+-- Finds that out, with the worker's first request.
+function _M.ask()
+    if not asked then
+        asked = true
+        for name in pairs(_M.given) do
+            _M.given[name] = may_be_given(name)
+        end
+    end
 end
 
 function _M.wanted()

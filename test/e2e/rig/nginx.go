@@ -59,7 +59,12 @@ func (n *NGINX) config() string {
 	}
 	fmt.Fprintf(&b, "worker_processes %d;\ndaemon off;\nmaster_process on;\npid nginx.pid;\nerror_log error.log info;\nenv WEIR_SOCKET;\n%s\n", opt.Workers, opt.Main)
 	b.WriteString("events { worker_connections 4096; }\nhttp {\n")
-	fmt.Fprintf(&b, "  lua_package_path %q;\n  include %s/nginx/weir.conf;\n  include %s/nginx/weir-log.conf;\n  %s\n  access_log access.log e2e;\n", repo+"/lua/?.lua;;", repo, repo, accessFormat)
+	fmt.Fprintf(&b, "  lua_package_path %q;\n  include %s/nginx/weir.conf;\n", repo+"/lua/?.lua;;", repo)
+	if opt.NoLog {
+		b.WriteString("  access_log off;\n")
+	} else {
+		fmt.Fprintf(&b, "  include %s/nginx/weir-log.conf;\n  %s\n  access_log access.log e2e;\n", repo, accessFormat)
+	}
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&b, "  %s_temp_path temp_%s;\n", kind, kind)
 	}

@@ -26,6 +26,8 @@ type Options struct {
 	NoEngine bool
 	// Tap puts a recording relay between NGINX and the engine; see Tap.
 	Tap bool
+	// NoLog leaves the access log out, so that no directive reads Weir's variables. NGINX.Logged then knows nothing.
+	NoLog bool
 	// Env is added to the engine's environment.
 	Env []string
 	// Config is added to weir.yaml at the top level.
