@@ -221,3 +221,21 @@ func TestLargeHeadersNeverHurtTheUsersRequest(t *testing.T) {
 		t.Errorf("NGINX's side has errors: %v", s.Errors)
 	}
 }
+
+func TestWithoutAnEngineEachWorkersStatusPageListsEveryPoolThatAnyHasServed(t *testing.T) {
+	r := start(t, rig.Options{NoEngine: true, Workers: 3, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}, {Name: "web", Peers: []string{"b"}}}})
+	r.WantAll(r.Send(1, 1, rig.Request{Path: "/api/x"}), 200)
+	r.WantAll(r.Send(1, 1, rig.Request{Path: "/web/x"}), 200)
+	asked := map[int]bool{}
+	r.Eventually("all three workers answered /weir-status", func() error {
+		s := r.NGINX.Status()
+		asked[s.Worker.PID] = true
+		if len(s.Pools["api"].Peers) != 2 || len(s.Pools["web"].Peers) != 1 {
+			t.Fatalf("worker %d lists %+v", s.Worker.PID, s.Pools)
+		}
+		if len(asked) < 3 {
+			return fmt.Errorf("only %d of 3 workers", len(asked))
+		}
+		return nil
+	})
+}

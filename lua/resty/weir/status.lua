@@ -55,10 +55,10 @@ function _M.table()
     out.engine = { heard_ms_ago = heard > 0 and round(now - heard) or cjson.null, error = dict:get("engine_error") }
     local leader = dict:get("leader")
     out.leader = leader and tonumber(leader:match("^%d+")) or cjson.null
-    for _, key in ipairs(dict:get_keys(0)) do -- pools that this worker has not served yet
-        local name = key:match("^v:(.*)$")
-        if name then
-            pools.get(name)
+    for _, key in ipairs(dict:get_keys(0)) do -- pools that this worker has not served yet: the engine's, and those another worker has served
+        local name = key:match("^[vt]:(.*)$")
+        if name and not pools.all()[name] then
+            pools.get(name, dict:get("t:" .. name))
         end
     end
     for name in pairs(pools.all()) do
