@@ -6,7 +6,7 @@
 # bench/README.md says what each measures and how to read it. What is missing is named, not installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-WEIR_BENCH_BIN=$(mktemp -d)
-export WEIR_BENCH_BIN # the runner removes it
-go build -o "$WEIR_BENCH_BIN/runner" ./bench/runner
-exec "$WEIR_BENCH_BIN/runner" --repo "$PWD" "$@" # in place of this shell, so that signals reach it
+BENCH_BIN=$(mktemp -d)
+export BENCH_BIN # the runner removes it
+go build -o "$BENCH_BIN/runner" ./bench/runner
+exec "$BENCH_BIN/runner" --repo "$PWD" "$@" # in place of this shell, so that signals reach it

@@ -55,8 +55,9 @@ func main() {
 		standGuard(os.Stdin)
 		return
 	}
-	if bin := os.Getenv("WEIR_BENCH_BIN"); bin != "" { // run.sh has built this program in there; it runs on without its file
+	if bin := os.Getenv("BENCH_BIN"); bin != "" { // run.sh has built this program in there; it runs on without its file
 		_ = os.RemoveAll(bin)
+		_ = os.Unsetenv("BENCH_BIN")
 	}
 	var c cli
 	at := kong.Parse(&c, kong.Name("run.sh"), kong.Description("Benchmarks of Weir. Results are of this machine, with both sides of every comparison."),

@@ -1,7 +1,0 @@
-package main
-
-type (
-	downCmd  struct{}
-	pickCmd  struct{}
-	peersCmd struct{}
-)
