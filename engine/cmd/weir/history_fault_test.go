@@ -17,7 +17,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/stores"
-	"github.com/weirlb/weir/engine/history/storetest"
+	"github.com/weirlb/weir/test/dbserver"
 )
 
 // load sends outcomes and asks for tables as NGINX would, and notes the longest that either took. TotalMS numbers the outcomes.
@@ -140,8 +140,11 @@ func stored(t *testing.T, url string) map[int]int {
 
 // Case 26 of the field reports, against real databases: they stop, crash, swallow what they are sent, and become read-only. Serving
 // never waits, what happened meanwhile arrives afterwards, once.
-func throughFaults(t *testing.T, server *storetest.Server, readOnly, readWrite func(database string)) {
-	name, url := server.Database(t)
+func throughFaults(t *testing.T, server *dbserver.Server, readOnly, readWrite func(database string)) {
+	name, url, err := server.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
 	e := start(t, fmt.Sprintf("history: {dir: history, url: %q}\n", url)+onePool)
 	l, stop := e.load()
 	defer stop()
@@ -172,7 +175,7 @@ func throughFaults(t *testing.T, server *storetest.Server, readOnly, readWrite f
 	for _, f := range faults {
 		f.begin()
 		within(t, 20*time.Second, "health tells that "+f.name, e.degraded)
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 		l.served(t, "while "+f.name)
 		if !strings.Contains(e.api("/metrics"), "weir_history_store_up 0") {
 			t.Errorf("while %s: the metric says that the store is up", f.name)
@@ -207,21 +210,43 @@ func throughFaults(t *testing.T, server *storetest.Server, readOnly, readWrite f
 	}
 }
 
+// statements runs SQL as the administrator.
+func statements(t *testing.T, server *dbserver.Server, list ...string) {
+	t.Helper()
+	for _, sql := range list {
+		if err := server.SQL(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPostgresMayStopCrashHangOrTurnReadOnlyAndNothingIsLost(t *testing.T) {
-	server, err := storetest.Postgres()
+	t.Parallel() // it waits, mostly
+	server, err := dbserver.Postgres()
 	if err != nil {
 		t.Skip(err)
 	}
 	t.Cleanup(server.Remove)
-	kick := func(database string) {
-		server.SQL(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+database+"'")
+	set := func(how string) func(string) {
+		return func(database string) {
+			statements(t, server, "ALTER DATABASE "+database+" "+how, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+database+"'")
+		}
 	}
-	throughFaults(t, server, func(database string) {
-		server.SQL(t, "ALTER DATABASE "+database+" SET default_transaction_read_only = on")
-		kick(database)
-	}, func(database string) {
-		server.SQL(t, "ALTER DATABASE "+database+" RESET default_transaction_read_only")
-		kick(database)
+	throughFaults(t, server, set("SET default_transaction_read_only = on"), set("RESET default_transaction_read_only"))
+}
+
+func TestMariaDBMayStopCrashHangOrTurnReadOnlyAndNothingIsLost(t *testing.T) {
+	t.Parallel()
+	server, err := dbserver.MariaDB()
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(server.Remove)
+	throughFaults(t, server, func(string) {
+		// Root may write to a server that is read-only, so the rights are taken away from the one that weir uses.
+		statements(t, server, "REVOKE ALL PRIVILEGES, GRANT OPTION FROM weir@localhost", "GRANT SELECT ON *.* TO weir@localhost", "KILL CONNECTION USER weir@localhost")
+	}, func(string) {
+		statements(t, server, "GRANT ALL PRIVILEGES ON *.* TO weir@localhost", "KILL CONNECTION USER weir@localhost")
 	})
 }
 

@@ -90,7 +90,7 @@ func start(t *testing.T, more string) *engine {
 	var ctx context.Context
 	ctx, e.stop = context.WithCancel(context.Background())
 	go func() {
-		e.ended <- (&serveCmd{Config: e.file, tune: func(o *record.Options) { o.WriteWithin = time.Second }}).until(ctx, e.hup, streams{e.log, e.log})
+		e.ended <- (&serveCmd{Config: e.file, tune: func(o *record.Options) { o.WriteWithin, o.LastRetry = time.Second, 500*time.Millisecond }}).until(ctx, e.hup, streams{e.log, e.log})
 	}()
 	t.Cleanup(func() {
 		e.stop()

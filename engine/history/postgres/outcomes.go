@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -161,7 +162,12 @@ func (r *renamer) add(ctx context.Context, id int32) (uint32, error) {
 	known, ok := r.s.names.Load(id)
 	if !ok {
 		var one history.Series
-		if err := r.s.pool.QueryRow(ctx, "SELECT pool, peer, class FROM weir_series WHERE id = $1", id).Scan(&one.Pool, &one.Peer, &one.Class); err != nil {
+		err := r.s.pool.QueryRow(ctx, "SELECT pool, peer, class FROM weir_series WHERE id = $1", id).Scan(&one.Pool, &one.Peer, &one.Class)
+		if errors.Is(err, pgx.ErrNoRows) { // a server may lose its last second in a crash; such rows are passed over
+			r.place[id] = notWanted
+			return notWanted, nil
+		}
+		if err != nil {
 			return 0, err
 		}
 		r.s.names.Store(id, one)

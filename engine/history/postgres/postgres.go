@@ -119,6 +119,11 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w.Bad = b.Clean()
+	defer func() {
+		if err != nil { // a server that crashed may have lost the names too
+			s.forget()
+		}
+	}()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return history.Written{}, s.wrap("connecting to", err)
@@ -159,6 +164,12 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		return history.Written{}, s.wrap("writing to", err)
 	}
 	return w, nil
+}
+
+func (s *Store) forget() {
+	clear(s.ids)
+	clear(s.bad)
+	clear(s.engines)
 }
 
 // noSeries marks a series that the server refused.

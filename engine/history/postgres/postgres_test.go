@@ -9,13 +9,14 @@ import (
 
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/storetest"
+	"github.com/weirlb/weir/test/dbserver"
 )
 
-var server *storetest.Server // one for all tests; each has a database of its own
+var server *dbserver.Server // one for all tests; each has a database of its own
 
 func TestMain(m *testing.M) {
 	var err error
-	if server, err = storetest.Postgres(); err != nil && !errors.Is(err, storetest.ErrNotInstalled) {
+	if server, err = dbserver.Postgres(); err != nil && !errors.Is(err, dbserver.ErrNotInstalled) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -30,7 +31,10 @@ func opener(t testing.TB, more string) storetest.Opener {
 	if server == nil {
 		t.Skip("PostgreSQL is not installed")
 	}
-	_, url := server.Database(t)
+	_, url, err := server.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return func(t testing.TB) history.Store {
 		s, err := Open(context.Background(), url+more)
 		if err != nil {

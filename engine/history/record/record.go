@@ -38,7 +38,6 @@ const (
 	openWithin    = 15 * time.Second
 	farewell      = 200 * time.Millisecond
 	firstRetry    = 500 * time.Millisecond
-	lastRetry     = 15 * time.Second
 )
 
 // Observed is an outcome with what it is about. Its own Series field is not used.
@@ -57,6 +56,7 @@ type Options struct {
 	Instance, Zone string
 	SampleAbove    float64       // outcomes a second above which successes are sampled; 0 = never
 	WriteWithin    time.Duration // what a store may take for a batch before it counts as down; 0 = 10 s
+	LastRetry      time.Duration // the longest pause before a store that is down is tried again; 0 = 15 s
 	Keep           history.Retention
 	Log            *telemetry.Log
 	Tel            *telemetry.History
@@ -96,6 +96,9 @@ type Outage struct {
 func New(opt Options) *Recorder {
 	if opt.WriteWithin <= 0 {
 		opt.WriteWithin = 10 * time.Second
+	}
+	if opt.LastRetry <= 0 {
+		opt.LastRetry = 15 * time.Second
 	}
 	r := &Recorder{opt: opt, full: make(chan struct{}, 1), shipped: make(chan struct{}, 1)}
 	r.life, r.stop = context.WithCancel(context.Background())

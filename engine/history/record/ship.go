@@ -48,7 +48,7 @@ func (r *Recorder) ship() {
 			r.down(err)
 			// A tenth of jitter either way: engines that share a store do not come back at one instant.
 			timer.Reset(time.Duration(float64(wait) * (0.9 + 0.2*rand.Float64())))
-			wait = min(wait*2, lastRetry)
+			wait = min(wait*2, r.opt.LastRetry)
 			continue
 		}
 		wait = firstRetry

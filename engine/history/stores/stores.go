@@ -10,6 +10,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/embedded"
+	"github.com/weirlb/weir/engine/history/mysql"
 	"github.com/weirlb/weir/engine/history/postgres"
 )
 
@@ -34,6 +35,8 @@ func Open(ctx context.Context, c config.History) (history.Store, error) {
 		return embedded.Open(u.Path)
 	case "postgres":
 		return postgres.Open(ctx, text)
+	case "mysql":
+		return mysql.Open(ctx, text)
 	}
 	return nil, fmt.Errorf("history.url: there is no store for %s://", u.Scheme)
 }

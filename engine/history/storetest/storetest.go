@@ -294,9 +294,9 @@ func retention(t *testing.T, open Opener) {
 		b.Outcomes[i].AtMS -= days(9)
 	}
 	for i := range b.Rollups {
-		b.Rollups[i].MinuteMS -= days(401)
+		b.Rollups[i].MinuteMS -= days(500)
 	}
-	b.Events = []history.Event{{AtMS: Now() - days(401), Kind: history.Health}}
+	b.Events = []history.Event{{AtMS: Now() - days(500), Kind: history.Health}}
 	write(t, s, b)
 	if n := len(read(t, s, "", 0, Now())); n != 300 {
 		t.Fatalf("%d outcomes before", n)

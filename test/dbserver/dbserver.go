@@ -1,4 +1,6 @@
-package storetest
+// Package dbserver starts real database servers for tests and benchmarks, each in a private folder that only its socket reaches.
+// Debian's packages have the programs (postgresql, mariadb-server); their services are not used.
+package dbserver
 
 import (
 	"errors"
@@ -11,12 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
-// Server is a database server of the test's own, in a private folder, that only its socket reaches. Debian's packages have the
-// programs (postgresql, mariadb-server); their services are not used.
+// Server is a running database server.
 type Server struct {
 	Dir  string // socket and data
 	kind string
@@ -193,21 +193,44 @@ func (s *Server) client(sql string) error {
 }
 
 // SQL runs a statement as the administrator.
-func (s *Server) SQL(t testing.TB, sql string) {
-	t.Helper()
-	if err := s.client(sql); err != nil {
-		t.Fatal(err)
-	}
-}
+func (s *Server) SQL(sql string) error { return s.client(sql) }
 
-// Database makes an empty database and returns its name and URL.
-func (s *Server) Database(t testing.TB) (name, url string) {
-	t.Helper()
+// Database makes an empty database and returns its name and URL. It is not safe for concurrent use.
+func (s *Server) Database() (name, url string, err error) {
 	s.made++
 	name = fmt.Sprintf("test%d", s.made)
-	s.SQL(t, "CREATE DATABASE "+name)
 	if s.kind == "postgres" {
-		return name, fmt.Sprintf("postgres://weir@/%s?host=%s", name, s.Dir)
+		return name, fmt.Sprintf("postgres://weir@/%s?host=%s", name, s.Dir), s.client("CREATE DATABASE " + name)
 	}
-	return name, fmt.Sprintf("mysql://root@/%s?socket=%s", name, filepath.Join(s.Dir, "socket"))
+	return name, fmt.Sprintf("mysql://weir@/%s?socket=%s", name, filepath.Join(s.Dir, "socket")), s.client("CREATE DATABASE " + name)
+}
+
+// MariaDB starts MariaDB. The caller ends it with Remove.
+func MariaDB() (*Server, error) {
+	const program, install = "/usr/sbin/mariadbd", "/usr/bin/mariadb-install-db"
+	if _, err := os.Stat(program); err != nil {
+		return nil, fmt.Errorf("MariaDB: %w", ErrNotInstalled)
+	}
+	s, err := newServer("mariadb", "mysql")
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(s.Dir, "data")
+	if text, err := s.command(install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db").CombinedOutput(); err != nil {
+		s.Remove()
+		return nil, fmt.Errorf("mariadb-install-db: %w: %s", err, text)
+	}
+	s.run = []string{
+		program, "--no-defaults", "--datadir=" + data, "--socket=" + filepath.Join(s.Dir, "socket"), "--skip-networking",
+		"--pid-file=" + filepath.Join(s.Dir, "pid"), "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=128M", "--innodb-log-file-size=128M",
+	}
+	err = s.Start()
+	if err == nil {
+		err = s.client("CREATE USER weir@localhost; GRANT ALL PRIVILEGES ON *.* TO weir@localhost")
+	}
+	if err != nil {
+		s.Remove()
+		return nil, err
+	}
+	return s, nil
 }

@@ -1,0 +1,196 @@
+// Package mysql keeps history in MySQL or MariaDB. Rows go in by INSERTs of thousands, whose text is made here: LOAD DATA LOCAL is
+// switched off on most servers.
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/schema"
+)
+
+// Store is a MySQL or MariaDB database. Safe for concurrent use.
+type Store struct {
+	db   *sql.DB
+	name string
+
+	mu      sync.Mutex // guards what follows: Write's working memory
+	ids     map[history.Series]int32
+	bad     map[history.Series]bool // that the server refuses
+	engines map[[2]string]int32
+	buffer  []byte
+
+	names sync.Map // of series by id: int32 -> history.Series
+}
+
+var _ history.Store = (*Store)(nil)
+
+const connectWithin = 5 * time.Second
+
+// Open makes a store of a URL like mysql://user:password@host:3306/name, with ?socket=/path for a Unix socket and ?tls=true (or
+// skip-verify, preferred) for TLS, and sees that the server answers. The schema is not touched.
+func Open(ctx context.Context, text string) (*Store, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("history.url is no URL") // the parser's error would show the password
+	}
+	conf := mysql.NewConfig()
+	conf.User = u.User.Username()
+	conf.Passwd, _ = u.User.Password()
+	conf.DBName = strings.Trim(u.Path, "/")
+	conf.Net, conf.Addr = "tcp", u.Host
+	for _, key := range []string{"socket", "host"} { // host: a folder, as database.host may have
+		if path := u.Query().Get(key); path != "" {
+			conf.Net, conf.Addr = "unix", path
+		}
+	}
+	if conf.Net == "tcp" && u.Port() == "" {
+		conf.Addr += ":3306"
+	}
+	conf.Timeout = connectWithin
+	conf.TLSConfig = u.Query().Get("tls")
+	conf.Collation = "utf8mb4_bin"
+	conf.Logger = quiet{}
+	// What is out of a column's range is an error and not cut.
+	conf.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES'"}
+	connector, err := mysql.NewConnector(conf)
+	if err != nil {
+		return nil, fmt.Errorf("history.url: %w", err)
+	}
+	s := &Store{
+		db: sql.OpenDB(connector), name: fmt.Sprintf("the MySQL database %s on %s", conf.DBName, conf.Addr),
+		ids: map[history.Series]int32{}, bad: map[history.Series]bool{}, engines: map[[2]string]int32{},
+	}
+	s.db.SetMaxOpenConns(4)
+	s.db.SetConnMaxIdleTime(5 * time.Minute)
+	ping, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	if err := s.db.PingContext(ping); err != nil {
+		_ = s.db.Close()
+		return nil, s.wrap("connecting to", err)
+	}
+	return s, nil
+}
+
+// quiet drops the driver's own lines: its errors come back as errors.
+type quiet struct{}
+
+func (quiet) Print(...any) {}
+
+// Describe names the database.
+func (s *Store) Describe() string { return s.name }
+
+// Close closes the connections.
+func (s *Store) Close() error { return s.db.Close() }
+
+func (s *Store) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", doing, s.name, err)
+}
+
+// refused tells an error about what was sent from one about the server, by SQLSTATE: classes 22 (data) and 23 (constraints), and the
+// error for text that the server has no form for.
+func refused(err error) bool {
+	var e *mysql.MySQLError
+	if !errors.As(err, &e) {
+		return false
+	}
+	state := string(e.SQLState[:2])
+	return state == "22" || state == "23" || e.Number == 1366
+}
+
+// lockName is held while the schema or partitions are changed.
+const lockName = "weir schema"
+
+// locked runs do on one connection under the lock; other engines wait for it.
+func (s *Store) locked(ctx context.Context, do func(*sql.Conn) error) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var got sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 60)", lockName).Scan(&got); err != nil {
+		return err
+	}
+	if got.Int64 != 1 {
+		return errors.New("another engine has been changing the tables for a minute")
+	}
+	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", lockName) }()
+	return do(conn)
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// applied returns how many steps are.
+func applied(ctx context.Context, q queryer) (have int, err error) {
+	err = q.QueryRowContext(ctx, "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'weir_migration'").Scan(&have)
+	if err == nil && have > 0 {
+		err = q.QueryRowContext(ctx, "SELECT count(*) FROM weir_migration").Scan(&have)
+	}
+	return have, err
+}
+
+// Migrate brings the tables up to date.
+func (s *Store) Migrate(ctx context.Context) error {
+	steps, err := schema.Steps("mysql", "")
+	if err != nil {
+		return err
+	}
+	if have, err := applied(ctx, s.db); err == nil && have == len(steps) {
+		return nil
+	}
+	return s.wrap("migrating", s.locked(ctx, func(conn *sql.Conn) error {
+		if _, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS weir_migration (version INT NOT NULL PRIMARY KEY, name VARCHAR(64) NOT NULL, at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)"); err != nil {
+			return err
+		}
+		have, err := applied(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if have > len(steps) {
+			return fmt.Errorf("it is of a newer weir: its schema is %d, this one knows %d", have, len(steps))
+		}
+		for _, step := range steps[have:] {
+			for _, statement := range step.Statements() {
+				if _, err := conn.ExecContext(ctx, statement); err != nil {
+					return fmt.Errorf("step %d, %s: %w", step.Version, step.Name, err)
+				}
+			}
+			if _, err := conn.ExecContext(ctx, "INSERT INTO weir_migration (version, name) VALUES (?, ?)", step.Version, step.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// Migrations tells the state of the schema.
+func (s *Store) Migrations(ctx context.Context) ([]history.Migration, error) {
+	steps, err := schema.Steps("mysql", "")
+	if err != nil {
+		return nil, err
+	}
+	have, err := applied(ctx, s.db)
+	if err != nil {
+		return nil, s.wrap("reading the state of", err)
+	}
+	out := make([]history.Migration, len(steps))
+	for i, step := range steps {
+		out[i] = history.Migration{Version: step.Version, Name: step.Name, Applied: step.Version <= have}
+	}
+	return out, nil
+}

@@ -1,0 +1,234 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+	"strconv"
+
+	"github.com/weirlb/weir/engine/history"
+)
+
+const (
+	outcomeColumns = "at_ms, bytes, series, engine, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, `load`, rate, attempt, kind"
+	rollupColumns  = "minute_ms, attempts, failures, others, bytes, sum_ms, series, engine, max_ms, p50_ms, p90_ms, p99_ms, sketch"
+
+	// A statement has at most so many rows, and so stays far below max_allowed_packet (16 MB by default, 1 MB on old servers).
+	outcomeRows = 5000
+	rollupRows  = 1000
+)
+
+// Write stores a batch.
+func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Bad = b.Clean()
+	defer func() {
+		if err != nil { // a server that crashed may have lost the names too
+			s.forget()
+		}
+	}()
+	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
+	// one name that the server refuses must not undo the rest.
+	ids, engine, err := s.lookUp(ctx, b)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	w.Bad += dropRefused(b, ids)
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
+	res, err := tx.ExecContext(ctx, "INSERT IGNORE INTO weir_batch (writer, seq, at_ms) VALUES (?, ?, ?)", b.Writer, int64(b.Seq), b.AtMS)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return history.Written{Duplicate: true}, s.wrap("writing to", err)
+	}
+	if err = s.rows(ctx, tx, b, ids, engine); err == nil {
+		var bad int
+		bad, err = events(ctx, tx, b.Events, engine)
+		w.Bad += bad
+		w.Rows = b.Rows() - bad
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		if refused(err) {
+			err = &history.DataError{Err: err}
+		}
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	return w, nil
+}
+
+func (s *Store) forget() {
+	clear(s.ids)
+	clear(s.bad)
+	clear(s.engines)
+}
+
+// noSeries marks a series that the server refused.
+const noSeries = -1
+
+// lookUp returns the ids of the batch's series, and of its engine.
+func (s *Store) lookUp(ctx context.Context, b *history.Batch) (ids []int32, engine int32, err error) {
+	who := [2]string{b.Instance, b.Zone}
+	engine, ok := s.engines[who]
+	if !ok {
+		if engine, err = s.insertName(ctx, "weir_engine (instance, zone) VALUES (?, ?)", "weir_engine WHERE instance = ? AND zone = ?", b.Instance, b.Zone); err != nil {
+			return nil, 0, err
+		}
+		s.engines[who] = engine
+	}
+	ids = make([]int32, len(b.Series))
+	for i, series := range b.Series {
+		id, known := s.ids[series]
+		switch {
+		case series.Pool == "" || s.bad[series]: // not storable, or refused before
+			id = noSeries
+		case !known:
+			id, err = s.insertName(ctx, "weir_series (pool, peer, class) VALUES (?, ?, ?)", "weir_series WHERE pool = ? AND peer = ? AND class = ?", series.Pool, series.Peer, series.Class)
+			if len(s.ids)+len(s.bad) > history.MaxSeries {
+				clear(s.ids)
+				clear(s.bad)
+			}
+			switch {
+			case refused(err):
+				id = noSeries
+				s.bad[series] = true
+			case err != nil:
+				return nil, 0, err
+			default:
+				s.ids[series] = id
+			}
+		}
+		ids[i] = id
+	}
+	return ids, engine, nil
+}
+
+// insertName makes a row of names, or finds the one that is there.
+func (s *Store) insertName(ctx context.Context, insert, find string, names ...any) (id int32, err error) {
+	err = s.db.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	// ON DUPLICATE KEY and not IGNORE, which would also cut a name that is too long.
+	if _, err = s.db.ExecContext(ctx, "INSERT INTO "+insert+" ON DUPLICATE KEY UPDATE id = id", names...); err != nil {
+		return 0, err
+	}
+	err = s.db.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	return id, err
+}
+
+// dropRefused drops rows of series that the server refused.
+func dropRefused(b *history.Batch, ids []int32) (bad int) {
+	outcomes := b.Outcomes[:0]
+	for _, o := range b.Outcomes {
+		if ids[o.Series] != noSeries {
+			outcomes = append(outcomes, o)
+		}
+	}
+	rollups := b.Rollups[:0]
+	for _, r := range b.Rollups {
+		if ids[r.Series] != noSeries {
+			rollups = append(rollups, r)
+		}
+	}
+	bad = len(b.Outcomes) - len(outcomes) + len(b.Rollups) - len(rollups)
+	b.Outcomes, b.Rollups = outcomes, rollups
+	return bad
+}
+
+// rows stores outcomes and rollups.
+func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids []int32, engine int32) error {
+	for from := 0; from < len(b.Outcomes); from += outcomeRows {
+		w := append(s.buffer[:0], "INSERT INTO weir_outcome ("+outcomeColumns+") VALUES "...)
+		for i := from; i < min(from+outcomeRows, len(b.Outcomes)); i++ {
+			o := &b.Outcomes[i]
+			if i > from {
+				w = append(w, ',')
+			}
+			w = appendOutcome(w, o, ids[o.Series], engine)
+		}
+		s.buffer = w
+		if _, err := tx.ExecContext(ctx, string(w)); err != nil {
+			return err
+		}
+	}
+	for from := 0; from < len(b.Rollups); from += rollupRows {
+		w := append(s.buffer[:0], "INSERT INTO weir_rollup ("+rollupColumns+") VALUES "...)
+		for i := from; i < min(from+rollupRows, len(b.Rollups)); i++ {
+			r := &b.Rollups[i]
+			if i > from {
+				w = append(w, ',')
+			}
+			w = appendRollup(w, r, ids[r.Series], engine)
+		}
+		s.buffer = w
+		if _, err := tx.ExecContext(ctx, string(w)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func appendInts(w []byte, values ...int64) []byte {
+	for _, x := range values {
+		w = append(strconv.AppendInt(w, x, 10), ',')
+	}
+	return w
+}
+
+// appendFloat writes a float so that the server reads the same one, and NULL for what SQL has no number for.
+func appendFloat(w []byte, x float64, bits int) []byte {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return append(w, "NULL"...)
+	}
+	return strconv.AppendFloat(w, x, 'g', -1, bits)
+}
+
+func appendOutcome(w []byte, o *history.Outcome, series, engine int32) []byte {
+	w = appendInts(append(w, '('), o.AtMS, int64(o.Bytes), int64(series), int64(engine), int64(o.Status), int64(o.Flags), int64(o.Inflight))
+	for _, x := range [...]float32{o.Propensity, o.HeaderMS, o.TotalMS, o.Weight, o.PredictedMS, o.Load, o.Rate} {
+		w = append(appendFloat(w, float64(x), 32), ',')
+	}
+	w = appendInts(w, int64(o.Attempt), int64(o.Kind))
+	w[len(w)-1] = ')'
+	return w
+}
+
+func appendRollup(w []byte, r *history.Rollup, series, engine int32) []byte {
+	w = appendInts(append(w, '('), r.MinuteMS, int64(r.Count), int64(r.Failures), int64(r.Others), int64(r.Bytes))
+	w = append(appendFloat(w, r.SumMS, 64), ',')
+	w = appendInts(w, int64(series), int64(engine))
+	for _, x := range [...]float32{r.MaxMS, r.P50, r.P90, r.P99} {
+		w = append(appendFloat(w, float64(x), 32), ',')
+	}
+	const hex = "0123456789abcdef"
+	w = append(w, "x'"...)
+	for _, b := range r.Sketch {
+		w = append(w, hex[b>>4], hex[b&15])
+	}
+	return append(w, "')"...)
+}
+
+// events inserts events one by one; there are few. One that the server refuses is dropped: these servers undo only the statement.
+func events(ctx context.Context, tx *sql.Tx, list []history.Event, engine int32) (bad int, err error) {
+	for i := range list {
+		e := &list[i]
+		_, err := tx.ExecContext(ctx, "INSERT INTO weir_event (at_ms, engine, kind, pool, subject, from_state, to_state, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			e.AtMS, engine, string(e.Kind), e.Pool, e.Subject, e.From, e.To, e.Detail)
+		if refused(err) {
+			bad++
+		} else if err != nil {
+			return bad, err
+		}
+	}
+	return bad, nil
+}
