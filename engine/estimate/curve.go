@@ -23,6 +23,7 @@ type curve struct {
 	k      float64        // geometric posterior mean
 	excess float64        // (cv2 - 1) / 2 of the peer's mix
 	n      float64        // samples
+	news   bool           // samples since the last fit
 	seen   float64        // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 
 	picks, held [levels]float64 // by level: requests, and their in-flight counts
@@ -70,6 +71,7 @@ func (c *curve) count(n float64) {
 	c.picks[l]++
 	c.held[l] += n
 	c.n++
+	c.news = true
 }
 
 // heldAt is the mean in-flight count of the requests of a level.
@@ -180,7 +182,9 @@ func (p *Pool) concurrency() {
 	}
 	every := 1 + len(p.peers)/fitsAtOnce
 	for i := range p.peers {
-		if pe := &p.peers[i]; i%every == p.turn%every {
+		// What nothing was added to fits as before; from time to time it is looked at all the same, since the classes' bases move.
+		if pe := &p.peers[i]; i%every == p.turn%every && (pe.curve.news || p.turn/every%16 == 0) {
+			pe.curve.news = false
 			pe.curve.excess = (min(pe.cv2(), 4) - 1) / 2
 			t := p.split(pe)
 			pe.curve.fit(&t, &p.kprior, &pe.others.k)

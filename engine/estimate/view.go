@@ -114,3 +114,6 @@ func (p *Pool) Addr(i int) string { return p.peers[i].addr }
 
 // ClassName returns the name of class index c.
 func (p *Pool) ClassName(c int) string { return p.classes[c].name }
+
+// WorkMS is the mean service time of all requests on a typical peer, ms.
+func (p *Pool) WorkMS() float64 { return max(p.work, minMS) }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
 	"github.com/weirlb/weir/engine/sim/world"
@@ -24,6 +26,18 @@ type Comparison struct {
 	// Progress hears how many requests have arrived since its last call. It is called from several goroutines. nil = nobody
 	// wants to know. Its error stops all runs.
 	Progress func(arrived int) error
+	// Model is what the policy `weir` decides by; nil = analytic.
+	Model *model.Net
+}
+
+// maker returns what makes instances of a policy.
+func (c *Comparison) maker(name string) (policy.New, error) {
+	if name == "weir" && c.Model != nil {
+		return policy.Weir(func(*world.Setup) policy.Variant {
+			return policy.Variant{Policy: &decide.Learned{Model: c.Model.Predictor()}, Explore: -1}
+		}), nil
+	}
+	return policy.ByName(name)
 }
 
 // Row is what one policy reached.
@@ -39,7 +53,7 @@ func (c *Comparison) Run() ([]Row, error) {
 	rows := make([]Row, len(c.Policies))
 	for i, name := range c.Policies {
 		var err error
-		if makers[i], err = policy.ByName(name); err != nil {
+		if makers[i], err = c.maker(name); err != nil {
 			return nil, err
 		}
 		rows[i] = Row{Policy: name, Results: make([]world.Result, c.Seeds)}

@@ -18,6 +18,7 @@ type cli struct {
 	History  historyCmd  `cmd:"" help:"Show what was, from the history store."`
 	Migrate  migrateCmd  `cmd:"" help:"Make the tables of the history store, or show their state."`
 	Simulate simulateCmd `cmd:"" help:"Compare balancing policies in a scenario, the engine's own among them."`
+	Train    trainCmd    `cmd:"" help:"Train a model in simulated worlds."`
 	Version  versionCmd  `cmd:"" help:"Show version, revision and protocol version."`
 }
 

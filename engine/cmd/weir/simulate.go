@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
@@ -19,6 +20,7 @@ type simulateCmd struct {
 	Seed     uint64   `default:"1" help:"Same seed, same arrivals and sizes for every policy."`
 	Seeds    int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
 	JSON     bool     `name:"json" help:"Print one JSON object a policy."`
+	Model    string   `help:"Model that the policy weir decides by; none: the analytic policy." type:"existingfile" placeholder:"FILE"`
 	Jobs     int      `help:"Runs at a time. Default: one a processor. Results do not depend on it."`
 }
 
@@ -43,10 +45,14 @@ func (c *simulateCmd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
+	net, err := c.net()
+	if err != nil {
+		return err
+	}
 	all := make([]sim.Comparison, len(scenarios))
 	requests := 0
 	for i, s := range scenarios {
-		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs}
+		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs, Model: net}
 		requests += all[i].Requests()
 	}
 	bar := startBar(to.err, requests)
@@ -115,3 +121,11 @@ func loadScenarios(paths []string) ([]*scenario.Scenario, error) {
 
 // policyNames is for the help text.
 func policyNames() string { return strings.Join(policy.Names(), ", ") }
+
+// net reads the model.
+func (c *simulateCmd) net() (*model.Net, error) {
+	if c.Model == "" {
+		return nil, nil
+	}
+	return readModel(c.Model)
+}

@@ -25,6 +25,7 @@ type weir struct {
 	est    *estimate.Pool
 	health *pool.Health
 	fill   decide.Policy
+	watch  Watcher // nil = none
 	rule   decide.Rule
 
 	addrs    []string // by peer of the scenario
@@ -46,11 +47,39 @@ type weir struct {
 // weirPeriodMS is how often batches are sent, and how often the table is made.
 const weirPeriodMS = 100
 
-func newWeir(s *world.Setup) world.Balancer {
+// Variant is what may differ between instances of Weir that are compared.
+type Variant struct {
+	Policy  decide.Policy // of this instance alone; nil = analytic
+	Explore float64       // share of random picks; negative = the default
+	Watch   Watcher       // hears of every pick; nil = nobody does
+}
+
+// Watcher hears of every pick of one balancer and of how it ended.
+type Watcher interface {
+	// Picked tells that a request of a class row is sent to the peer at position at in the table, which has n in flight. The number
+	// it returns comes back in the outcome's Cookie.
+	Picked(a *world.Attempt, row, at int, n float64, c decide.Choice) uint32
+	Ended(o *world.Outcome)
+}
+
+// Weir makes Weir with a variant for each balancer.
+func Weir(variant func(s *world.Setup) Variant) New {
+	return func(s *world.Setup) world.Balancer { return makeWeir(s, variant(s)) }
+}
+
+func newWeir(s *world.Setup) world.Balancer { return makeWeir(s, Variant{Explore: -1}) }
+
+func makeWeir(s *world.Setup, v Variant) world.Balancer {
 	set := config.DefaultSettings()
+	if v.Policy == nil {
+		v.Policy = &decide.Analytic{}
+	}
+	if v.Explore >= 0 {
+		set.Explore = v.Explore
+	}
 	w := &weir{
 		rnd: s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
-		fill: &decide.Analytic{}, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
+		fill: v.Policy, watch: v.Watch, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
 		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
 		lastResort: leastConn{choices: newChoices(s.Rand)},
 	}
@@ -197,6 +226,9 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 	to := int32(-1)
 	if c := decide.Pick(&w.table, w.rows[a.Class], w.live, rule, w.rnd); c.Peer >= 0 {
 		to = w.members[c.Peer]
+		if w.watch != nil {
+			a.Cookie = w.watch.Picked(a, w.rows[a.Class], c.Peer, w.live[c.Peer].InFlight, c)
+		}
 	} else {
 		to = w.lastResort.Pick(a)
 	}
@@ -207,5 +239,8 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 // Done implements world.Balancer. The reflex hears at once, the engine with the next batch.
 func (w *weir) Done(o *world.Outcome) {
 	w.aside.ended(w.members, o)
+	if w.watch != nil {
+		w.watch.Ended(o)
+	}
 	w.batch = append(w.batch, *o)
 }

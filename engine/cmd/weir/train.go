@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/train"
+	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/sim/scenario"
+)
+
+type trainCmd struct {
+	Out      string   `required:"" help:"Model file to write; the model card goes beside it, as .md." placeholder:"FILE"`
+	Name     string   `default:"default" help:"Name in the model card."`
+	Seed     uint64   `default:"1" help:"The same seed makes the same model."`
+	Rounds   int      `default:"3" help:"Rounds of playing and fitting."`
+	Worlds   int      `default:"300" help:"Random worlds a round."`
+	Requests int      `default:"40000" help:"Requests a world."`
+	Share    float64  `default:"0.12" help:"Share of the decisions that are learned from."`
+	Imposed  float64  `default:"0.75" help:"How much of the delay imposed on later requests counts; 0 = own response time only."`
+	Hidden   []int    `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
+	Epochs   int      `default:"3" help:"Passes over a round's decisions."`
+	Scenario []string `sep:"none" help:"Learn in this scenario (file or directory; may be repeated) instead of random worlds." placeholder:"FILE"`
+	Jobs     int      `help:"Worlds at a time. Default: one a processor. The model does not depend on it."`
+	Resume   bool     `help:"Go on from the last finished round, kept beside the model file as .part."`
+}
+
+func (c *trainCmd) Run(to streams) error {
+	if c.Jobs < 1 {
+		c.Jobs = runtime.GOMAXPROCS(0)
+	}
+	opt := train.Options{
+		Seed: c.Seed, Rounds: c.Rounds, Worlds: c.Worlds, Requests: c.Requests, Share: c.Share, Imposed: c.Imposed, Hidden: c.Hidden,
+		Epochs: c.Epochs, Jobs: c.Jobs,
+	}
+	if c.Imposed <= 0 {
+		opt.Imposed = -1
+	}
+	var err error
+	if len(c.Scenario) > 0 {
+		if opt.Scenarios, err = loadScenarios(c.Scenario); err != nil {
+			return err
+		}
+	}
+	part := c.Out + ".part"
+	recipe := c.recipe(opt.Scenarios)
+	if c.Resume {
+		if err := resume(part, recipe, &opt); err != nil {
+			return err
+		}
+	}
+	line := newTrainLine(to)
+	opt.Progress = line.show
+	opt.Saved = func(round int, net *model.Net) error {
+		card := map[string]string{"recipe": recipe, "round": strconv.Itoa(round)}
+		return writeModel(part, net, card)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	began := time.Now()
+	r, err := train.Run(ctx, opt)
+	line.end()
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return fmt.Errorf("%w; --resume goes on after the last finished round", err)
+		}
+		return err
+	}
+	if err := writeModel(c.Out, r.Net, c.card(recipe, r)); err != nil {
+		return err
+	}
+	_ = os.Remove(part)
+	fmt.Fprintf(to.out, "%s written in %s, from %d decisions a round; loss on other worlds %.4f, without the model %.4f\n",
+		c.Out, time.Since(began).Round(time.Second), r.Rows, r.Loss[len(r.Loss)-1], r.None)
+	return nil
+}
+
+// recipe is all that decides what the model becomes, as a command line.
+func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
+	hidden := make([]string, len(c.Hidden))
+	for i, h := range c.Hidden {
+		hidden[i] = strconv.Itoa(h)
+	}
+	s := fmt.Sprintf("weir train --seed %d --rounds %d --worlds %d --requests %d --share %g --imposed %g --hidden %s --epochs %d",
+		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, strings.Join(hidden, ","), c.Epochs)
+	for _, sc := range scenarios {
+		s += " --scenario " + sc.Name
+	}
+	return s
+}
+
+func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
+	losses := make([]string, len(r.Loss))
+	for i, l := range r.Loss {
+		losses[i] = strconv.FormatFloat(l, 'f', 4, 64)
+	}
+	return map[string]string{
+		"name":          c.Name,
+		"method":        "approximate policy iteration with Monte Carlo returns (Bertsekas and Tsitsiklis 1996); a return is the response time and the delay imposed on later requests of the peer, a difference reward (Wolpert and Tumer 2002)",
+		"recipe":        recipe,
+		"data":          "simulated worlds only",
+		"revision":      thisBuild().Revision,
+		"seed":          strconv.FormatUint(c.Seed, 10),
+		"rows":          strconv.Itoa(r.Rows),
+		"loss":          strings.Join(losses, " "),
+		"loss_analytic": strconv.FormatFloat(r.None, 'f', 4, 64),
+	}
+}
+
+// resume reads what an earlier run of the same recipe left.
+func resume(part, recipe string, opt *train.Options) error {
+	file, err := model.ReadFile(part)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // nothing finished yet: from the start
+	}
+	if err != nil {
+		return err
+	}
+	net, meta, err := model.Decode(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", part, err)
+	}
+	if meta.Card["recipe"] != recipe {
+		return fmt.Errorf("%s was begun by another command (%s); remove it, or train without --resume", part, meta.Card["recipe"])
+	}
+	opt.Round, err = strconv.Atoi(meta.Card["round"])
+	if err != nil {
+		return fmt.Errorf("%s: the round in its card: %w", part, err)
+	}
+	opt.Start = net
+	return nil
+}
+
+// writeModel writes a model so that a reader finds the old file or the new one, whole.
+func writeModel(path string, net *model.Net, card map[string]string) error {
+	meta := model.Meta{Features: decide.InputNames(), Heads: []string{"log_cost_ratio"}, Card: card}
+	file, err := model.Encode(net, meta)
+	if err != nil {
+		return err
+	}
+	write := func(path string, data []byte) error {
+		tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+		if err != nil {
+			return fmt.Errorf("writing the model: %w", err)
+		}
+		defer os.Remove(tmp.Name())
+		_, err = tmp.Write(data)
+		if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+			return fmt.Errorf("writing the model: %w", err)
+		}
+		if err := os.Rename(tmp.Name(), path); err != nil {
+			return fmt.Errorf("writing the model: %w", err)
+		}
+		return nil
+	}
+	if err := write(path, file); err != nil {
+		return err
+	}
+	if filepath.Ext(path) != ".onnx" {
+		return nil
+	}
+	return write(strings.TrimSuffix(path, ".onnx")+".md", []byte(meta.Markdown()))
+}
+
+// readModel reads a model that this engine's features fit.
+func readModel(path string) (*model.Net, error) {
+	file, err := model.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	net, meta, err := model.Decode(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if want := decide.InputNames(); !slices.Equal(meta.Features, want) {
+		return nil, fmt.Errorf("%s was trained on other features than this engine makes: %v instead of %v", path, meta.Features, want)
+	}
+	return net, nil
+}
+
+// trainLine shows how far a training is: one line that is overwritten on a terminal, rounds only elsewhere.
+type trainLine struct {
+	to    streams
+	live  bool
+	began time.Time
+}
+
+func newTrainLine(to streams) *trainLine {
+	return &trainLine{to: to, live: terminal(to.err), began: time.Now()}
+}
+
+func (l *trainLine) show(done float64, line string) {
+	whole := strings.Contains(line, " of ") && strings.Contains(line, "decisions")
+	switch {
+	case l.live:
+		fmt.Fprintf(l.to.err, "\r\033[K%3.0f %%  %s  %s", 100*done, time.Since(l.began).Round(time.Second), line)
+		if whole {
+			fmt.Fprintln(l.to.err)
+		}
+	case whole:
+		fmt.Fprintln(l.to.err, line)
+	}
+}
+
+func (l *trainLine) end() {
+	if l.live {
+		fmt.Fprint(l.to.err, "\r\033[K")
+	}
+}

@@ -1,0 +1,155 @@
+package decide
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/weirlb/weir/engine/estimate"
+)
+
+// Predictor evaluates a model: rows of Inputs features each in x, one value a row into y. model/ort and model have one each.
+type Predictor interface {
+	Predict(x []float32, rows int, y []float32) error
+}
+
+// Learned corrects the analytic policy by a model: cost = analytic cost x exp(z), z the model's answer for (peer, class, in-flight).
+//
+// A correction instead of a cost of its own: an untrained model is the analytic policy, the model needs to know only what that gets
+// wrong, and a bounded z bounds what a bad model can do. Costs keep the promise of Table: finite, positive, not falling in in-flight.
+//
+// When the model fails (an error, a number that is none) the table is the analytic one, and Fault tells why.
+type Learned struct {
+	Analytic Analytic
+	Model    Predictor // nil: no correction, the features are still made
+
+	x, y    []float32
+	base    []float32 // the analytic costs of the last table
+	classes int
+	peers   int
+	fault   error
+}
+
+// Trust bounds the correction: a cost is between exp(-Trust) and exp(Trust) times the analytic one.
+const Trust = 1.5
+
+// own is the number of features made here, beside those of the estimators.
+const own = 8
+
+// Inputs is the number of features of a row.
+const Inputs = estimate.Features + own
+
+// InputNames returns the names of the features, in order.
+func InputNames() []string {
+	names := estimate.FeatureNames()
+	return append(names[:],
+		"log_n",          // ln(1 + in-flight)
+		"log_n_per_slot", // ln((in-flight + 1) / K)
+		"log_cost",       // ln of the analytic cost over the pool's mean service time
+		"log_cost_rise",  // ln of the analytic cost over that at 0 in flight
+		"log_size",       // ln of the class's service time on the peer over that of the peer's mix
+		"log_n_news",     // ln((1 + in-flight) / (1 + in-flight at the last sample))
+		"pool_load",      // mean of the peers' utilisation, by their capacity, in [0, 2]
+		"log_peers",      // ln of the number of peers
+	)
+}
+
+// Name returns "learned".
+func (l *Learned) Name() string { return "learned" }
+
+// Fault tells why the last table was made without the model; nil when it was made with it, or there is none.
+func (l *Learned) Fault() error { return l.fault }
+
+// Fill implements Policy.
+func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
+	l.Analytic.Fill(now, est, par, t)
+	l.base = append(l.base[:0], t.Cost...)
+	l.features(now, est, t)
+	l.fault = nil
+	if l.Model == nil || len(t.Peers) == 0 {
+		return
+	}
+	rows := len(t.Cost)
+	if cap(l.y) < rows {
+		l.y = make([]float32, rows)
+	}
+	l.y = l.y[:rows]
+	if l.fault = l.Model.Predict(l.x, rows, l.y); l.fault != nil {
+		return
+	}
+	for i, z := range l.y {
+		if !(z-z == 0) {
+			l.fault = fmt.Errorf("the model answered %v for class %q on %s", z, t.Classes[i/(l.peers*GridPoints)], t.Peers[i/GridPoints%l.peers])
+			return
+		}
+	}
+	for at := 0; at < rows; at += GridPoints {
+		last := 0.0
+		for g := range GridPoints {
+			z := min(max(float64(l.y[at+g]), -Trust), Trust)
+			last = max(bounded(float64(t.Cost[at+g])*math.Exp(z)), last)
+			t.Cost[at+g] = float32(last)
+		}
+	}
+}
+
+// features makes the rows: [class][peer][grid], like the costs.
+func (l *Learned) features(now float64, est *estimate.Pool, t *Table) {
+	l.classes, l.peers = len(t.Classes), len(t.Peers)
+	if n := len(t.Cost) * Inputs; cap(l.x) < n {
+		l.x = make([]float32, n)
+	}
+	l.x = l.x[:len(t.Cost)*Inputs]
+	load, capacity := 0.0, 0.0
+	for i := range t.Peers {
+		v := est.Peer(i)
+		load += v.ArrivalRate
+		capacity += v.Concurrency / v.WorkMS
+	}
+	load = min(load/max(capacity, 1e-9), 2)
+	work := est.WorkMS()
+	peers := math.Log(float64(max(l.peers, 1)))
+	grid := Grid()
+	var base [estimate.Features]float32
+	for i := range t.Peers {
+		v := est.Peer(i)
+		held := math.Log1p(float64(v.InFlight))
+		for c, idx := range est.Listed() {
+			est.Feature(now, i, idx, &base)
+			size := ln(est.Pair(i, idx).ServiceMS / v.WorkMS)
+			row := t.Row(c, i)
+			at := (c*l.peers + i) * GridPoints * Inputs
+			for g, n := range grid {
+				x := l.x[at+g*Inputs : at+(g+1)*Inputs]
+				copy(x, base[:])
+				many := math.Log1p(float64(n))
+				for j, f := range [own]float64{
+					many, many - math.Log(v.Concurrency), ln(float64(row[g]) / work), ln(float64(row[g] / row[0])),
+					size, many - held, load, peers,
+				} {
+					x[estimate.Features+j] = float32(f)
+				}
+			}
+		}
+	}
+}
+
+func ln(x float64) float64 { return min(max(math.Log(max(x, 1e-9)), -8), 8) }
+
+// Features writes the features of class row c on peer p with n in flight, as of the last Fill, and returns the analytic cost (ms):
+// linear between grid points, as costs are.
+func (l *Learned) Features(c, p int, n float64, dst []float32) float64 {
+	grid := Grid()
+	j := 1
+	for j < GridPoints-1 && n > float64(grid[j]) {
+		j++
+	}
+	lo, hi := float64(grid[j-1]), float64(grid[j])
+	f := float32(min(max((n-lo)/(hi-lo), 0), 1))
+	row := (c*l.peers+p)*GridPoints + j - 1
+	a, b := l.x[row*Inputs:(row+1)*Inputs], l.x[(row+1)*Inputs:(row+2)*Inputs]
+	for i := range Inputs {
+		dst[i] = a[i] + (b[i]-a[i])*f
+	}
+	cost := float64(l.base[row])
+	return cost + (float64(l.base[row+1])-cost)*(n-lo)/(hi-lo)
+}

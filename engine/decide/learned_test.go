@@ -1,0 +1,109 @@
+package decide_test
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/model"
+)
+
+// answers is a model that says the same of every row.
+type answers struct {
+	z   float32
+	err error
+}
+
+func (a answers) Predict(x []float32, rows int, y []float32) error {
+	if len(x) != rows*decide.Inputs || model.FirstNotFinite(x) >= 0 {
+		return errors.New("the features are not what was promised")
+	}
+	for i := range y {
+		y[i] = a.z
+	}
+	return a.err
+}
+
+func TestAModelThatSaysNothingLeavesTheAnalyticCosts(t *testing.T) {
+	est := answered(10, 20, 40)
+	want := fill(est, decide.Params{})
+	for _, m := range []decide.Predictor{nil, answers{}, model.New([]int{decide.Inputs, 8, 1}, rand.New(rand.NewPCG(1, 1))).Predictor()} {
+		l := decide.Learned{Model: m}
+		var got decide.Table
+		l.Fill(0, est, decide.Params{}, &got)
+		if !slices.Equal(got.Cost, want.Cost) || l.Fault() != nil {
+			t.Errorf("%T: costs differ, or fault %v", m, l.Fault())
+		}
+	}
+}
+
+func TestACorrectionIsBounded(t *testing.T) {
+	est := answered(10, 20)
+	want := fill(est, decide.Params{})
+	for _, z := range []float32{0.5, 100, -100} {
+		l := decide.Learned{Model: answers{z: z}}
+		var got decide.Table
+		l.Fill(0, est, decide.Params{}, &got)
+		f := math.Exp(min(max(float64(z), -decide.Trust), decide.Trust))
+		for i := range got.Cost {
+			if r := float64(got.Cost[i]) / float64(want.Cost[i]); math.Abs(r/f-1) > 1e-5 {
+				t.Fatalf("z %v: cost %d is %v times the analytic one, not %v", z, i, r, f)
+			}
+		}
+	}
+}
+
+func TestAModelThatFailsLeavesTheAnalyticCostsAndSaysWhy(t *testing.T) {
+	est := answered(10, 20)
+	want := fill(est, decide.Params{})
+	for _, m := range []answers{{z: float32(math.NaN())}, {z: float32(math.Inf(1))}, {z: 1, err: errors.New("the session is closed")}} {
+		l := decide.Learned{Model: m}
+		var got decide.Table
+		l.Fill(0, est, decide.Params{}, &got)
+		if !slices.Equal(got.Cost, want.Cost) {
+			t.Errorf("%+v: the costs are not the analytic ones", m)
+		}
+		if l.Fault() == nil || m.err == nil && !strings.Contains(l.Fault().Error(), `class "*" on a`) {
+			t.Errorf("%+v: fault %v", m, l.Fault())
+		}
+		l.Model = answers{}
+		if l.Fill(0, est, decide.Params{}, &got); l.Fault() != nil {
+			t.Errorf("the fault outlived the model: %v", l.Fault())
+		}
+	}
+}
+
+func TestFeaturesOfACountBetweenGridPointsLieBetweenTheirs(t *testing.T) {
+	est := answered(10, 20)
+	l := decide.Learned{}
+	var table decide.Table
+	l.Fill(0, est, decide.Params{}, &table)
+	at := slices.Index(decide.InputNames(), "log_n")
+	a, b, mid := make([]float32, decide.Inputs), make([]float32, decide.Inputs), make([]float32, decide.Inputs)
+	l.Features(1, 1, 4, a)
+	l.Features(1, 1, 8, b)
+	if cost := l.Features(1, 1, 6, mid); math.Abs(cost-table.At(1, 1, 6)) > 1e-4*cost {
+		t.Errorf("cost %v, the table has %v", cost, table.At(1, 1, 6))
+	}
+	if d := float64(mid[at]) - (float64(a[at])+float64(b[at]))/2; math.Abs(d) > 1e-6 {
+		t.Errorf("log_n is %v between %v and %v", mid[at], a[at], b[at])
+	}
+	if got := float64(a[at]); math.Abs(got-math.Log(5)) > 1e-6 {
+		t.Errorf("log_n of 4 in flight is %v", got)
+	}
+}
+
+func TestInputNamesAreDistinct(t *testing.T) {
+	names := decide.InputNames()
+	if len(names) != decide.Inputs {
+		t.Fatalf("%d names for %d inputs", len(names), decide.Inputs)
+	}
+	slices.Sort(names)
+	if len(slices.Compact(names)) != decide.Inputs {
+		t.Error("two features have one name")
+	}
+}

@@ -1,0 +1,210 @@
+// Package train makes a model from simulated worlds.
+//
+// The method is approximate policy iteration with Monte Carlo returns (Bertsekas and Tsitsiklis, "Neuro-dynamic programming", 1996,
+// section 6.2; Lagoudakis and Parr 2003): a round plays many worlds under the policy as it is, records decisions with what they
+// really cost, the delay imposed on later requests included (package returns), and fits the network to that. The next round's
+// policy is the one that picks the lowest cost by that network. The first policy is the analytic one, of which the network is
+// a correction, so the first round starts near the end.
+package train
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/fit"
+	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/sim/scenario"
+)
+
+// Options of a training run. The zero value of a field means its default.
+type Options struct {
+	Seed     uint64
+	Rounds   int     // default 3
+	Worlds   int     // a round; default 300
+	Requests int     // a world; default 40000
+	Share    float64 // of the decisions that are recorded; default 0.12
+	Imposed  float64 // how much of the delay imposed on others counts; default 0.75, negative: none
+	Hidden   []int   // widths of the hidden layers; default 32, 32
+	Epochs   int     // a round; default 3
+	Jobs     int     // worlds at a time; default 1
+	// Scenarios are played instead of random worlds, each with the seeds of the worlds it stands for.
+	Scenarios []*scenario.Scenario
+	// Data are rows from elsewhere (recorded history) that every round learns from besides.
+	Data *fit.Rows
+	// Progress hears what is being done, how far it is (0 to 1 over the whole run), and figures worth a line; nil = nobody.
+	Progress func(done float64, line string)
+	// Saved is called after each round with the network as it is; an error stops the run. nil = nobody.
+	Saved func(round int, net *model.Net) error
+	// Start is a network to go on with after Round rounds; nil = a new one.
+	Start *model.Net
+	Round int
+}
+
+// DefaultImposed is how much of the delay imposed on others counts. The returns say what others would have been spared had their peers
+// been chosen all the same; in truth some would have been sent elsewhere, so the whole of it is too much.
+const DefaultImposed = 0.75
+
+func (o Options) sane() Options {
+	set := func(v *int, def int) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	set(&o.Rounds, 3)
+	set(&o.Worlds, 300)
+	set(&o.Requests, 40_000)
+	set(&o.Epochs, 3)
+	set(&o.Jobs, 1)
+	if !(o.Share > 0) {
+		o.Share = 0.12
+	}
+	if o.Imposed == 0 {
+		o.Imposed = DefaultImposed
+	}
+	if len(o.Hidden) == 0 {
+		o.Hidden = []int{32, 32}
+	}
+	return o
+}
+
+// Result is a trained network and how the training went.
+type Result struct {
+	Net  *model.Net
+	Rows int       // of the last round
+	Loss []float64 // on worlds that were not learned from, after each round; less is better
+	None float64   // the same of the analytic policy, on the last round's worlds
+}
+
+// validation is the share of worlds kept out of the fit.
+const validation = 10
+
+// Run trains. It is a function of its options: seeds decide everything, the number of jobs nothing.
+func Run(ctx context.Context, opt Options) (*Result, error) {
+	opt = opt.sane()
+	net := opt.Start
+	if net == nil { // its last layer is zero: it corrects nothing
+		sizes := append(append([]int{decide.Inputs}, opt.Hidden...), 1)
+		net = model.New(sizes, rand.New(rand.NewPCG(opt.Seed, 0x1817)))
+	}
+	res := &Result{Net: net}
+	for round := opt.Round; round < opt.Rounds; round++ {
+		r := &rounds{Options: opt, round: round, net: net}
+		if round == 0 {
+			r.net = nil
+		}
+		learn, check, err := r.play(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if opt.Data != nil {
+			learn.X = append(learn.X, opt.Data.X...)
+			learn.Ratio = append(learn.Ratio, opt.Data.Ratio...)
+		}
+		net = net.Clone()
+		err = fit.Train(ctx, net, learn, fit.Options{
+			Epochs: opt.Epochs, Seed: opt.Seed + uint64(round), Rate: 2e-3 / float64(1+round),
+			Progress: func(done, loss float64) { r.tell(playing+(1-playing)*done, fmt.Sprintf("fitting, loss %.4f", loss)) },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("round %d: %w", round+1, err)
+		}
+		res.Net, res.Rows = net, learn.Len()
+		res.Loss = append(res.Loss, fit.Loss(net, check))
+		res.None = fit.Loss(model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(0, 0))), check)
+		r.tell(1, fmt.Sprintf("round %d of %d: %d decisions, loss %.4f on other worlds, %.4f without the model",
+			round+1, opt.Rounds, learn.Len(), res.Loss[len(res.Loss)-1], res.None))
+		if opt.Saved != nil {
+			if err := opt.Saved(round+1, net); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return res, nil
+}
+
+// playing is the share of a round's time that playing takes, about: for the progress only.
+const playing = 0.8
+
+// rounds is one round.
+type rounds struct {
+	Options
+	round int
+	net   *model.Net // of the policy that plays; nil = analytic
+
+	mu   sync.Mutex // guards done, and the calls of Progress
+	done int
+}
+
+func (r *rounds) tell(part float64, line string) {
+	if r.Progress != nil {
+		r.Progress((float64(r.round)+part)/float64(r.Rounds), line)
+	}
+}
+
+// play plays the round's worlds and returns the decisions to learn from and those to check with.
+func (r *rounds) play(ctx context.Context) (learn, check *fit.Rows, err error) {
+	rows := make([]*fit.Rows, r.Worlds)
+	errs := make([]error, r.Jobs)
+	worlds := make(chan int)
+	var players sync.WaitGroup
+	for j := range r.Jobs {
+		players.Go(func() {
+			for i := range worlds {
+				if errs[j] == nil && ctx.Err() == nil {
+					rows[i], errs[j] = r.world(i)
+				}
+				r.mu.Lock()
+				r.done++
+				r.tell(playing*float64(r.done)/float64(r.Worlds), fmt.Sprintf("round %d: playing world %d of %d", r.round+1, r.done, r.Worlds))
+				r.mu.Unlock()
+			}
+		})
+	}
+	for i := range r.Worlds {
+		worlds <- i
+	}
+	close(worlds)
+	players.Wait()
+	if ctx.Err() != nil {
+		return nil, nil, fmt.Errorf("playing: %w", ctx.Err())
+	}
+	learn, check = &fit.Rows{In: decide.Inputs}, &fit.Rows{In: decide.Inputs}
+	for i, w := range rows {
+		if w == nil {
+			for _, e := range errs {
+				if e != nil {
+					return nil, nil, e
+				}
+			}
+		}
+		to := learn
+		if i%validation == validation-1 {
+			to = check
+		}
+		to.X, to.Ratio = append(to.X, w.X...), append(to.Ratio, w.Ratio...)
+	}
+	return learn, check, nil
+}
+
+// world plays world i of the round.
+func (r *rounds) world(i int) (*fit.Rows, error) {
+	seed := r.Seed*1_000_003 + uint64(r.round)*100_003 + uint64(i)
+	var s *scenario.Scenario
+	if len(r.Scenarios) > 0 {
+		s = r.Scenarios[i%len(r.Scenarios)]
+	} else {
+		s = World(rand.New(rand.NewPCG(seed, 0x3017d)), r.Requests)
+	}
+	var m func() decide.Predictor
+	if r.net != nil {
+		m = func() decide.Predictor { return r.net.Predictor() }
+	}
+	rows, _, err := play(s, seed, m, r.Imposed, r.Share)
+	if err != nil {
+		return nil, fmt.Errorf("playing world %d (%s): %w", i, s.Name, err)
+	}
+	return rows, nil
+}
