@@ -68,7 +68,16 @@ const plainJSON = `    log_format plain_json escape=json
 const fixedPath = "/users/123456/orders"
 
 func (c *cpuCmd) variants(b *bench, peers []string, socket string) []*variant {
-	bare := fmt.Sprintf("        balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", %s) }\n", peers[0][strings.LastIndex(peers[0], ":")+1:])
+	ports := make([]string, len(peers))
+	for i, p := range peers {
+		ports[i] = p[strings.LastIndex(p, ":")+1:]
+	}
+	bare := fmt.Sprintf("        balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", %s) }\n", ports[0])
+	hooks := site{
+		Lua:      true,
+		HTTP:     "    init_by_lua_block { PORTS = {" + strings.Join(ports, ", ") + "} }\n    log_by_lua_block { require(\"resty.core.base\").get_request() }\n",
+		Upstream: placeholder + "        balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", PORTS[math.random(#PORTS)]) }\n",
+	}
 	plain := site{Upstream: servers(peers) + "        least_conn;\n"}
 	weir := site{Lua: true, HTTP: b.weirHTTP(false), Upstream: weirUpstream(peers), Server: b.statusServer(), Socket: socket}
 	alone := weir
@@ -79,6 +88,7 @@ func (c *cpuCmd) variants(b *bench, peers []string, socket string) []*variant {
 	all := []*variant{
 		{name: "least_conn", what: "plain NGINX", site: plain},
 		{name: "bare", base: "least_conn", what: "balancer_by_lua that names one peer", site: site{Lua: true, Upstream: placeholder + bare}},
+		{name: "hooks", base: "least_conn", what: "balancer_by_lua that names a random peer, log_by_lua that does nothing: what ngx_lua costs by itself", site: hooks},
 		{name: "weir-alone", base: "least_conn", what: "Weir, no engine: two choices, in-flight, records kept", site: alone},
 		{name: "weir", base: "least_conn", what: "Weir, live engine: class, table, in-flight, records sent", site: weir, target: 1.2},
 		{name: "least_conn-log", what: "plain NGINX, JSON access log to /dev/null", site: plainLog},

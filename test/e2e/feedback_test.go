@@ -379,3 +379,38 @@ func TestAClosedPortWinsOverTheTableAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// NGINX's own record of an answer is read instead of its variables, once a worker has seen for some answers that it is found where it is looked for.
+func TestStatusAndLengthOfAnAnswerAreTheSameBeforeAndAfterTheWorkerFindsNGINXsRecord(t *testing.T) {
+	r := start(t, rig.Options{Tap: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	want := map[string]struct{ status, bytes, kind int }{
+		"/api/bytes?n=1":          {200, 1, 0},
+		"/api/bytes?n=777":        {200, 777, 0},
+		"/api/bytes?n=30000":      {200, 30000, 0},
+		"/api/status/404":         {404, 0, 0},
+		"/api/status/503":         {503, 0, 5},
+		"/api/bytes?n=1000000":    {200, 1000000, 0},
+		"/api/status/204?nothing": {204, 0, 0},
+	}
+	for round := range 30 { // some 150 plain answers; the worker wants to see 32
+		for path, w := range want {
+			a := r.Do(rig.Request{Path: path})
+			if a.Status != w.status {
+				t.Fatalf("%s: status %d", path, a.Status)
+			}
+			if round == 0 && w.bytes == 0 {
+				w.bytes = len(a.Body)
+				want[path] = w
+			}
+		}
+	}
+	n := map[[3]int]int{}
+	for _, rec := range r.WaitRecords(30*len(want), func(rig.Record) bool { return true }) {
+		n[[3]int{rec.Status, rec.Bytes, rec.Kind}]++
+	}
+	for path, w := range want {
+		if got := n[[3]int{w.status, w.bytes, w.kind}]; got != 30 {
+			t.Errorf("%s: %d records of status %d, %d bytes, kind %d; want 30; all: %v", path, got, w.status, w.bytes, w.kind, n)
+		}
+	}
+}

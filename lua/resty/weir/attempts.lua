@@ -85,7 +85,8 @@ local function grow()
 end
 
 local function address(r)
-    return tonumber(cast("uintptr_t", r))
+    local n = tonumber(cast("uintptr_t", r)) -- a name of its own: a call that ends a function cannot always be compiled
+    return n
 end
 
 -- The record of request r; nil when there is none.

@@ -76,11 +76,13 @@ function _M.balance(name, static_peers)
     local r = get_request()
     local view = pools.get(name, static_peers)
     local now = now_ms()
-    local state, code = get_last_failure()
     local q = attempts.open(r)
-    local class
+    local class, state, code
+    if q.n > 0 then -- else there is no attempt that could have failed
+        state, code = get_last_failure()
+    end
     pick.reset_tried()
-    if state and q.n > 0 then
+    if state then
         local kind = judge_last(view, q, code, now)
         class = q.attempt[q.n - 1].class
         for i = q.pass, q.n - 1 do

@@ -6,6 +6,7 @@ local pools = require "resty.weir.pools"
 local slots = require "resty.weir.slots"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
+local answer = require "resty.weir.answer"
 local variables = require "resty.weir.variables"
 local vars = require "resty.weir.vars"
 local evidence = require "resty.weir.evidence"
@@ -18,7 +19,8 @@ local ngx = ngx
 local get_request = base.get_request
 local now_ms = clock.now_ms
 local get_method = ngx.req.get_method
-local read, same, number = vars.read, vars.same, vars.number
+local read, number = vars.read, vars.number
+local answer_of, compare = answer.of, answer.compare
 local UPSTREAM_STATUS, REQUEST_COMPLETION = vars.named("upstream_status"), vars.named("request_completion")
 local RESPONSE_LENGTH, SENT_LENGTH = vars.named("upstream_response_length"), vars.named("sent_http_content_length")
 local ANNOUNCED_LENGTH = vars.named("upstream_http_content_length")
@@ -142,11 +144,16 @@ end
 -- Status and length of the answer when it is a plain one: one peer answered with no failure, in full, and the client has it. nil
 -- otherwise, or when it takes a closer look to tell.
 local function plain(r, is_subrequest)
-    local bytes, len = read(r, UPSTREAM_STATUS)
-    if len ~= 3 then -- a list, or none
-        return nil
+    local status, length = answer_of(r)
+    if not status then
+        local bytes, len = read(r, UPSTREAM_STATUS)
+        if len ~= 3 then -- a list, or none
+            return nil
+        end
+        status = bytes[0] * 100 + bytes[1] * 10 + bytes[2] - 5328 -- three digits less three times "0"
+        length = number(read(r, RESPONSE_LENGTH))
+        compare(r, status, length)
     end
-    local status = bytes[0] * 100 + bytes[1] * 10 + bytes[2] - 5328 -- three digits less three times "0"
     if status < 200 or status >= 500 or status == 429 or status == 499 then
         return nil
     end
@@ -156,16 +163,15 @@ local function plain(r, is_subrequest)
             return nil
         end
     end
-    local length, length_len = read(r, RESPONSE_LENGTH)
     -- What the client was told is what the peer announced unless a filter dropped it, and is quicker to find among NGINX's variables.
-    local announced, announced_len = read(r, SENT_LENGTH)
-    if announced_len == 0 then
-        announced, announced_len = read(r, ANNOUNCED_LENGTH)
+    local announced, len = read(r, SENT_LENGTH)
+    if len == 0 then
+        announced, len = read(r, ANNOUNCED_LENGTH)
     end
-    if announced_len > 0 and (announced_len ~= length_len or not same(announced, length, length_len)) then
+    if len > 0 and number(announced, len) ~= length then
         return nil -- HEAD, 304, or cut short
     end
-    return status, number(length, length_len)
+    return status, length
 end
 
 function _M.log()

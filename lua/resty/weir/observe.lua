@@ -30,7 +30,7 @@ typedef struct __attribute__((packed)) {
 local _M = { sent = 0, dropped = 0 }
 
 local RING = 8192       -- records; at 48 bytes 384 KiB a worker
-local BATCH = 512       -- ship at once when so many wait
+local BATCH = 2048      -- ship at once when so many wait
 local MAX_SHIP = 2048   -- records in one batch
 local INTERVAL_S = 0.1
 local RETRY_MS = 1000    -- each refused connection is a line in NGINX's log
