@@ -21,6 +21,11 @@ type engine struct {
 
 // engine starts one with the pool "api"; settings is YAML of the pool, indented by four.
 func (b *bench) engine(name string, peers []string, settings string) (*engine, error) {
+	return b.engineKeeping(name, peers, settings, fmt.Sprintf("{dir: %s-history}", name))
+}
+
+// engineKeeping is engine with a value for the key history.
+func (b *bench) engineKeeping(name string, peers []string, settings, history string) (*engine, error) {
 	bin := filepath.Join(b.dir, "bin-weir")
 	if _, err := os.Stat(bin); err != nil {
 		if _, err := b.build("./engine/cmd/weir"); err != nil {
@@ -40,7 +45,7 @@ func (b *bench) engine(name string, peers []string, settings string) (*engine, e
 		},
 	}}
 	var y strings.Builder
-	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\nhistory: {dir: %s-history}\npools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, name, settings)
+	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\nhistory: %s\npools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, history, settings)
 	for _, p := range peers {
 		fmt.Fprintf(&y, "      - %q\n", p)
 	}

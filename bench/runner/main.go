@@ -27,6 +27,7 @@ type cli struct {
 	Decide    decideCmd    `cmd:"" help:"Latency of POST /decide over the Unix socket, open loop. 15 seconds."`
 	Refresh   refreshCmd   `cmd:"" help:"Time to make a table of 200 peers x 50 classes anew, and the engine's memory. 40 seconds."`
 	Inference inferenceCmd `cmd:"" help:"Time of a model's batch for 16 peers x 20 classes, by ONNX Runtime and in Go, and of the table. 25 seconds."`
+	History   historyCmd   `cmd:"" help:"What keeping history costs a running engine, with each store, and how fast it is read. 10 minutes."`
 	Down      downCmd      `cmd:"" help:"A peer fails under load: last pick, requests lost, failures until it is out. 3 minutes."`
 	Pick      pickCmd      `cmd:"" help:"Time of one pick for 10 to 4000 peers, and how close the sampled choice comes. 30 seconds."`
 	Peers     peersCmd     `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`

@@ -92,7 +92,17 @@ type Collector struct {
 	lines map[Series]*line
 	last  Series // rollups come in runs of one series, mostly
 	at    *line
-	arena []byte // holds the sketches of steps
+	arena []byte // what is left of the memory for the sketches of steps
+}
+
+// keep copies a sketch into memory that is taken in large pieces.
+func (c *Collector) keep(data []byte) []byte {
+	if len(data) > cap(c.arena)-len(c.arena) {
+		c.arena = make([]byte, 0, max(64<<10, len(data)))
+	}
+	from := len(c.arena)
+	c.arena = append(c.arena, data...)
+	return c.arena[from:len(c.arena):len(c.arena)]
 }
 
 // line holds its steps in the order of time, in which rollups come almost always.
@@ -134,7 +144,8 @@ func (c *Collector) Add(s Series, r *Rollup) error {
 		c.last = s
 		c.at = c.lines[s]
 		if c.at == nil {
-			c.at = &line{}
+			// Most lines have an entry in most steps.
+			c.at = &line{steps: make([]step, 0, min((c.q.ToMS-c.q.FromMS)/c.q.StepMS, 2000))}
 			c.lines[s] = c.at
 		}
 	}
@@ -142,9 +153,7 @@ func (c *Collector) Add(s Series, r *Rollup) error {
 	p, fresh := c.at.find(at)
 	if fresh {
 		p.Rollup = *r
-		from := len(c.arena)
-		c.arena = append(c.arena, r.Sketch...)
-		p.Sketch = c.arena[from:len(c.arena):len(c.arena)]
+		p.Sketch = c.keep(r.Sketch)
 		return nil
 	}
 	if p.times == nil {

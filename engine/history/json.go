@@ -3,6 +3,7 @@ package history
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -71,7 +72,11 @@ func appendJSONText(dst []byte, s string) []byte {
 
 // AppendAnswer appends the answer to the question as a JSON object.
 func (q *Question) AppendAnswer(dst []byte, lines []*Line) []byte {
-	dst = append(dst, `{"from_ms":`...)
+	size := 200
+	for _, l := range lines {
+		size += 200 + 70*len(l.AtMS)
+	}
+	dst = append(slices.Grow(dst, size), `{"from_ms":`...)
 	dst = strconv.AppendInt(dst, q.FromMS, 10)
 	dst = strconv.AppendInt(append(dst, `,"to_ms":`...), q.ToMS, 10)
 	dst = strconv.AppendInt(append(dst, `,"step_ms":`...), q.StepMS, 10)

@@ -147,8 +147,14 @@ func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 // Thaw lets the server go on.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
-// signal reaches the server and the processes it started, which PostgreSQL puts into groups of their own.
 func (s *Server) signal(sig syscall.Signal) {
+	for _, pid := range s.Processes() {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+// Processes returns the server, first, and the processes it started, which PostgreSQL puts into groups of their own.
+func (s *Server) Processes() []int {
 	parent := s.proc.Process.Pid
 	pids := []int{parent}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -165,9 +171,7 @@ func (s *Server) signal(sig syscall.Signal) {
 			}
 		}
 	}
-	for _, pid := range pids {
-		_ = syscall.Kill(pid, sig)
-	}
+	return pids
 }
 
 // Remove ends the server and removes its folder.

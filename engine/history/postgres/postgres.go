@@ -68,9 +68,12 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "weir"
 	}
-	// Compiling costs more than it saves in queries of this length.
-	if c.RuntimeParams["jit"] == "" {
-		c.RuntimeParams["jit"] = "off"
+	// Compiling costs more than it saves in queries of this length; parallel workers would mix up the order of rows, and take cores
+	// that serve requests when the database is on the same host.
+	for name, value := range map[string]string{"jit": "off", "max_parallel_workers_per_gather": "0"} {
+		if c.RuntimeParams[name] == "" {
+			c.RuntimeParams[name] = value
+		}
 	}
 	// One writes, others read. A connection that is idle for long is closed: an engine in the night holds one.
 	if !query.Has("pool_max_conns") {

@@ -2,9 +2,9 @@
 //
 //	Observe -> queue (memory, bounded) -> writer: sample, roll up, number -> spool (disk, bounded) -> shipper -> store
 //
-// Adding to the queue takes a mutex for the time of a copy; it waits for nothing else. The writer empties the queue each half
-// second into a batch, which goes to the spool before anything else happens to it, so kill -9 loses what came in that half
-// second. The shipper sends batch after batch and repeats one until the store has it; that the store may have had it already
+// Adding to the queue takes a mutex for the time of a copy; it waits for nothing else. The writer empties the queue each
+// quarter of a second into a batch, which goes to the spool before anything else happens to it, so kill -9 loses what came in that
+// time. The shipper sends batch after batch and repeats one until the store has it; that the store may have had it already
 // is settled by the batch's number. A store that is slow or down therefore means a longer spool, and nothing else.
 //
 // Each bound drops the oldest first and counts what it drops, by where: queue, spool, store (rows it cannot hold).
@@ -33,7 +33,8 @@ const (
 )
 
 const (
-	flushEvery    = 500 * time.Millisecond
+	flushEvery    = 250 * time.Millisecond // short, so that the store's work does not come in bursts that others feel
+	saveEvery     = 500 * time.Millisecond // of the minutes in progress
 	maintainEvery = time.Minute
 	openWithin    = 15 * time.Second
 	farewell      = 200 * time.Millisecond
@@ -78,7 +79,10 @@ type Recorder struct {
 	sending sync.WaitGroup
 	closing atomic.Bool
 
-	pack packer // the writer's own
+	// The writer's own.
+	pack    packer
+	saved   time.Time // when the minutes in progress were
+	unsaved bool      // they have changed since
 
 	store   atomic.Pointer[history.Store]
 	outage  atomic.Pointer[Outage]

@@ -43,7 +43,9 @@ func (r *Recorder) flush(codec *history.Codec, now time.Time, seconds float64, e
 	if ending {
 		end = math.MaxInt64
 	}
+	rolledUp := false
 	bad, out := r.pack.make(list, at, events, seconds, end, func(b *history.Batch) {
+		rolledUp = rolledUp || len(b.Rollups) > 0
 		b.Writer, b.Instance, b.Zone, b.AtMS = r.writer, r.opt.Instance, r.opt.Zone, nowMS
 		_, dropped, err := r.spool.Append(b.Rows(), func(seq uint64) []byte {
 			b.Seq = seq
@@ -60,8 +62,10 @@ func (r *Recorder) flush(codec *history.Codec, now time.Time, seconds float64, e
 	r.queue.give(list)
 	r.opt.Tel.DroppedBad.Add(bad)
 	r.opt.Tel.SampledOut.Add(out)
-	if len(list) > 0 || len(events) > 0 || ending {
-		// Before the shipper is told, so that no batch can be gone from the spool that the minutes do not know of.
+	r.unsaved = r.unsaved || len(list) > 0
+	// Before the shipper is told, so that no rollups can be gone from the spool that the saved minutes still have.
+	if rolledUp || ending || (r.unsaved && now.Sub(r.saved) >= saveEvery) {
+		r.unsaved, r.saved = false, now
 		r.saveMinutes(codec, nowMS)
 	}
 	r.wake(r.shipped)
