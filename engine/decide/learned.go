@@ -138,18 +138,41 @@ func ln(x float64) float64 { return min(max(math.Log(max(x, 1e-9)), -8), 8) }
 // Features writes the features of class row c on peer p with n in flight, as of the last Fill, and returns the analytic cost (ms):
 // linear between grid points, as costs are.
 func (l *Learned) Features(c, p int, n float64, dst []float32) float64 {
+	m := l.Matrix()
+	return m.Row(c, p, n, dst)
+}
+
+// Matrix is what the last Fill saw: features and analytic costs over [class][peer][grid]. It is the policy's own memory, valid until
+// the next Fill: whoever keeps it copies.
+type Matrix struct {
+	Classes, Peers int
+	X              []float32 // rows of Inputs
+	Cost           []float32 // analytic, ms
+}
+
+// Matrix returns that of the last Fill.
+func (l *Learned) Matrix() Matrix { return Matrix{l.classes, l.peers, l.x, l.base} }
+
+// Between tells which grid points n lies between, the lower one's index and how far from it as a fraction: above 1 past the last.
+func Between(n float64) (lower int, f float64) {
 	grid := Grid()
 	j := 1
 	for j < GridPoints-1 && n > float64(grid[j]) {
 		j++
 	}
 	lo, hi := float64(grid[j-1]), float64(grid[j])
-	f := float32(min(max((n-lo)/(hi-lo), 0), 1))
-	row := (c*l.peers+p)*GridPoints + j - 1
-	a, b := l.x[row*Inputs:(row+1)*Inputs], l.x[(row+1)*Inputs:(row+2)*Inputs]
+	return j - 1, max((n-lo)/(hi-lo), 0)
+}
+
+// Row is Learned.Features of the matrix.
+func (m *Matrix) Row(c, p int, n float64, dst []float32) float64 {
+	j, beyond := Between(n)
+	row := (c*m.Peers+p)*GridPoints + j
+	f := float32(min(beyond, 1))
+	a, b := m.X[row*Inputs:(row+1)*Inputs], m.X[(row+1)*Inputs:(row+2)*Inputs]
 	for i := range Inputs {
 		dst[i] = a[i] + (b[i]-a[i])*f
 	}
-	cost := float64(l.base[row])
-	return cost + (float64(l.base[row+1])-cost)*(n-lo)/(hi-lo)
+	cost := float64(m.Cost[row])
+	return cost + (float64(m.Cost[row+1])-cost)*beyond
 }

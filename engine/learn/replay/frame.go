@@ -1,0 +1,125 @@
+package replay
+
+import (
+	"slices"
+
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/estimate"
+)
+
+// Frame is what a pool's policy saw when it made a table: the features of every (class, peer, in-flight count), the analytic costs,
+// and who could be picked. It is never changed once made.
+//
+// Only the few features that depend on the in-flight count are kept for each of them, so a frame of 16 peers and 20 classes takes
+// 110 KB instead of 350.
+type Frame struct {
+	At      float64 // ms; the table holds from then on
+	Peers   []string
+	Usable  []bool
+	Bounded bool        // some peer's share is held back (admit < 1): who was considered is not known
+	Rule    decide.Rule // how picks leave the lowest cost
+	Control float64     // share of the control slice
+	Weight  []float64   // the operator's, by peer
+	Slots   []float64   // estimated concurrency by peer
+	Penalty float64     // what a failure costs beside its time, ms
+	MeanMS  float64     // of recent answers of the pool
+	row     []int16     // by class index of the estimators; 0 = "*"
+	classes int         // rows
+	fixed   []float32   // [class][peer][Inputs], at 0 in flight
+	moving  []float32   // [class][peer][grid][len(columns)]
+	columns []uint8     // features that depend on the in-flight count
+	cost    []float32   // [class][peer][grid]
+}
+
+// Shown is what a frame is made of, beside the features.
+type Shown struct {
+	Usable  []bool
+	Admit   []float64
+	Weight  []float64
+	Rule    decide.Rule
+	Control float64
+}
+
+// MostValues bounds the features of one frame: 4 Mi values, as of 40 peers and 400 classes. Pools above are not recorded.
+const MostValues = 4 << 20
+
+// NewFrame copies what l saw in its last Fill; nil when that is too much.
+func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Frame {
+	m := l.Matrix()
+	if len(m.X) > MostValues || m.Peers == 0 {
+		return nil
+	}
+	f := &Frame{
+		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Weight: slices.Clone(s.Weight), classes: m.Classes,
+		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), cost: slices.Clone(m.Cost),
+	}
+	for i := range m.Peers {
+		v := est.Peer(i)
+		f.Peers = append(f.Peers, v.Addr)
+		f.Slots = append(f.Slots, v.Concurrency)
+		f.Bounded = f.Bounded || s.Usable[i] && s.Admit[i] > 0 && s.Admit[i] < 1
+	}
+	for r, c := range est.Listed() {
+		for len(f.row) <= c {
+			f.row = append(f.row, 0)
+		}
+		f.row[c] = int16(r)
+	}
+	f.pack(&m)
+	return f
+}
+
+func (f *Frame) pack(m *decide.Matrix) {
+	const in, grid = decide.Inputs, decide.GridPoints
+	var moves [in]bool
+	rows := m.Classes * m.Peers
+	f.fixed = make([]float32, 0, rows*in)
+	for r := range rows {
+		at := r * grid * in
+		first := m.X[at : at+in]
+		f.fixed = append(f.fixed, first...)
+		for g := 1; g < grid; g++ {
+			for j, x := range m.X[at+g*in : at+(g+1)*in] {
+				if x != first[j] {
+					moves[j] = true
+				}
+			}
+		}
+	}
+	for j, yes := range moves {
+		if yes {
+			f.columns = append(f.columns, uint8(j))
+		}
+	}
+	f.moving = make([]float32, 0, rows*grid*len(f.columns))
+	for at := 0; at < len(m.X); at += in {
+		for _, j := range f.columns {
+			f.moving = append(f.moving, m.X[at+int(j)])
+		}
+	}
+}
+
+// bytes is what the frame holds in memory, about.
+func (f *Frame) bytes() int {
+	return 4*(len(f.fixed)+len(f.moving)+len(f.cost)) + 2*len(f.row) + 48*len(f.Peers) + 200
+}
+
+// Row is decide.Learned.Features of the frame: class is the estimators' index, those not listed have the row of "*".
+func (f *Frame) Row(class, peer int, n float64, dst []float32) (cost float64) {
+	c := 0
+	if class >= 0 && class < len(f.row) {
+		c = int(f.row[class])
+	}
+	r := c*len(f.Peers) + peer
+	copy(dst[:decide.Inputs], f.fixed[r*decide.Inputs:])
+	j, beyond := decide.Between(n)
+	at := r*decide.GridPoints + j
+	k := len(f.columns)
+	a, b := f.moving[at*k:(at+1)*k], f.moving[(at+1)*k:(at+2)*k]
+	part := float32(min(beyond, 1))
+	for i, col := range f.columns {
+		dst[col] = a[i] + (b[i]-a[i])*part
+	}
+	low := float64(f.cost[at])
+	return low + (float64(f.cost[at+1])-low)*beyond
+}
