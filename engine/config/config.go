@@ -15,6 +15,7 @@ type Config struct {
 	Log           Log      `key:"log"`
 	RefreshMS     int      `key:"refresh_ms" range:"10..60000"`
 	StateFile     string   `key:"state_file"`
+	Model         Model    `key:"model"`
 	PrometheusURL URL      `key:"prometheus_url"`
 	Database      Database `key:"database"`
 	History       History  `key:"history"`
@@ -42,6 +43,25 @@ type Admin struct {
 type Log struct {
 	Level Level `key:"level"`
 }
+
+// Model says what the learned policy computes with.
+type Model struct {
+	// File is a path, or ModelDefault for the one built into the program, or ModelNone for none: the analytic policy serves then.
+	File string `key:"file"`
+	// Library is the path of ONNX Runtime or of its folder, empty for the usual places, or LibraryBuiltin for none: the network is
+	// evaluated by the program itself then.
+	Library string `key:"library"`
+
+	// Where the two were set, without a message; zero when they were not. No part of what Diff compares.
+	FileAt, LibraryAt Finding `key:"-"`
+}
+
+// Words that stand in Model in place of paths. A file of that name is written with a folder: ./default.
+const (
+	ModelDefault   = "default"
+	ModelNone      = "none"
+	LibraryBuiltin = "builtin"
+)
 
 // Database is a server for history, told in parts as platforms do. history.url wins over it.
 type Database struct {
@@ -83,6 +103,7 @@ type Peer struct {
 
 // Settings is everything a pool has besides its name and peers. It holds no pointer, so two can be compared with ==.
 type Settings struct {
+	Policy    Policy    `key:"policy"`
 	Objective Objective `key:"objective"`
 	Classes   Classes   `key:"classes"`
 	// Spread is how much dearer than the best, as a fraction, a peer may be and still be picked.
@@ -141,6 +162,7 @@ func Default() Config {
 		Admin:     Admin{Listen: "127.0.0.1:9180"},
 		Log:       Log{Level: "info"},
 		RefreshMS: 100,
+		Model:     Model{File: ModelDefault},
 		History: History{
 			Dir: "/var/lib/weir", RawDays: 7, RollupDays: 400, MaxMB: 4096, SpoolMB: 1024, SampleAbove: 20_000,
 		},
@@ -151,6 +173,7 @@ func Default() Config {
 // DefaultSettings is what a pool has when neither it nor `defaults` says otherwise.
 func DefaultSettings() Settings {
 	return Settings{
+		Policy:           Learned,
 		Objective:        Mean,
 		Classes:          Classes{Top: 50},
 		Spread:           0.1,

@@ -60,6 +60,7 @@ socket: {path: /tmp/e.sock, mode: "0600", group: web}
 admin: {listen: "0.0.0.0:9999", token: "0123456789abcdef"}
 log: {level: debug}
 refresh_ms: 250
+model: {file: /m/x.onnx, library: /m/lib}
 state_file: /var/lib/weir/state
 prometheus_url: https://u:p@prom.example:9090/x
 database: {host: db, port: 5432, user: u, password: "p#1", name: n}
@@ -68,6 +69,7 @@ instance: web1
 defaults: {explore: 0.05, check: {path: /up}}
 pools:
   - name: api
+    policy: analytic
     objective: p99
     peers:
       - "10.0.0.1:8080"
@@ -89,7 +91,7 @@ pools:
 	want := Pool{
 		Name: "api",
 		Settings: Settings{
-			Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
+			Policy: Analytic, Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
 			Retry: Retry{2, 900, 0.1, 3},
 			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD"},
 			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25},

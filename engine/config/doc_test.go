@@ -124,7 +124,7 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		"socket.path": "/x", "socket.mode": "0666", "admin.listen": "127.0.0.1:7", "log.level": "warn", "prometheus_url": "http://p", "defaults.objective": "p99",
 		"defaults.check.path": "/x", "defaults.check.pass": "418", "defaults.check.method": "HEAD", "defaults.retry.tries": "1", "defaults.check.timeout_ms": "7",
 		"defaults.check.interval_ms": "4444", "defaults.eject.max_ms": "70000", "defaults.max_stale_ms": "4444", "refresh_ms": "44", "defaults.retry.timeout_ms": "4444",
-		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8",
+		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic",
 	}
 	for _, k := range Keys() {
 		if k.Variable == "" || k.Path == "admin.token_file" {

@@ -148,7 +148,7 @@ func serviceLink(value string) bool { return linkValue.MatchString(value) }
 // UnknownVariables warns of variables that begin with WEIR_ and that nothing reads, most often typing errors. environ is
 // what os.Environ gives. Kubernetes' own variables for services named weir are passed over.
 func UnknownVariables(environ []string) []Warning {
-	known := []string{"WEIR_SOCKET", "WEIR_CONFIG"}
+	known := []string{"WEIR_SOCKET", "WEIR_CONFIG", "WEIR_ONNXRUNTIME", "WEIR_CACHE"}
 	for _, k := range Keys() {
 		if k.Variable != "" {
 			known = append(known, k.Variable)

@@ -21,7 +21,7 @@ const maxFileSize = 8 << 20
 // variables beginning with WEIR_ that nothing reads are warned of too (see UnknownVariables).
 //
 // On failure the error is an *Error with every problem found, or, when the file cannot be read, one that wraps the
-// cause. The warnings are given in either case. Relative state_file, token_file and history.dir are taken from the file's folder.
+// cause. The warnings are given in either case. Relative state_file, token_file, history.dir, model.file and model.library are taken from the file's folder.
 func Load(path string, env func(string) (string, bool)) (*Config, []Warning, error) {
 	data, err := readBounded(path, maxFileSize)
 	if err != nil {
@@ -35,6 +35,12 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 	dir := filepath.Dir(path)
 	c.StateFile = within(dir, c.StateFile)
 	c.History.Dir = within(dir, c.History.Dir)
+	if c.Model.File != ModelDefault && c.Model.File != ModelNone {
+		c.Model.File = within(dir, c.Model.File)
+	}
+	if c.Model.Library != LibraryBuiltin {
+		c.Model.Library = within(dir, c.Model.Library)
+	}
 	if c.Admin.TokenFile != "" {
 		c.Admin.TokenFile = within(dir, c.Admin.TokenFile)
 		token, err := readToken(c.Admin.TokenFile)

@@ -26,6 +26,8 @@ func (d *decoder) validate(c *Config) {
 	d.socket(c)
 	d.admin(c)
 	d.history(c)
+	c.Model.FileAt = d.places["model.file"].finding("")
+	c.Model.LibraryAt = d.places["model.library"].finding("")
 	d.label("zone", c.Zone)
 	d.label("instance", c.Instance)
 	d.settings(&c.Defaults, "defaults")

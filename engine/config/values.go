@@ -25,6 +25,17 @@ const (
 
 func (o *Objective) fromText(s string) error { return oneOf(o, s, Mean, P99) }
 
+// Policy is what makes a pool's tables.
+type Policy string
+
+// The policies: the analytic one, and the same corrected by the model. Without a model that works the learned one is the analytic one.
+const (
+	Learned  Policy = "learned"
+	Analytic Policy = "analytic"
+)
+
+func (p *Policy) fromText(s string) error { return oneOf(p, s, Learned, Analytic) }
+
 // Level is a log level by zerolog's name.
 type Level string
 

@@ -53,6 +53,9 @@ func InputNames() []string {
 	)
 }
 
+// Head is the name of the one output of a model: z.
+const Head = "log_cost_ratio"
+
 // Name returns "learned".
 func (l *Learned) Name() string { return "learned" }
 

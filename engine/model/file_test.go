@@ -167,6 +167,23 @@ func TestIDIsTwelveHexDigitsOfTheBytes(t *testing.T) {
 	}
 }
 
+func TestNamesThatDifferAreTold(t *testing.T) {
+	for want, names := range map[string][2][]string{
+		"features: it has 1 features, 2 are wanted; it lacks b": {{"a"}, {"a", "b"}},
+		"unknown here: c":                             {{"a", "b", "c"}, {"a", "b"}},
+		"it lacks b; unknown here: c":                 {{"a", "c"}, {"a", "b"}},
+		"the order differs: feature 0 is b":           {{"b", "a"}, {"a", "b"}},
+		"it lacks 1, 2, 3, 4, 5, 6, 7, 8, and 1 more": {nil, {"1", "2", "3", "4", "5", "6", "7", "8", "9"}},
+	} {
+		if err := (Meta{Features: names[0]}).Fits(Meta{Features: names[1]}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	if err := (Meta{Features: []string{"a"}}).Fits(Meta{Features: []string{"a"}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheCardIsMarkdownThatNoValueBreaks(t *testing.T) {
 	m := Meta{Features: []string{"load", "age"}, Heads: []string{"cost"}, Card: map[string]string{
 		"name": "default", "zeal": "x|y\nz", "seeds": "1..5", "created": "2025-01-02", "alpha": "1",

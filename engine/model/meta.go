@@ -37,6 +37,48 @@ func (m Meta) Check(in, out int) error {
 	return errors.Join(checkNames("feature", m.Features, in, "inputs"), checkNames("head", m.Heads, out, "outputs"), m.checkCard())
 }
 
+// Fits tells how a model's features and heads differ from those wanted; nil when they are the same, in the same order.
+func (m Meta) Fits(want Meta) error {
+	return errors.Join(sameNames("feature", m.Features, want.Features), sameNames("head", m.Heads, want.Heads))
+}
+
+// sameNames tells how the names in a model differ from those wanted.
+func sameNames(what string, have, want []string) error {
+	if slices.Equal(have, want) {
+		return nil
+	}
+	only := func(a, b []string) string {
+		var names []string
+		for _, n := range a {
+			if !slices.Contains(b, n) {
+				names = append(names, n)
+			}
+		}
+		if len(names) > 8 {
+			names = append(names[:8], fmt.Sprintf("and %d more", len(names)-8))
+		}
+		return strings.Join(names, ", ")
+	}
+	var why []string
+	if len(have) != len(want) {
+		why = append(why, fmt.Sprintf("it has %d %ss, %d are wanted", len(have), what, len(want)))
+	}
+	if names := only(want, have); names != "" {
+		why = append(why, "it lacks "+names)
+	}
+	if names := only(have, want); names != "" {
+		why = append(why, "unknown here: "+names)
+	}
+	if why == nil {
+		i := 0
+		for have[i] == want[i] {
+			i++
+		}
+		why = append(why, fmt.Sprintf("the order differs: %s %d is %s, and %s is wanted", what, i, have[i], want[i]))
+	}
+	return fmt.Errorf("%ss: %s", what, strings.Join(why, "; "))
+}
+
 func checkNames(what string, names []string, want int, of string) error {
 	if len(names) != want {
 		return fmt.Errorf("%d %s names for a network with %d %s", len(names), what, want, of)

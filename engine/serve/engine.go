@@ -49,6 +49,7 @@ type Engine struct {
 	watching Watchers
 
 	history *record.Recorder // nil = off; set before Start
+	models  *Models
 
 	life    context.Context // ends when the engine stops
 	stop    context.CancelFunc
@@ -70,6 +71,7 @@ func (w *Watchers) Count() int { return int(w.n.Load()) }
 // New makes an engine with the pools of a configuration and publishes their first tables. It starts nothing; Start does.
 func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engine {
 	e := &Engine{log: log, tel: tel, start: time.Now(), instances: map[string]*instance{}, foreign: map[string]struct{}{}}
+	e.models = newModels(e)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.lastBatch.Store(-1)
 	e.lastDecide.Store(-1)
@@ -96,6 +98,7 @@ func (e *Engine) Start() {
 func (e *Engine) Close() {
 	e.stop()
 	e.running.Wait()
+	e.models.close()
 }
 
 // now returns ms since the engine was made.

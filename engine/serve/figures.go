@@ -142,7 +142,7 @@ func (p *livePool) figures(now float64) PoolFigures {
 	defer p.changed(now)
 	all := p.poolAttempts(now)
 	f := PoolFigures{
-		Name: p.name, Policy: p.policy.Name(), Objective: string(p.conf.Objective),
+		Name: p.name, Policy: p.serving, Objective: string(p.conf.Objective),
 		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
 		Attempts10s: all.short, Attempts1m: all.long, Classes: []ClassFigures{}, Peers: []PeerFigures{},
 	}

@@ -27,8 +27,11 @@ type livePool struct {
 	est     *estimate.Pool
 	health  *pool.Health
 	policy  decide.Policy
-	table   decide.Table // as last filled
-	members []*member    // in the order of health, est and table
+	learned *decide.Learned // the policy, when it is the learned one; else nil
+	eval    *evaluator      // whose predictor learned.Model is; not a use of it
+	serving string          // the policy that the table was made by
+	table   decide.Table    // as last filled
+	members []*member       // in the order of health, est and table
 	checks  map[string]*check
 	started bool // checks may run
 	retired bool // removed from the configuration; nothing may be published any more
@@ -44,6 +47,7 @@ type livePool struct {
 	changes     []pool.Transition        // scratch
 	weights     []float64                // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
+	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
 	observed    []record.Observed        // for the history, until the run of records is learned
 	said        []func()                 // log lines to be written when the mutex is free
 }
@@ -80,7 +84,7 @@ const observedKinds = int(pool.IdleRace) + 1
 
 func newPool(e *Engine, name string) *livePool {
 	return &livePool{
-		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{},
+		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{}, serving: analytic,
 		checks: map[string]*check{}, inflight: map[string]map[string]int{},
 		filledAt: math.Inf(-1), trafficAt: math.Inf(-1),
 	}
@@ -112,6 +116,9 @@ func (p *livePool) configure(now float64, c *config.Pool) []*check {
 	}
 	if p.est == nil || p.conf.Classes.Top != c.Classes.Top {
 		p.est = estimate.New(estimate.Options{TopClasses: c.Classes.Top})
+	}
+	if p.conf.Policy != c.Policy {
+		p.setPolicy(c.Policy)
 	}
 	checkChanged := p.conf.Check != c.Check
 	p.conf = *c
@@ -172,6 +179,7 @@ func (p *livePool) retire() []*check {
 	p.mu.Lock()
 	defer p.unlock()
 	p.retired = true
+	p.modelFailed(nil, "")
 	stopped := p.stopChecks(func(*check) bool { return true })
 	for _, m := range p.members {
 		m.tel.Remove()
@@ -242,7 +250,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 // snapshot makes the immutable copy of the pool as it is now. What did not change is shared with the published one.
 func (p *livePool) snapshot() *Snapshot {
 	before := p.latest.Load()
-	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.policy.Name(), Panic: p.health.Panic()}
+	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.serving, Panic: p.health.Panic()}
 	if before != nil && slices.Equal(before.shape.classes, p.table.Classes) && slices.Equal(before.shape.peers, p.table.Peers) {
 		s.shape = before.shape
 	} else {
@@ -288,7 +296,7 @@ func (p *livePool) metaMoved(before *Snapshot) bool {
 			return true
 		}
 	}
-	return p.health.Panic() != before.Panic
+	return p.health.Panic() != before.Panic || p.serving != before.Policy
 }
 
 // round3 keeps three digits, so that a version does not change for less.

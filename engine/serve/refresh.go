@@ -75,7 +75,7 @@ func (p *livePool) refresh(now float64) {
 func (p *livePool) due(now float64) bool {
 	wait := float64(idleFillMS)
 	switch {
-	case p.dirty:
+	case p.dirty, p.learned != nil && p.eval != p.eng.models.running.Load():
 		wait = 0
 	case now-p.trafficAt > idleLongMS:
 		wait = idleLongFillMS
@@ -119,12 +119,13 @@ func (p *livePool) tryFill(now float64) (fault string) {
 		p.weights = append(p.weights, p.health.View(i).Weight)
 	}
 	p.health.Advance(now)
+	eval := p.equip()
+	defer eval.release()
 	params := decide.Params{Objective: decide.Mean, Weights: p.weights}
 	if p.conf.Objective == config.P99 {
 		params.Objective = decide.P99
 	}
-	p.policy.Fill(now, p.est, params, &p.table)
-	return p.tableFault()
+	return p.fillTable(now, eval, params)
 }
 
 // tableFault checks the promise of decide.Table that NGINX relies on.

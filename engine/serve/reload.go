@@ -22,6 +22,9 @@ func (e *Engine) Loaded(conf *config.Config, warnings []config.Warning, err erro
 	}
 	e.reload.Store(nil)
 	changes := e.Apply(conf)
+	if e.models.wanted.Load() {
+		_ = e.models.Configure(conf.Model) // logged, and in the health
+	}
 	e.keepReload(changes, nil)
 	e.tel.ReloadsOK.Inc()
 	e.tel.ConfigLoaded.Set(float64(time.Now().UnixMilli()) / 1000)

@@ -17,19 +17,26 @@ const (
 
 // Report is the engine's health: the answer of GET /api/health.
 type Report struct {
-	Status       Status   `json:"status"`
-	Reasons      []Reason `json:"reasons"`
-	Epoch        string   `json:"epoch"`
-	Version      uint64   `json:"version"`
-	UptimeMS     float64  `json:"uptime_ms"`
-	Pools        int      `json:"pools"`
-	Watchers     int      `json:"watch_clients"`
-	LastBatchAge *float64 `json:"last_observe_age_ms"`
+	Status       Status      `json:"status"`
+	Reasons      []Reason    `json:"reasons"`
+	Epoch        string      `json:"epoch"`
+	Version      uint64      `json:"version"`
+	UptimeMS     float64     `json:"uptime_ms"`
+	Pools        int         `json:"pools"`
+	Watchers     int         `json:"watch_clients"`
+	Model        ModelReport `json:"model"`
+	LastBatchAge *float64    `json:"last_observe_age_ms"`
+}
+
+// ModelReport says what the learned policy computes with.
+type ModelReport struct {
+	Serves    *string `json:"serves"`    // id of the model that tables are made with, null = the analytic policy
+	Evaluator *string `json:"evaluator"` // "ONNX Runtime 1.27.0 (path)", "built in", null = none
 }
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy stale_observations config history stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model stale_observations config history stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -59,9 +66,11 @@ func (e *Engine) Report() Report {
 	if len(s.Pools) == 0 {
 		r.add("no_pools", "", "no pools are configured: nothing is balanced")
 	}
+	learned := false
 	for _, p := range e.sorted() {
-		p.inspect(&r)
+		learned = p.inspect(&r) || learned
 	}
+	e.models.inspect(&r, learned)
 	e.staleness(now, &r)
 	if f := e.reload.Load(); f != nil {
 		r.add("config", "", fmt.Sprintf("the configuration file was refused at %s and the one before stays: %s",
@@ -84,8 +93,8 @@ func (r *Report) add(code, pool, message string) {
 	r.Reasons = append(r.Reasons, Reason{code, pool, message})
 }
 
-// inspect adds what is wrong with the pool.
-func (p *livePool) inspect(r *Report) {
+// inspect adds what is wrong with the pool, and tells whether its policy is the learned one.
+func (p *livePool) inspect(r *Report) (learned bool) {
 	p.mu.Lock()
 	defer p.unlock()
 	usable := 0
@@ -105,6 +114,10 @@ func (p *livePool) inspect(r *Report) {
 	if p.fault != "" {
 		r.add("policy", p.name, fmt.Sprintf("the table of pool %q could not be computed, the last one stays: %s", p.name, p.fault))
 	}
+	if p.modelFault != "" {
+		r.add("model", p.name, fmt.Sprintf("the model failed for pool %q, the analytic policy serves it: %s", p.name, p.modelFault))
+	}
+	return p.learned != nil
 }
 
 // staleness adds that NGINX shows signs of traffic, and no outcome of it arrives. A quiet night is no fault.

@@ -27,6 +27,12 @@ func families() []family {
 		{"weir_table_publications_total", "counter", "Versions of the pool's table that were published."},
 		{"weir_refresh_duration_seconds", "histogram", "Time to compute the decision table of a pool."},
 
+		{"weir_model_up", "gauge", "1 while the tables of the pools with the learned policy are made with a model, 0 while the analytic policy serves instead."},
+		{"weir_model_info", "gauge", "1, with the model that serves and what evaluates it as labels; absent while none does."},
+		{"weir_model_faults_total", "counter", "Failures of models, by stage: files that could not be loaded, tables that had to be made without the model."},
+		{"weir_model_events_total", "counter", "What happened to models: loaded, refused, proposed, dropped, promoted, rolled_back and so on."},
+		{"weir_model_inference_duration_seconds", "histogram", "Time to evaluate the model for one table."},
+
 		{"weir_observe_batches_total", "counter", "Batches of outcomes received on /observe, good or bad."},
 		{"weir_observe_records_total", "counter", "Outcome records accepted."},
 		{"weir_observe_bad_batches_total", "counter", "Batches refused in whole or in part, by reason."},

@@ -34,6 +34,11 @@ func full() *Metrics {
 	m.Peer("api", "[::1]:9001")
 	m.Pool("api").Refresh.Update(0.001)
 	m.History().Gauges(func() HistoryGauges { return HistoryGauges{Queue: 1, Up: 1} })
+	models := m.Models(func() float64 { return 1 })
+	models.Serving("abc", "default", "built in")
+	models.Serving("def", "default", "built in")
+	models.Event("loaded")
+	models.Inference.Update(0.001)
 	m.Route("socket", "/decide").Count(200)
 	m.Route("admin", "/metrics").Count(99999)
 	return m

@@ -78,11 +78,12 @@ func TestTheAccessLogTellsEachDecision(t *testing.T) {
 	own := r.Send(5, 1, rig.Request{Path: "/api/users/42", Header: map[string]string{"X-Class": "big report", "X-Weight": "2.5"}})
 	post := r.Send(5, 1, rig.Request{Path: "/api/users/42", Body: "text"})
 	r.WantAll(append(append(plain, own...), post...), 200)
+	policy := r.Engine.Decide("api", "*").Settings.Policy
 	want := func(answers []rig.Answer, class string) {
 		t.Helper()
 		for i, e := range r.NGINX.Logged(answers) {
 			predicted, err := strconv.ParseFloat(e.PredictedMS, 64)
-			if e.Class != class || e.Policy != "analytic" || r.Name(e.Peer) != answers[i].Peer || e.Attempts != "1" || err != nil || predicted < 0 {
+			if e.Class != class || e.Policy != policy || r.Name(e.Peer) != answers[i].Peer || e.Attempts != "1" || err != nil || predicted < 0 {
 				t.Errorf("%s answered by %s is logged as %+v (class should be %s)", answers[i].ID, answers[i].Peer, e, class)
 			}
 		}

@@ -70,6 +70,9 @@ func yamlFor(socket, more string) string {
 	if !strings.Contains(more, "history:") {
 		more = "history: {dir: history}\n" + more // beside the file
 	}
+	if !strings.Contains(more, "model:") {
+		more = "model: {file: none}\n" + more // these tests need no ONNX Runtime
+	}
 	return "socket: " + socket + "\nadmin: {listen: \"127.0.0.1:0\", token: \"0123456789abcdef\"}\n" + more
 }
 

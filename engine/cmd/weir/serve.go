@@ -61,6 +61,7 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	eng := serve.New(conf, log, tel)
 	defer eng.Close()
 	eng.Keep(keeper)
+	_ = eng.Models().Configure(conf.Model) // without a model the engine serves all the same; it has been logged and is in the health
 	var token api.Token
 	token.Set(conf.Admin.Token.Reveal())
 	socket, err := api.NewSocket(eng, conf.Socket)

@@ -113,20 +113,3 @@ func TestTheFetchScriptFetchesTheVersionThatIsLookedFor(t *testing.T) {
 		t.Error("deploy/onnxruntime.sh and find.go differ")
 	}
 }
-
-func TestNamesThatDifferAreTold(t *testing.T) {
-	for want, names := range map[string][2][]string{
-		"features: it has 1 features, 2 are wanted; it lacks b": {{"a"}, {"a", "b"}},
-		"unknown here: c":                             {{"a", "b", "c"}, {"a", "b"}},
-		"it lacks b; unknown here: c":                 {{"a", "c"}, {"a", "b"}},
-		"the order differs: feature 0 is b":           {{"b", "a"}, {"a", "b"}},
-		"it lacks 1, 2, 3, 4, 5, 6, 7, 8, and 1 more": {nil, {"1", "2", "3", "4", "5", "6", "7", "8", "9"}},
-	} {
-		if err := sameNames("feature", names[0], names[1]); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in %v", want, err)
-		}
-	}
-	if err := sameNames("feature", []string{"a"}, []string{"a"}); err != nil {
-		t.Error(err)
-	}
-}

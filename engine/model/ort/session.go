@@ -3,7 +3,6 @@
 package ort
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -44,7 +43,7 @@ func (l *Library) Open(file []byte, want model.Meta) (_ *Session, err error) {
 		return nil, err
 	}
 	id := model.ID(file)
-	if err := errors.Join(sameNames("feature", meta.Features, want.Features), sameNames("head", meta.Heads, want.Heads)); err != nil {
+	if err := meta.Fits(want); err != nil {
 		return nil, fmt.Errorf("model %s does not fit: %w", id, err)
 	}
 	lib, err := Load(l.path)

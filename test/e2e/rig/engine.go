@@ -207,8 +207,9 @@ type Table struct {
 		Usable bool
 		Admit  float64
 	}
-	Grid  []float64
-	Costs [][]float64
+	Grid     []float64
+	Costs    [][]float64
+	Settings struct{ Policy string }
 }
 
 // Decide asks for the table of a pool and class.
