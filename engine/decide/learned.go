@@ -85,12 +85,18 @@ func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
 			return
 		}
 	}
-	for at := 0; at < rows; at += GridPoints {
+	Correct(t.Cost, l.y)
+}
+
+// Correct multiplies analytic costs over [class][peer][grid] by the exponentials of a model's answers, within Trust, and keeps them from
+// falling as the in-flight count rises.
+func Correct(cost, z []float32) {
+	for at := 0; at+GridPoints <= len(cost); at += GridPoints {
 		last := 0.0
 		for g := range GridPoints {
-			z := min(max(float64(l.y[at+g]), -Trust), Trust)
-			last = max(bounded(float64(t.Cost[at+g])*math.Exp(z)), last)
-			t.Cost[at+g] = float32(last)
+			z := min(max(float64(z[at+g]), -Trust), Trust)
+			last = max(bounded(float64(cost[at+g])*math.Exp(z)), last)
+			cost[at+g] = float32(last)
 		}
 	}
 }

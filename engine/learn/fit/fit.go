@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/weirlb/weir/engine/model"
 )
@@ -52,6 +53,11 @@ type Options struct {
 	Rate   float64 // of learning, at the start; default 2e-3
 	Decay  float64 // of weights, per step and rate; default 1e-4
 	Seed   uint64
+	// Towards is a network of the same shape that the weights are drawn to instead of to 0, by Decay (L2-SP: Li, Grandvalet and
+	// Davoine, "Explicit inductive bias for transfer learning with convolutional networks", 2018). nil = 0.
+	Towards *model.Net
+	// Step is called after each step, of Batch rows: whoever must not take a whole core pauses there; nil = nobody.
+	Step func()
 	// Progress is called after each part of an epoch with the share done, from 0 to 1, and the mean loss of late; nil = not.
 	Progress func(done, loss float64)
 }
@@ -85,8 +91,16 @@ func Train(ctx context.Context, net *model.Net, rows *Rows, opt Options) error {
 		return fmt.Errorf("the network has %d inputs and %d outputs; rows have %d features and one answer", net.In(), net.Out(), rows.In)
 	}
 	scale := standardise(rows)
+	var towards *model.Net
+	if opt.Towards != nil {
+		if !slices.Equal(opt.Towards.Sizes, net.Sizes) {
+			return fmt.Errorf("the network has the sizes %v, the one it is drawn to %v", net.Sizes, opt.Towards.Sizes)
+		}
+		towards = opt.Towards.Clone()
+		scale.into(towards)
+	}
 	scale.into(net)
-	t := newTrainer(net, opt)
+	t := newTrainer(net, towards, opt)
 	rnd := rand.New(rand.NewPCG(opt.Seed, 0x5eed))
 	order := rnd.Perm(rows.Len())
 	steps := (rows.Len() + opt.Batch - 1) / opt.Batch
@@ -104,6 +118,9 @@ func Train(ctx context.Context, net *model.Net, rows *Rows, opt Options) error {
 			loss += t.step(rows, scale, batch, opt.Rate*0.5*(1+math.Cos(math.Pi*float64(step)/total)))
 			seen += float64(len(batch))
 			step++
+			if opt.Step != nil {
+				opt.Step()
+			}
 			if opt.Progress != nil && step%64 == 0 {
 				opt.Progress(float64(step)/total, loss/seen)
 				loss, seen = 0, 0

@@ -26,17 +26,23 @@ type trainer struct {
 // param is one array of weights with its gradient and Adam's moments.
 type param struct {
 	v, g, m, s []float32
+	to         []float32 // what it decays to; nil = 0
 	decays     bool
 }
 
-func newTrainer(net *model.Net, opt Options) *trainer {
+// newTrainer makes one. towards, when not nil, draws biases too: they are as much a part of what is known as weights are.
+func newTrainer(net, towards *model.Net, opt Options) *trainer {
 	t := &trainer{net: net, opt: opt}
 	for l := range net.W {
 		t.act = append(t.act, make([]float32, net.Sizes[l]))
 		t.grad = append(t.grad, make([]float32, net.Sizes[l+1]))
 		for i, v := range [][]float32{net.W[l], net.B[l]} {
 			n := len(v)
-			t.params = append(t.params, param{v, make([]float32, n), make([]float32, n), make([]float32, n), i == 0})
+			p := param{v: v, g: make([]float32, n), m: make([]float32, n), s: make([]float32, n), decays: i == 0}
+			if towards != nil {
+				p.to, p.decays = [2][]float32{towards.W[l], towards.B[l]}[i], true
+			}
+			t.params = append(t.params, p)
 		}
 	}
 	return t
@@ -128,14 +134,17 @@ func (t *trainer) adam(scale float32, rate float64) {
 	c1 := 1 - math.Pow(beta1, float64(t.steps))
 	c2 := 1 - math.Pow(beta2, float64(t.steps))
 	lr := float32(rate * math.Sqrt(c2) / c1)
-	decay := float32(1 - rate*t.opt.Decay)
+	decay := float32(max(1-rate*t.opt.Decay, 0))
 	for i := range t.params {
 		p := &t.params[i]
 		for k := range p.v {
 			g := p.g[k] * scale
 			p.m[k] = beta1*p.m[k] + (1-beta1)*g
 			p.s[k] = beta2*p.s[k] + (1-beta2)*g*g
-			if p.decays {
+			switch {
+			case p.to != nil:
+				p.v[k] = p.to[k] + (p.v[k]-p.to[k])*decay
+			case p.decays:
 				p.v[k] *= decay
 			}
 			p.v[k] -= lr * p.m[k] / (float32(math.Sqrt(float64(p.s[k]))) + epsilon)

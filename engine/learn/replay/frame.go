@@ -19,6 +19,7 @@ type Frame struct {
 	Bounded bool        // some peer's share is held back (admit < 1): who was considered is not known
 	Rule    decide.Rule // how picks leave the lowest cost
 	Control float64     // share of the control slice
+	Held    []float64   // in flight by peer, as last told
 	Weight  []float64   // the operator's, by peer
 	Slots   []float64   // estimated concurrency by peer
 	Penalty float64     // what a failure costs beside its time, ms
@@ -57,6 +58,7 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 		v := est.Peer(i)
 		f.Peers = append(f.Peers, v.Addr)
 		f.Slots = append(f.Slots, v.Concurrency)
+		f.Held = append(f.Held, float64(v.InFlight))
 		f.Bounded = f.Bounded || s.Usable[i] && s.Admit[i] > 0 && s.Admit[i] < 1
 	}
 	for r, c := range est.Listed() {
@@ -95,6 +97,23 @@ func (f *Frame) pack(m *decide.Matrix) {
 	for at := 0; at < len(m.X); at += in {
 		for _, j := range f.columns {
 			f.moving = append(f.moving, m.X[at+int(j)])
+		}
+	}
+}
+
+// Matrix unpacks the frame into m, whose memory is used again: whole tables can be made of it by any model.
+func (f *Frame) Matrix(m *decide.Matrix) {
+	const in, grid = decide.Inputs, decide.GridPoints
+	m.Classes, m.Peers = f.classes, len(f.Peers)
+	m.Cost = append(m.Cost[:0], f.cost...)
+	m.X = m.X[:0]
+	k := len(f.columns)
+	for at := range len(f.cost) {
+		r := at / grid
+		m.X = append(m.X, f.fixed[r*in:(r+1)*in]...)
+		row := m.X[at*in:]
+		for i, col := range f.columns {
+			row[col] = f.moving[at*k+i]
 		}
 	}
 }

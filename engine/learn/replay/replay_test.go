@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/weirlb/weir/engine/decide"
@@ -77,6 +78,20 @@ func TestAFrameGivesBackTheFeaturesAndCostsOfItsTable(t *testing.T) {
 					t.Errorf("peer %d with %v: feature %s is %v instead of %v", p, n, decide.InputNames()[j], got[j], want[j])
 				}
 			}
+		}
+	}
+}
+
+func TestAFrameUnpacksToWhatThePolicySaw(t *testing.T) {
+	r := newRig(t, 3, replay.Options{})
+	r.answers(10, 20, 40)
+	f := r.frame(500, nil)
+	want := r.policy.Matrix()
+	var got decide.Matrix
+	for range 2 { // the second time into used memory
+		f.Matrix(&got)
+		if got.Classes != want.Classes || got.Peers != want.Peers || !slices.Equal(got.X, want.X) || !slices.Equal(got.Cost, want.Cost) {
+			t.Fatal("the frame differs")
 		}
 	}
 }
