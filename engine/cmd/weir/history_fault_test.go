@@ -25,10 +25,11 @@ type load struct {
 	e      *engine
 	client *http.Client
 
-	mu      sync.Mutex // guards the rest
-	sent    int
-	longest time.Duration
-	failed  string
+	mu       sync.Mutex // guards the rest
+	sent     int
+	answered []time.Time // by batch, those that were taken
+	longest  time.Duration
+	failed   string
 }
 
 const perBatch = 20
@@ -70,6 +71,8 @@ func (l *load) once() {
 			l.failed = err.Error()
 		case res.StatusCode != 200:
 			l.failed = path + " answered " + res.Status
+		case path == "/observe":
+			l.answered = append(l.answered, time.Now())
 		}
 		l.mu.Unlock()
 		if err == nil {

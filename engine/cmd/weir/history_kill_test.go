@@ -1,0 +1,87 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/engine/history/stores"
+)
+
+// TestServeForAnother is no test: it is `weir serve` in a process of its own, which another test can kill.
+func TestServeForAnother(t *testing.T) {
+	file := os.Getenv("WEIR_TEST_SERVE")
+	if file == "" {
+		t.Skip("only for TestAKilledEngine...")
+	}
+	if code := run([]string{"serve", "--config", file}, streams{os.Stdout, os.Stderr}); code != 0 {
+		t.Fatal(code)
+	}
+}
+
+func TestAKilledEngineLosesWhatCameInItsLastSecondAtMost(t *testing.T) {
+	t.Parallel() // it waits, mostly
+	dir := t.TempDir()
+	e := &engine{t: t, file: filepath.Join(dir, "weir.yaml"), socket: filepath.Join(dir, "engine.sock")}
+	e.write(onePool)
+	launch := func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
+		cmd.Env = append(os.Environ(), "WEIR_TEST_SERVE="+e.file)
+		cmd.Stderr = os.Stderr
+		if testing.Verbose() {
+			cmd.Stdout = os.Stdout
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		within(t, 20*time.Second, "it answers", func() bool {
+			nc, err := net.Dial("unix", e.socket)
+			if err == nil {
+				nc.Close()
+			}
+			return err == nil
+		})
+		return cmd
+	}
+	cmd := launch()
+	l, stop := e.load()
+	time.Sleep(3 * time.Second)
+	killed := time.Now()
+	_ = cmd.Process.Kill()
+	stop()
+	_ = cmd.Wait()
+
+	cmd = launch()
+	url := "file:" + filepath.Join(dir, "history", stores.File)
+	old := 0 // outcomes that were answered for more than a second before the end
+	for _, at := range l.answered {
+		if killed.Sub(at) > time.Second {
+			old += perBatch
+		}
+	}
+	if old < 10*perBatch {
+		t.Fatalf("only %d outcomes were sent in time", old)
+	}
+	var got map[int]int
+	within(t, 10*time.Second, "what waited is stored", func() bool {
+		got = stored(t, url)
+		for i := range old {
+			if got[i] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for i, n := range got {
+		if n != 1 {
+			t.Errorf("outcome %d is stored %d times", i, n)
+		}
+	}
+	t.Logf("%d outcomes were answered, %d of them over a second before the end; %d are stored", l.count(), old, len(got))
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+}
