@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/gate"
+	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
@@ -28,10 +30,27 @@ type Comparison struct {
 	Progress func(arrived int) error
 	// Model is what the policy `weir` decides by; nil = analytic.
 	Model *model.Net
+	// Learn lets the policy `weir` go on learning from its own outcomes: nil = it does not.
+	Learn *Learn
+}
+
+// Learn says how `weir` learns online.
+type Learn struct {
+	EveryS  float64          // simulated seconds from one candidate to the next
+	Control float64          // share of the requests of the control slice; 0 = none, and no roll-backs
+	Events  func(gate.Event) // hears of every step, from several goroutines; nil = nobody
 }
 
 // maker returns what makes instances of a policy.
 func (c *Comparison) maker(name string) (policy.New, error) {
+	if name == "weir" && c.Learn != nil {
+		return policy.Weir(func(*world.Setup) policy.Variant {
+			return policy.Variant{Explore: -1, Learn: &policy.Learn{
+				Model: policy.ModelOf(c.Model), Control: c.Learn.Control, Events: c.Learn.Events,
+				Options: online.Options{EveryMS: 1000 * c.Learn.EveryS},
+			}}
+		}), nil
+	}
 	if name == "weir" && c.Model != nil {
 		return policy.Weir(func(*world.Setup) policy.Variant {
 			return policy.Variant{Policy: &decide.Learned{Model: c.Model.Predictor()}, Explore: -1}

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
+	"github.com/weirlb/weir/engine/learn/gate"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
@@ -21,6 +23,10 @@ type simulateCmd struct {
 	Seeds    int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
 	JSON     bool     `name:"json" help:"Print one JSON object a policy."`
 	Model    string   `help:"Model that the policy weir decides by; none: the analytic policy." type:"existingfile" placeholder:"FILE"`
+	Learn    bool     `help:"Let weir learn online: candidates of its model, from nothing but its own outcomes, through the gates."`
+	Every    float64  `name:"learn-every" default:"60" help:"Simulated seconds from one candidate to the next." placeholder:"S"`
+	Control  float64  `name:"learn-control" default:"0" help:"Share of requests of the control slice while learning. Without one nothing is rolled back." placeholder:"SHARE"`
+	Steps    bool     `name:"learn-steps" help:"Tell what becomes of each candidate."`
 	Jobs     int      `help:"Runs at a time. Default: one a processor. Results do not depend on it."`
 }
 
@@ -50,9 +56,13 @@ func (c *simulateCmd) Run(to streams) error {
 		return err
 	}
 	all := make([]sim.Comparison, len(scenarios))
+	if c.Learn && (!(c.Every > 0) || c.Control < 0 || c.Control > 0.5) {
+		return fmt.Errorf("--learn-every must be positive, and --learn-control from 0 to 0.5, not %v and %v", c.Every, c.Control)
+	}
 	requests := 0
 	for i, s := range scenarios {
 		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs, Model: net}
+		all[i].Learn = c.learning(to, s.Name)
 		requests += all[i].Requests()
 	}
 	bar := startBar(to.err, requests)
@@ -76,6 +86,23 @@ func (c *simulateCmd) Run(to streams) error {
 		return nil
 	}
 	return sim.WriteSummary(to.out, outcomes)
+}
+
+// learning is how weir learns; nil = not.
+func (c *simulateCmd) learning(to streams, scenario string) *sim.Learn {
+	if !c.Learn {
+		return nil
+	}
+	l := &sim.Learn{EveryS: c.Every, Control: c.Control}
+	if c.Steps {
+		var one sync.Mutex // guards to.err: runs go on side by side
+		l.Events = func(e gate.Event) {
+			one.Lock()
+			defer one.Unlock()
+			fmt.Fprintf(to.err, "%s: %.0f s: %s %s: %s\n", scenario, e.AtMS/1000, e.Model, e.Step, e.Reason)
+		}
+	}
+	return l
 }
 
 // show writes one scenario's result.

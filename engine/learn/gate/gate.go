@@ -177,6 +177,9 @@ func (g *Gate) Refuse(now float64, reason string, figures map[string]float64) Ac
 	return Drop
 }
 
+// least is the share of requests a candidate must send elsewhere to be worth anybody's time.
+const least = 0.001
+
 // Judged says what the offline evaluation found. The candidate goes on when it is better by the estimate and, with the confidence of
 // the interval, not worse than the margin.
 func (g *Gate) Judged(now float64, r ope.Result, err error) Action {
@@ -194,7 +197,7 @@ func (g *Gate) Judged(now float64, r ope.Result, err error) Action {
 		return refuse("it could not be judged: %v", err)
 	case !d.Known():
 		return refuse("%d decisions are too few to judge by", r.Decisions)
-	case r.Moved == 0:
+	case r.Moved < least:
 		return refuse("it decides as the current model does")
 	case r.Effective < g.opt.LeastWeighted:
 		return refuse("what is recorded is worth %.0f decisions of its own; %.0f are needed", r.Effective, g.opt.LeastWeighted)
@@ -203,13 +206,20 @@ func (g *Gate) Judged(now float64, r ope.Result, err error) Action {
 	case d.Value > 0:
 		return refuse("it would be %.2f %% worse on what is recorded", 100*d.Value)
 	case d.High > g.opt.Margin:
-		return refuse("it would be %.2f %% better on what is recorded, but may be up to %.2f %% worse; at most %.2f %% is allowed",
-			-100*d.Value, 100*d.High, 100*g.opt.Margin)
+		return refuse("it would be %s on what is recorded, but may be %s; at most %.2f %% is allowed", change(d.Value), change(d.High), 100*g.opt.Margin)
 	}
 	g.look = shadow{}
 	g.enter(now, Shadow)
-	g.note(now, Shadowing, f, "%.2f %% better on %d recorded decisions, at worst %.2f %% worse", -100*d.Value, r.Decisions, 100*d.High)
+	g.note(now, Shadowing, f, "%s on %d recorded decisions, at worst %s", change(d.Value), r.Decisions, change(d.High))
 	return StartShadow
+}
+
+// change says a difference in words.
+func change(x float64) string {
+	if x < 0 {
+		return fmt.Sprintf("%.2f %% better", -100*x)
+	}
+	return fmt.Sprintf("%.2f %% worse", 100*x)
 }
 
 // Look is one table computed in the shadow.

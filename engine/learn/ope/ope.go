@@ -150,6 +150,26 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	return r, nil
 }
 
+// Moved is the share of requests a candidate would send elsewhere than the current model, over recorded decisions.
+func Moved(candidate, current decide.Predictor, list []replay.Decision) (float64, error) {
+	e := evaluator{candidate: candidate, current: current}
+	sum, n := 0.0, 0
+	part := make([]*replay.Decision, 1)
+	for i := range list {
+		d := &list[i]
+		if !d.Exact || len(d.Cost) == 0 {
+			continue
+		}
+		part[0] = d
+		if err := e.costs(part); err != nil {
+			return 0, err
+		}
+		sum += e.value(d, 0, 0).moved
+		n++
+	}
+	return sum / float64(max(n, 1)), nil
+}
+
 // capped is the return, no more than fit counts with either: one request must not decide.
 func capped(d *replay.Decision) float64 {
 	return min(d.Return, fit.MostRatio*float64(d.Cost[d.Chosen]))

@@ -17,7 +17,7 @@ type Options struct {
 	FrameBytes int     // of all frames; default 16 MiB
 	Open       int     // attempts that wait to be settled, or are needed for those; default 131072 (7 MB)
 	PerS       float64 // decisions kept a second, about; default 40
-	Imposed    float64 // how much of the delay imposed counts; negative = none
+	Imposed    float64 // how much of the delay imposed counts; default returns.DefaultImposed, negative = none
 }
 
 // DefaultPerS keeps the decisions of about 8 minutes in a store of the default size, however busy the pool is.
@@ -32,6 +32,9 @@ func (o Options) sane() Options {
 	}
 	if !(o.PerS > 0) {
 		o.PerS = DefaultPerS
+	}
+	if o.Imposed == 0 {
+		o.Imposed = returns.DefaultImposed
 	}
 	return o
 }
@@ -62,8 +65,8 @@ func NewRecorder(opt Options) *Recorder {
 }
 
 // Limit changes the bounds, as when pools come and go that share them.
-func (r *Recorder) Limit(frameBytes, open int) {
-	r.opt.FrameBytes, r.opt.Open = frameBytes, open
+func (r *Recorder) Limit(frameBytes, open int, perS float64) {
+	r.opt.FrameBytes, r.opt.Open, r.opt.PerS = frameBytes, open, perS
 	r.opt = r.opt.sane()
 }
 

@@ -8,6 +8,10 @@ package returns
 
 import "slices"
 
+// DefaultImposed is how much of the delay imposed on others counts. The returns say what others would have been spared had their peers
+// been chosen all the same; in truth some would have been sent elsewhere, so the whole of it is too much.
+const DefaultImposed = 0.75
+
 // Log is the requests of one peer in the order they came. Times are in ms.
 type Log struct {
 	Slots   int

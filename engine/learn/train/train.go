@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/fit"
+	"github.com/weirlb/weir/engine/learn/returns"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim/scenario"
 )
@@ -43,9 +44,8 @@ type Options struct {
 	Round int
 }
 
-// DefaultImposed is how much of the delay imposed on others counts. The returns say what others would have been spared had their peers
-// been chosen all the same; in truth some would have been sent elsewhere, so the whole of it is too much.
-const DefaultImposed = 0.75
+// DefaultImposed is returns.DefaultImposed.
+const DefaultImposed = returns.DefaultImposed
 
 func (o Options) sane() Options {
 	set := func(v *int, def int) {

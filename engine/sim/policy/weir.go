@@ -7,6 +7,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/learn/replay"
 	"github.com/weirlb/weir/engine/pool"
 	"github.com/weirlb/weir/engine/sim/world"
 )
@@ -25,7 +26,8 @@ type weir struct {
 	est    *estimate.Pool
 	health *pool.Health
 	fill   decide.Policy
-	watch  Watcher // nil = none
+	watch  Watcher  // nil = none
+	learn  *learner // nil = the model stays as it is
 	rule   decide.Rule
 
 	addrs    []string // by peer of the scenario
@@ -52,6 +54,7 @@ type Variant struct {
 	Policy  decide.Policy // of this instance alone; nil = analytic
 	Explore float64       // share of random picks; negative = the default
 	Watch   Watcher       // hears of every pick; nil = nobody does
+	Learn   *Learn        // learn online, with a policy and a watcher of its own; nil = not
 }
 
 // Watcher hears of every pick of one balancer and of how it ended.
@@ -71,6 +74,11 @@ func newWeir(s *world.Setup) world.Balancer { return makeWeir(s, Variant{Explore
 
 func makeWeir(s *world.Setup, v Variant) world.Balancer {
 	set := config.DefaultSettings()
+	var learned *decide.Learned
+	if v.Learn != nil {
+		learned = &decide.Learned{}
+		v.Policy, v.Watch = learned, nil
+	}
 	if v.Policy == nil {
 		v.Policy = &decide.Analytic{}
 	}
@@ -90,6 +98,9 @@ func makeWeir(s *world.Setup, v Variant) world.Balancer {
 		w.classes = append(w.classes, c.Name)
 	}
 	w.rows = make([]int, len(w.classes))
+	if v.Learn != nil {
+		w.learn = newLearner(s, v.Learn, learned)
+	}
 	w.setMembers(0, s.Present)
 	return w
 }
@@ -154,7 +165,12 @@ func (w *weir) observe(now float64) {
 		o := &w.batch[i]
 		at := int(w.position[o.Peer])
 		if at < 0 {
+			w.learn.forget(o)
 			continue // no member any more: counted and skipped
+		}
+		class := w.est.Class(o.Now, w.classes[o.Class])
+		if w.learn != nil {
+			w.learn.ended(w, o, class)
 		}
 		kind := kindOf(o.Kind)
 		w.health.Result(o.Now, at, kind)
@@ -163,7 +179,7 @@ func (w *weir) observe(now float64) {
 			header = -1
 		}
 		w.est.Observe(o.Now, estimate.Outcome{
-			Peer: at, Class: w.est.Class(o.Now, w.classes[o.Class]), InFlight: int(o.InFlight), Kind: kind,
+			Peer: at, Class: class, InFlight: int(o.InFlight), Kind: kind,
 			HeaderMS: header, TotalMS: o.LatencyMS, Weight: o.Weight, ReportedLoad: o.Utilisation, ReportedInFlight: float64(o.PeerInFlight),
 		})
 	}
@@ -198,6 +214,9 @@ func (w *weir) refresh(now float64) {
 		w.rows[c] = w.table.Class(name)
 	}
 	w.judge(now)
+	if w.learn != nil {
+		w.learn.refreshed(w, now)
+	}
 }
 
 // judge publishes who is usable, and how far.
@@ -219,6 +238,12 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 		c.Usable = c.Usable && w.aside.free(p, a.Now) && a.Untried(p)
 		w.live = append(w.live, c)
 	}
+	if w.learn != nil {
+		if to := w.learn.controlled(w, a); to >= 0 {
+			w.aside.picked(to, a.Now)
+			return to
+		}
+	}
 	rule := w.rule
 	if a.Number > 1 {
 		rule.Explore = 0 // a request that failed once is no subject for trials
@@ -226,6 +251,13 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 	to := int32(-1)
 	if c := decide.Pick(&w.table, w.rows[a.Class], w.live, rule, w.rnd); c.Peer >= 0 {
 		to = w.members[c.Peer]
+		if w.learn != nil {
+			flags := replay.Flags(0)
+			if c.Explored {
+				flags = replay.Explored
+			}
+			a.Cookie = w.learn.picked(c.Propensity, flags)
+		}
 		if w.watch != nil {
 			a.Cookie = w.watch.Picked(a, w.rows[a.Class], c.Peer, w.live[c.Peer].InFlight, c)
 		}
