@@ -19,9 +19,9 @@ import (
 
 // cpuCmd measures what Weir costs NGINX: the CPU time of one worker per proxied request, beside plain least_conn.
 type cpuCmd struct {
-	Rounds  int           `default:"15" help:"Rounds; each runs every variant once."`
-	Sets    int           `default:"5" help:"Sets the rounds come in; each starts every NGINX anew, since LuaJIT compiles by chance one way or another."`
-	For     time.Duration `default:"1500ms" help:"Length of a run."`
+	Rounds  int           `default:"40" help:"Rounds; each runs every variant once."`
+	Sets    int           `default:"4" help:"Sets the rounds come in; each starts every NGINX anew, since LuaJIT compiles by chance one way or another."`
+	For     time.Duration `default:"400ms" help:"Length of a run. Many short ones find the quiet moments of a shared machine."`
 	Only    []string      `help:"Only these variants (the plain ones they are compared with are added)."`
 	Connect int           `name:"connections" default:"16" help:"Connections of wrk."`
 	Peers   int           `default:"10" help:"Peers of the pool."`
@@ -127,6 +127,9 @@ func find(all []*variant, name string) *variant {
 	return nil
 }
 
+// warmUp is load for each variant before what counts: it compiles traces and opens connections. In the first second after a start Weir costs a tenth more.
+const warmUp = 2 * time.Second
+
 func (c *cpuCmd) measure(b *bench) (*result, error) {
 	if err := need("nginx", "wrk"); err != nil {
 		return nil, err
@@ -163,6 +166,7 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 	variants := c.variants(b, peers, eng.socket)
 	order := rand.New(rand.NewPCG(c.Seed, 0))
 	var lost []string
+	warm := int((warmUp + c.For - 1) / c.For)
 	for set := range c.Sets {
 		for _, v := range variants {
 			if err := b.startVariant(v, mask); err != nil {
@@ -173,7 +177,7 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 			return nil, err
 		}
 		from, to := set*c.Rounds/c.Sets, (set+1)*c.Rounds/c.Sets
-		for round := from - 1; round < to; round++ { // the first is to warm up: it compiles traces and opens connections
+		for round := from - warm; round < to; round++ {
 			for _, i := range order.Perm(len(variants)) {
 				run, err := c.once(b, variants[i], others)
 				if err != nil {
@@ -303,17 +307,27 @@ func (b *bench) recordsLost(variants []*variant) (notes []string) {
 	return notes
 }
 
+// quiet is the lowest decile.
+func quiet(runs []cpuRun) float64 {
+	var us []float64
+	for _, r := range runs {
+		us = append(us, r.US)
+	}
+	return rank(slices.Sorted(slices.Values(us)), 0.1)
+}
+
 func (c *cpuCmd) result(variants []*variant) *result {
 	r := &result{
 		Seeds: []uint64{c.Seed},
 		Setup: fmt.Sprintf("wrk -t1 -c%d, keep-alive on both sides, 5-byte answers, %d peers served by one other NGINX; one worker a variant, all idle but one. "+
 			"%d rounds of %v each variant in an order drawn for each round, every NGINX started anew %d times. CPU is what the worker was on a core, user and system. "+
-			"The ratio is taken within each round, against the plain variant of the same kind. %s",
+			"The ratio is taken within each round, against the plain variant of the same kind; "+
+			"the quietest tenth is the ratio of the lowest deciles, since others on the machine only ever add to a time. %s",
 			c.Connect, c.Peers, c.Rounds, c.For, c.Sets, map[string]string{
 				"none": "The kernel places the processes.", "worker": "The worker has the last core to itself; wrk, peers and engine share the rest.", "one": "All share the last core.",
 			}[c.Pin]),
 	}
-	ratio := table{Title: "CPU a request, ratio to plain NGINX", Columns: []string{"variant", "ratio", "quartiles", "extremes", "us a request", "quartiles", "user", "system", "requests/s", "busy", "against"}}
+	ratio := table{Title: "CPU a request, ratio to plain NGINX", Columns: []string{"variant", "ratio", "quartiles", "extremes", "quietest tenth", "us a request", "quartiles", "user", "system", "requests/s", "busy", "against"}}
 	byName := map[string]*variant{}
 	raw := map[string][]cpuRun{}
 	bad := 0
@@ -333,10 +347,10 @@ func (c *cpuCmd) result(variants []*variant) *result {
 			}
 		}
 		s := spreadOf(us)
-		row := []string{v.name, "1", "", ""}
+		row := []string{v.name, "1", "", "", ""}
 		if v.base != "" {
 			p := spreadOf(paired)
-			row = []string{v.name, fmt.Sprintf("%.3f", p.Median), p.quartiles("%.3f"), p.extremes("%.2f")}
+			row = []string{v.name, fmt.Sprintf("%.3f", p.Median), p.quartiles("%.3f"), p.extremes("%.2f"), fmt.Sprintf("%.3f", quiet(v.runs)/quiet(byName[v.base].runs))}
 			if v.target > 0 {
 				r.Targets = append(r.Targets, atMost(v.what+", CPU beside least_conn", v.target, p.Median, "x"))
 			}
