@@ -13,7 +13,7 @@ import (
 
 // TestServeForAnother is no test: it is `weir serve` in a process of its own, which another test can kill.
 func TestServeForAnother(t *testing.T) {
-	file := os.Getenv("WEIR_TEST_SERVE")
+	file := os.Getenv("TEST_WEIR_SERVE")
 	if file == "" {
 		t.Skip("only for TestAKilledEngine...")
 	}
@@ -29,10 +29,9 @@ func TestAKilledEngineLosesWhatCameInItsLastSecondAtMost(t *testing.T) {
 	e.write(onePool)
 	launch := func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
-		cmd.Env = append(os.Environ(), "WEIR_TEST_SERVE="+e.file)
-		cmd.Stderr = os.Stderr
+		cmd.Env = append(os.Environ(), "TEST_WEIR_SERVE="+e.file)
 		if testing.Verbose() {
-			cmd.Stdout = os.Stdout
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"math"
 	"strconv"
@@ -31,12 +32,23 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	}()
 	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
 	// one name that the server refuses must not undo the rest.
-	ids, engine, err := s.lookUp(ctx, b)
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return history.Written{}, s.wrap("connecting to", err)
+	}
+	defer func() {
+		// A session keeps the rights it began with; the next try gets a new one.
+		if err != nil {
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close()
+	}()
+	ids, engine, err := s.lookUp(ctx, conn, b)
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
 	}
 	w.Bad += dropRefused(b, ids)
-	tx, err := s.db.BeginTx(ctx, nil)
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
 	}
@@ -76,11 +88,11 @@ func (s *Store) forget() {
 const noSeries = -1
 
 // lookUp returns the ids of the batch's series, and of its engine.
-func (s *Store) lookUp(ctx context.Context, b *history.Batch) (ids []int32, engine int32, err error) {
+func (s *Store) lookUp(ctx context.Context, conn *sql.Conn, b *history.Batch) (ids []int32, engine int32, err error) {
 	who := [2]string{b.Instance, b.Zone}
 	engine, ok := s.engines[who]
 	if !ok {
-		if engine, err = s.insertName(ctx, "weir_engine (instance, zone) VALUES (?, ?)", "weir_engine WHERE instance = ? AND zone = ?", b.Instance, b.Zone); err != nil {
+		if engine, err = insertName(ctx, conn, "weir_engine (instance, zone) VALUES (?, ?)", "weir_engine WHERE instance = ? AND zone = ?", b.Instance, b.Zone); err != nil {
 			return nil, 0, err
 		}
 		s.engines[who] = engine
@@ -92,7 +104,7 @@ func (s *Store) lookUp(ctx context.Context, b *history.Batch) (ids []int32, engi
 		case series.Pool == "" || s.bad[series]: // not storable, or refused before
 			id = noSeries
 		case !known:
-			id, err = s.insertName(ctx, "weir_series (pool, peer, class) VALUES (?, ?, ?)", "weir_series WHERE pool = ? AND peer = ? AND class = ?", series.Pool, series.Peer, series.Class)
+			id, err = insertName(ctx, conn, "weir_series (pool, peer, class) VALUES (?, ?, ?)", "weir_series WHERE pool = ? AND peer = ? AND class = ?", series.Pool, series.Peer, series.Class)
 			if len(s.ids)+len(s.bad) > history.MaxSeries {
 				clear(s.ids)
 				clear(s.bad)
@@ -113,16 +125,16 @@ func (s *Store) lookUp(ctx context.Context, b *history.Batch) (ids []int32, engi
 }
 
 // insertName makes a row of names, or finds the one that is there.
-func (s *Store) insertName(ctx context.Context, insert, find string, names ...any) (id int32, err error) {
-	err = s.db.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+func insertName(ctx context.Context, conn *sql.Conn, insert, find string, names ...any) (id int32, err error) {
+	err = conn.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return id, err
 	}
 	// ON DUPLICATE KEY and not IGNORE, which would also cut a name that is too long.
-	if _, err = s.db.ExecContext(ctx, "INSERT INTO "+insert+" ON DUPLICATE KEY UPDATE id = id", names...); err != nil {
+	if _, err = conn.ExecContext(ctx, "INSERT INTO "+insert+" ON DUPLICATE KEY UPDATE id = id", names...); err != nil {
 		return 0, err
 	}
-	err = s.db.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	err = conn.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
 	return id, err
 }
 

@@ -131,7 +131,15 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	if err != nil {
 		return history.Written{}, s.wrap("connecting to", err)
 	}
-	defer conn.Release()
+	defer func() {
+		// A session keeps what it began with, as being read-only; the next try gets a new one.
+		if err != nil {
+			ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			_ = conn.Conn().Close(ended)
+			cancel()
+		}
+		conn.Release()
+	}()
 	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
 	// one name that the server refuses must not undo the rest.
 	ids, engine, err := s.lookUp(ctx, conn.Conn(), b)
