@@ -51,3 +51,37 @@ func TestThePostgresStore(t *testing.T) {
 func TestAServerWithoutCopyTakesInserts(t *testing.T) {
 	storetest.Run(t, true, func(t testing.TB) storetest.Opener { return opener(t, "&weir_copy=off") })
 }
+
+func TestADatabaseThatIsWritableAgainIsWrittenToByTheNextBatch(t *testing.T) {
+	if server == nil {
+		t.Skip("PostgreSQL is not installed")
+	}
+	name, url, err := server.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(t testing.TB) history.Store {
+		s, err := Open(context.Background(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	storetest.Ready(t, open)
+	alter := func(how string) {
+		if err := server.SQL("ALTER DATABASE " + name + " " + how); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alter("SET default_transaction_read_only = on")
+	s := open(t) // its sessions begin read-only, and stay so
+	defer s.Close()
+	var refused *history.DataError
+	if _, err := s.Write(context.Background(), storetest.Batch(1, 10, 1, 1)); err == nil || errors.As(err, &refused) {
+		t.Fatalf("the database is read-only: %v", err)
+	}
+	alter("RESET default_transaction_read_only")
+	if w, err := s.Write(context.Background(), storetest.Batch(1, 10, 1, 1)); err != nil || w.Rows == 0 {
+		t.Errorf("the database is writable again: %v", err)
+	}
+}
