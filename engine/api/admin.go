@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -42,6 +43,9 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	h.handle("/api/pools", map[string]func(*call){"GET": a.pools})
 	h.handle("/api/pools/{pool}", map[string]func(*call){"GET": a.pool})
 	h.handle("/api/pools/{pool}/peers/{peer}", map[string]func(*call){"GET": a.peer, "PATCH": a.order})
+	h.handle("/api/models", map[string]func(*call){"GET": a.models})
+	h.handle("/api/models/{model}/promote", map[string]func(*call){"POST": a.promote})
+	h.handle("/api/models/{model}/rollback", map[string]func(*call){"POST": a.rollback})
 	h.handle("/api/history", map[string]func(*call){"GET": a.history})
 	h.handle("/api/history/events", map[string]func(*call){"GET": a.events})
 	h.handle("/metrics", map[string]func(*call){"GET": a.metrics})
@@ -49,13 +53,26 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	return h
 }
 
+// guard asks for the token, and refuses what another site's page makes a browser send: without a token, being on this host is all the
+// right there is, and a browser on it lends that to every page.
 func (a *admin) guard(c *call) bool {
+	if !c.IsGet() && foreign(c) {
+		c.fail(fasthttp.StatusForbidden, "a page of another site may not change anything here")
+		return false
+	}
 	if a.token.allows(c.Request.Header.Peek("Authorization")) {
 		return true
 	}
 	c.Response.Header.Set("WWW-Authenticate", "Bearer")
 	c.fail(fasthttp.StatusUnauthorized, "this listener asks for the token in admin.token: send the header Authorization: Bearer TOKEN")
 	return false
+}
+
+// foreign tells whether a browser says that a page of another origin asks. Other clients say nothing of the kind.
+func foreign(c *call) bool {
+	origin := string(c.Request.Header.Peek("Origin"))
+	_, host, ok := strings.Cut(origin, "://")
+	return origin != "" && (!ok || !strings.EqualFold(host, string(c.Host())))
 }
 
 func (a *admin) health(c *call) {

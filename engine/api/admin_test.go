@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/serve"
@@ -158,5 +159,40 @@ func TestMetricsPleasePromtoolWithARealEngine(t *testing.T) {
 		if !strings.Contains(a.body, want+"\n") {
 			t.Errorf("%s is missing", want)
 		}
+	}
+}
+
+func TestModelsArePromotedAndRolledBackOverTheAPI(t *testing.T) {
+	r := start(t, twoPools)
+	second := r.twoModels()
+	var f serve.ModelsFigures
+	r.manage("GET", "/api/models", "").into(t, &f)
+	first := *f.Current
+	if f.Candidate == nil || *f.Candidate != second || len(f.Models) != 2 || f.Models[0].ID != first || f.Models[0].Card["name"] != "test" {
+		t.Fatalf("%+v", f)
+	}
+	r.manage("POST", "/api/models/"+second+"/promote", `{"why":"it is Monday"}`).into(t, &f)
+	if *f.Current != second || *f.Previous != first || f.Events[len(f.Events)-1].Detail != "it is Monday" || f.Events[len(f.Events)-1].By != "operator" {
+		t.Errorf("%+v", f)
+	}
+	within(t, 5*time.Second, "the tables are the learned policy's", func() bool {
+		r.manage("GET", "/api/models", "").into(t, &f)
+		return strings.Contains(r.manage("GET", "/api/pools", "").body, `"policy":"learned"`) && f.Models[0].Tables > 0
+	})
+	r.manage("POST", "/api/models/"+second+"/rollback", "").into(t, &f)
+	if *f.Current != first || f.Previous != nil {
+		t.Errorf("%+v", f)
+	}
+	// A page in the browser of somebody on this host.
+	for origin, status := range map[string]int{"http://evil.example": 403, "null": 403, "http://" + r.admin.Addr().String(): 200} {
+		if a := r.manage("POST", "/api/models/"+second+"/promote", "", "Origin", origin); a.status != status {
+			t.Errorf("from %s: %d %s", origin, a.status, a.body)
+		}
+	}
+	if a := r.manage("PATCH", "/api/pools/api/peers/10.0.0.1:80", `{"drain":true}`, "Origin", "http://evil.example"); a.status != 403 {
+		t.Errorf("a drain from another site: %d", a.status)
+	}
+	if a := r.manage("GET", "/api/models", "", "Origin", "http://grafana.example"); a.status != 200 {
+		t.Errorf("reading is not refused: %d", a.status)
 	}
 }

@@ -181,10 +181,11 @@ func (c *call) failError(err error) {
 	var unknown *serve.UnknownError
 	var conflict *serve.ConflictError
 	var outside *serve.RangeError
+	var model *serve.ModelError
 	switch {
 	case errors.As(err, &unknown):
 		c.failKnown(fasthttp.StatusNotFound, err.Error(), unknown.Known)
-	case errors.As(err, &conflict):
+	case errors.As(err, &conflict), errors.As(err, &model):
 		c.fail(fasthttp.StatusConflict, err.Error())
 	case errors.As(err, &outside):
 		c.fail(fasthttp.StatusBadRequest, err.Error())

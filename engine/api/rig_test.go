@@ -4,17 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/record"
 	"github.com/weirlb/weir/engine/history/stores"
+	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/telemetry"
@@ -159,6 +163,31 @@ func (r *rig) ask(method, path, body string, header ...string) *answer {
 func (r *rig) manage(method, path, body string, header ...string) *answer {
 	r.t.Helper()
 	return do(r.t, http.DefaultClient, method, "http://"+r.admin.Addr().String()+path, body, header...)
+}
+
+// twoModels loads a model and proposes another, whose id it returns.
+func (r *rig) twoModels() string {
+	r.t.Helper()
+	file := func(seed uint64) []byte {
+		net := model.New([]int{decide.Inputs, 4, 1}, rand.New(rand.NewPCG(seed, 1)))
+		b, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: map[string]string{"name": "test"}})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return b
+	}
+	path := filepath.Join(r.t.TempDir(), "model.onnx")
+	if err := os.WriteFile(path, file(1), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.eng.Models().Configure(config.Model{File: path, Library: config.LibraryBuiltin}); err != nil {
+		r.t.Fatal(err)
+	}
+	m, err := r.eng.Models().Propose(file(2), "test")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return m.ID
 }
 
 const ndjson = "application/x-ndjson"

@@ -481,10 +481,7 @@ func (e *ModelError) Error() string { return fmt.Sprintf("model %s %s", e.ID, e.
 func (r *Models) inspect(to *Report, learned bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	to.Model = ModelReport{Evaluator: nullable(r.inference.describe())}
-	if m := r.Serving(); m != nil {
-		to.Model.Serves = &m.ID
-	}
+	to.Model = r.report()
 	switch {
 	case !learned || !r.asked:
 	case r.fault != "":
@@ -504,6 +501,14 @@ func newModels(e *Engine) *Models {
 		return 0
 	})
 	return r
+}
+
+func (r *Models) report() ModelReport {
+	m := ModelReport{Evaluator: nullable(r.inference.describe())}
+	if s := r.Serving(); s != nil {
+		m.Serves = &s.ID
+	}
+	return m
 }
 
 func nullable(s string) *string {

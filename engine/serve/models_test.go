@@ -466,3 +466,17 @@ func TestSwapsAmidRefreshesLoseNoTableAndLeaveNoSessionOpen(t *testing.T) {
 		}
 	})
 }
+
+func TestAModelThatCorrectsNothingIsToldAllTheSame(t *testing.T) {
+	e := still(t, threePeers)
+	refresh(t, e, "api") // nothing is learned, so that costs do not move
+	before := e.State().Pool("api")
+	untrained := model.New([]int{decide.Inputs, 8, 1}, rand.New(rand.NewPCG(1, 1)))
+	if err := e.Models().Configure(config.Model{File: written(t, encoded(t, untrained, nil)), Library: config.LibraryBuiltin}); err != nil {
+		t.Fatal(err)
+	}
+	refresh(t, e, "api")
+	if s := e.State().Pool("api"); s.Policy != "learned" || s.Version == before.Version {
+		t.Errorf("policy %s, version %d after %d", s.Policy, s.Version, before.Version)
+	}
+}

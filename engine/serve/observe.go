@@ -82,6 +82,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 		ReportedInFlight: float64(r.Reported.Count()),
 	})
 	p.health.Result(ended, at, kind)
+	p.compare(ended, r)
 
 	m := p.members[at]
 	m.attempts++

@@ -49,6 +49,7 @@ func (p *livePool) fillTable(now float64, eval *evaluator, params decide.Params)
 		if broken = p.tryModel(now, params); broken == "" {
 			p.serving = learned
 			p.modelFailed(eval, "")
+			p.compareAnew(now, learned, eval.model.ID)
 			return ""
 		}
 	}
@@ -62,6 +63,7 @@ func (p *livePool) fillTable(now float64, eval *evaluator, params decide.Params)
 	}
 	p.serving = analytic
 	p.modelFailed(eval, broken)
+	p.compareAnew(now, analytic, "")
 	return ""
 }
 

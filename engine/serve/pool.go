@@ -36,6 +36,8 @@ type livePool struct {
 	started bool // checks may run
 	retired bool // removed from the configuration; nothing may be published any more
 
+	versus *compared // nil = no table was made yet
+
 	inflight map[string]map[string]int // in-flight counts by NGINX instance and peer address
 
 	dirty       bool    // something was learned since the table was filled

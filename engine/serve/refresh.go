@@ -62,6 +62,7 @@ func (p *livePool) refresh(now float64) {
 		filled = true
 	}
 	moved := p.note()
+	p.showComparison(now)
 	switch before := p.latest.Load(); {
 	case moved, p.metaMoved(before):
 	case filled && differs(before.Table, &p.table):

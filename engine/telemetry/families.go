@@ -27,6 +27,10 @@ func families() []family {
 		{"weir_table_publications_total", "counter", "Versions of the pool's table that were published."},
 		{"weir_refresh_duration_seconds", "histogram", "Time to compute the decision table of a pool."},
 
+		{"weir_slice_duration_seconds", "histogram", "Duration of first attempts that were answered, placed by the policy or in the control slice."},
+		{"weir_slice_failures_total", "counter", "First attempts that failed, placed by the policy or in the control slice."},
+		{"weir_control_ratio", "gauge", "Mean duration of what the policy placed over that of the control slice, recent attempts counting more, and the ends of its 95 % interval; NaN while not known."},
+
 		{"weir_model_up", "gauge", "1 while the tables of the pools with the learned policy are made with a model, 0 while the analytic policy serves instead."},
 		{"weir_model_info", "gauge", "1, with the model that serves and what evaluates it as labels; absent while none does."},
 		{"weir_model_faults_total", "counter", "Failures of models, by stage: files that could not be loaded, tables that had to be made without the model."},

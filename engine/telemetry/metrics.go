@@ -240,7 +240,28 @@ type Pool struct {
 	Peers, Usable, Panic, Classes *metrics.Gauge
 	Publications                  *metrics.Counter
 	Refresh                       *metrics.PrometheusHistogram
+	Slices                        [2]Slice // by SlicePolicy, SliceControl
+	ratio                         [3]*metrics.Gauge
 	computed                      atomic.Pointer[time.Time]
+}
+
+// Slice is the series of the attempts that the policy placed, or of those of the control slice.
+type Slice struct {
+	Failed   *metrics.Counter
+	Duration *metrics.PrometheusHistogram
+}
+
+// Indexes of Pool.Slices.
+const (
+	SlicePolicy = iota
+	SliceControl
+)
+
+// Ratio shows how the policy compares with the control slice; NaN where that is not known.
+func (p *Pool) Ratio(estimate, low, high float64) {
+	for i, x := range [...]float64{estimate, low, high} {
+		p.ratio[i].Set(x)
+	}
 }
 
 // Pool registers a pool's series.
@@ -252,6 +273,13 @@ func (m *Metrics) Pool(poolName string) *Pool {
 	p.Classes = p.gauge("weir_pool_classes", "pool", poolName)
 	p.Publications = p.counter("weir_table_publications_total", "pool", poolName)
 	p.Refresh = p.histogram(refreshBuckets(), "weir_refresh_duration_seconds", "pool", poolName)
+	for i, slice := range [...]string{SlicePolicy: "policy", SliceControl: "control"} {
+		p.Slices[i].Failed = p.counter("weir_slice_failures_total", "pool", poolName, "slice", slice)
+		p.Slices[i].Duration = p.histogram(durationBuckets(), "weir_slice_duration_seconds", "pool", poolName, "slice", slice)
+	}
+	for i, bound := range [...]string{"estimate", "low", "high"} {
+		p.ratio[i] = p.gauge("weir_control_ratio", "pool", poolName, "bound", bound)
+	}
 	p.Computed(time.Now())
 	p.set.GetOrCreateGauge(p.add("weir_table_age_seconds", "pool", poolName), func() float64 {
 		return time.Since(*p.computed.Load()).Seconds()

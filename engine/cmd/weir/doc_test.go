@@ -1,11 +1,33 @@
 package main
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/model"
 )
+
+// modelFile writes a model that corrects nothing, and tells its id.
+func modelFile(t *testing.T, seed uint64) (path, id string) {
+	t.Helper()
+	net := model.New([]int{decide.Inputs, 4, 1}, rand.New(rand.NewPCG(seed, 1)))
+	file, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: map[string]string{"name": "test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "model.onnx")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, model.ID(file)
+}
 
 func TestEveryCurlLineOfTheAPIPageWorks(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -15,7 +37,13 @@ func TestEveryCurlLineOfTheAPIPageWorks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := start(t, `pools: [{name: api, peers: ["10.0.0.1:8080", "10.0.0.2:8080"]}]`)
+	const pool = `pools: [{name: api, peers: ["10.0.0.1:8080", "10.0.0.2:8080"]}]`
+	first, id := modelFile(t, 1)
+	second, _ := modelFile(t, 2)
+	e := start(t, "model: {library: builtin, file: "+first+"}\n"+pool)
+	e.write("model: {library: builtin, file: " + second + "}\n" + pool)
+	e.hup <- syscall.SIGHUP
+	within(t, 10*time.Second, "the second model is loaded", func() bool { return strings.Contains(e.log.String(), second) })
 	here := strings.NewReplacer(
 		"/run/weir/engine.sock", e.socket, "http://127.0.0.1:9180", e.admin,
 		"curl ", "curl -sS --fail-with-body --max-time 20 -H 'Authorization: Bearer 0123456789abcdef' ",
@@ -26,11 +54,11 @@ func TestEveryCurlLineOfTheAPIPageWorks(t *testing.T) {
 			continue
 		}
 		n++
-		if out, err := exec.Command("sh", "-c", here.Replace(line)).CombinedOutput(); err != nil || len(out) == 0 {
+		if out, err := exec.Command("sh", "-c", "ID="+id+"\n"+here.Replace(line)).CombinedOutput(); err != nil || len(out) == 0 {
 			t.Errorf("%v: %s%s", err, line, out)
 		}
 	}
-	if n < 15 {
+	if n < 20 {
 		t.Errorf("only %d lines were found", n)
 	}
 }

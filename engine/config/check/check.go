@@ -28,6 +28,9 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 	case err != nil:
 		r.errorf(cfgPath, 0, "", "%v", err)
 	}
+	if cfg != nil {
+		(&checker{Report: &r, cfg: cfg, cfgPath: cfgPath}).model()
+	}
 	if nginxPath != "" {
 		tree, problems := nginxconf.Read(nginxPath)
 		for _, p := range problems {

@@ -121,9 +121,9 @@ func systemFolders() []string {
 	return folders
 }
 
-// checkLibrary refuses files that the dynamic loader should not be shown. A truncated library is not an error to dlopen: it maps
+// Check refuses files that the dynamic loader should not be shown. A truncated library is not an error to dlopen: it maps
 // what the headers promise, and the first touch beyond the end of the file kills the process by SIGBUS.
-func checkLibrary(path string) error {
+func Check(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func start(path string) error {
 	if onnx.IsInitialized() {
 		return errors.New("it is in use by another part of this program")
 	}
-	if err := checkLibrary(path); err != nil {
+	if err := Check(path); err != nil {
 		return err
 	}
 	onnx.SetSharedLibraryPath(path)

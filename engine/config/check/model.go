@@ -1,0 +1,48 @@
+package check
+
+import (
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/model/ort"
+	"github.com/weirlb/weir/engine/serve"
+)
+
+// model reads the model that the configuration names and looks for the library, as the engine would. The engine starts without
+// either, so this is where they are errors. Where no pool has the learned policy nobody misses them.
+func (c *checker) model() {
+	learned := false
+	for i := range c.cfg.Pools {
+		learned = learned || c.cfg.Pools[i].Policy == config.Learned
+	}
+	m := c.cfg.Model
+	if !learned || m.File == config.ModelNone {
+		return
+	}
+	at := func(where config.Finding, key string) config.Finding {
+		if where == (config.Finding{}) {
+			return config.Finding{File: c.cfgPath, Key: key}
+		}
+		return where
+	}
+	where := at(m.FileAt, "model.file")
+	switch _, err := serve.ReadModel(m.File); {
+	case err == nil:
+	case m.File == config.ModelDefault: // how the program was built is no mistake in the file
+		c.warnf(where.File, where.Line, where.Key, "%v; the analytic policy serves", err)
+	default:
+		c.errorf(where.File, where.Line, where.Key, "%v", err)
+	}
+	if m.Library == config.LibraryBuiltin {
+		return
+	}
+	where = at(m.LibraryAt, "model.library")
+	switch path, err := ort.Find(m.Library); {
+	case err == nil:
+		if err := ort.Check(path); err != nil {
+			c.errorf(where.File, where.Line, where.Key, "%v", err)
+		}
+	case m.Library != "":
+		c.errorf(where.File, where.Line, where.Key, "%v", err)
+	default:
+		c.warnf(where.File, where.Line, where.Key, "%v; without it the analytic policy serves", err)
+	}
+}
