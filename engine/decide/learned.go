@@ -24,6 +24,8 @@ type Learned struct {
 
 	x, y    []float32
 	base    []float32 // the analytic costs of the last table
+	held    []float64 // by peer: in flight at the last sample
+	best    []float64 // by class: the lowest analytic cost at the last in-flight samples
 	classes int
 	peers   int
 	fault   error
@@ -33,7 +35,7 @@ type Learned struct {
 const Trust = 1.5
 
 // own is the number of features made here, beside those of the estimators.
-const own = 8
+const own = 10
 
 // Inputs is the number of features of a row.
 const Inputs = estimate.Features + own
@@ -50,6 +52,8 @@ func InputNames() []string {
 		"log_n_news",     // ln((1 + in-flight) / (1 + in-flight at the last sample))
 		"pool_load",      // mean of the peers' utilisation, by their capacity, in [0, 2]
 		"log_peers",      // ln of the number of peers
+		"log_others",     // ln(1 + requests of other balancers there, by its reports)
+		"log_to_best",    // ln of the analytic cost over the lowest of any peer at its last in-flight sample
 	)
 }
 
@@ -109,8 +113,10 @@ func (l *Learned) features(now float64, est *estimate.Pool, t *Table) {
 	}
 	l.x = l.x[:len(t.Cost)*Inputs]
 	load, capacity := 0.0, 0.0
+	l.held = l.held[:0]
 	for i := range t.Peers {
 		v := est.Peer(i)
+		l.held = append(l.held, float64(v.InFlight))
 		load += v.ArrivalRate
 		capacity += v.Concurrency / v.WorkMS
 	}
@@ -118,10 +124,19 @@ func (l *Learned) features(now float64, est *estimate.Pool, t *Table) {
 	work := est.WorkMS()
 	peers := math.Log(float64(max(l.peers, 1)))
 	grid := Grid()
+	l.best = l.best[:0]
+	for c := range t.Classes {
+		best := math.Inf(1)
+		for i := range t.Peers {
+			best = min(best, t.At(c, i, l.held[i]))
+		}
+		l.best = append(l.best, best)
+	}
 	var base [estimate.Features]float32
 	for i := range t.Peers {
 		v := est.Peer(i)
 		held := math.Log1p(float64(v.InFlight))
+		others := math.Log1p(v.Others)
 		for c, idx := range est.Listed() {
 			est.Feature(now, i, idx, &base)
 			size := ln(est.Pair(i, idx).ServiceMS / v.WorkMS)
@@ -133,7 +148,7 @@ func (l *Learned) features(now float64, est *estimate.Pool, t *Table) {
 				many := math.Log1p(float64(n))
 				for j, f := range [own]float64{
 					many, many - math.Log(v.Concurrency), ln(float64(row[g]) / work), ln(float64(row[g] / row[0])),
-					size, many - held, load, peers,
+					size, many - held, load, peers, others, ln(float64(row[g]) / l.best[c]),
 				} {
 					x[estimate.Features+j] = float32(f)
 				}
