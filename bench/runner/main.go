@@ -30,6 +30,8 @@ type cli struct {
 	History   historyCmd   `cmd:"" help:"What keeping history costs a running engine, with each store, and how fast it is read. 10 minutes."`
 	Down      downCmd      `cmd:"" help:"A peer fails under load: last pick, requests lost, failures until it is out. 3 minutes."`
 	Pick      pickCmd      `cmd:"" help:"Time of one pick for 10 to 4000 peers, and how close the sampled choice comes. 30 seconds."`
+	Scenarios scenariosCmd `cmd:"" help:"The learned policy in the simulator, in every scenario, beside classical rules and oracles, against its targets. 30 minutes."`
+	Ablation  ablationCmd  `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
 	Peers     peersCmd     `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`
 }
 

@@ -28,6 +28,8 @@ type Comparison struct {
 	// Progress hears how many requests have arrived since its last call. It is called from several goroutines. nil = nobody
 	// wants to know. Its error stops all runs.
 	Progress func(arrived int) error
+	// Makers are policies under names of the caller's; they come before those of package policy.
+	Makers map[string]policy.New
 	// Model is what the policy `weir` decides by; nil = analytic.
 	Model *model.Net
 	// Learn lets the policy `weir` go on learning from its own outcomes: nil = it does not.
@@ -41,20 +43,29 @@ type Learn struct {
 	Events  func(gate.Event) // hears of every step, from several goroutines; nil = nobody
 }
 
+// Weir makes Weir with a model (nil: none), which goes on learning unless learn is nil.
+func Weir(net *model.Net, learn *Learn) policy.New {
+	return policy.Weir(func(*world.Setup) policy.Variant {
+		switch {
+		case learn != nil:
+			return policy.Variant{Explore: -1, Learn: &policy.Learn{
+				Model: policy.ModelOf(net), Control: learn.Control, Events: learn.Events,
+				Options: online.Options{EveryMS: 1000 * learn.EveryS},
+			}}
+		case net != nil:
+			return policy.Variant{Policy: &decide.Learned{Model: net.Predictor()}, Explore: -1}
+		}
+		return policy.Variant{Explore: -1}
+	})
+}
+
 // maker returns what makes instances of a policy.
 func (c *Comparison) maker(name string) (policy.New, error) {
-	if name == "weir" && c.Learn != nil {
-		return policy.Weir(func(*world.Setup) policy.Variant {
-			return policy.Variant{Explore: -1, Learn: &policy.Learn{
-				Model: policy.ModelOf(c.Model), Control: c.Learn.Control, Events: c.Learn.Events,
-				Options: online.Options{EveryMS: 1000 * c.Learn.EveryS},
-			}}
-		}), nil
+	if m := c.Makers[name]; m != nil {
+		return m, nil
 	}
-	if name == "weir" && c.Model != nil {
-		return policy.Weir(func(*world.Setup) policy.Variant {
-			return policy.Variant{Policy: &decide.Learned{Model: c.Model.Predictor()}, Explore: -1}
-		}), nil
+	if name == "weir" && (c.Learn != nil || c.Model != nil) {
+		return Weir(c.Model, c.Learn), nil
 	}
 	return policy.ByName(name)
 }

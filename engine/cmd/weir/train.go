@@ -29,6 +29,7 @@ type trainCmd struct {
 	Requests int      `default:"40000" help:"Requests a world."`
 	Share    float64  `default:"0.12" help:"Share of the decisions that are learned from."`
 	Imposed  float64  `default:"0.75" help:"How much of the delay imposed on later requests counts; 0 = own response time only."`
+	Shrink   float64  `default:"0.5" help:"What is taken of the correction to the analytic costs."`
 	Hidden   []int    `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
 	Epochs   int      `default:"3" help:"Passes over a round's decisions."`
 	Scenario []string `sep:"none" help:"Learn in this scenario (file or directory; may be repeated) instead of random worlds." placeholder:"FILE"`
@@ -41,7 +42,7 @@ func (c *trainCmd) Run(to streams) error {
 		c.Jobs = runtime.GOMAXPROCS(0)
 	}
 	opt := train.Options{
-		Seed: c.Seed, Rounds: c.Rounds, Worlds: c.Worlds, Requests: c.Requests, Share: c.Share, Imposed: c.Imposed, Hidden: c.Hidden,
+		Seed: c.Seed, Rounds: c.Rounds, Worlds: c.Worlds, Requests: c.Requests, Share: c.Share, Imposed: c.Imposed, Shrink: c.Shrink, Hidden: c.Hidden,
 		Epochs: c.Epochs, Jobs: c.Jobs,
 	}
 	if c.Imposed <= 0 {
@@ -92,8 +93,8 @@ func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
 	for i, h := range c.Hidden {
 		hidden[i] = strconv.Itoa(h)
 	}
-	s := fmt.Sprintf("weir train --seed %d --rounds %d --worlds %d --requests %d --share %g --imposed %g --hidden %s --epochs %d",
-		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, strings.Join(hidden, ","), c.Epochs)
+	s := fmt.Sprintf("weir train --seed %d --rounds %d --worlds %d --requests %d --share %g --imposed %g --shrink %g --hidden %s --epochs %d",
+		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, c.Shrink, strings.Join(hidden, ","), c.Epochs)
 	for _, sc := range scenarios {
 		s += " --scenario " + sc.Name
 	}
