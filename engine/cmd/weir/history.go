@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -27,7 +28,7 @@ type historyCmd struct {
 
 	Show   historyShowCmd   `cmd:"" default:"withargs" help:"Attempts, failures and latencies in steps (the default)."`
 	Events historyEventsCmd `cmd:"" help:"Changes of peers' health, of models and of the configuration."`
-	Export historyExportCmd `cmd:"" help:"Write outcomes one by one, as CSV."`
+	Export historyExportCmd `cmd:"" help:"Write outcomes one by one, as CSV or Parquet."`
 }
 
 // span is a time on the command line.
@@ -70,7 +71,8 @@ type historyEventsCmd struct {
 }
 
 type historyExportCmd struct {
-	File string `arg:"" help:"File to write; - for standard output."`
+	File   string `arg:"" help:"File to write; - for standard output."`
+	Format string `default:"" enum:",csv,parquet" help:"csv or parquet; left out, parquet when the file's name ends so, else csv." placeholder:"FORMAT"`
 	span
 }
 
@@ -216,7 +218,7 @@ func (c *historyEventsCmd) Run(all *cli, to streams) error {
 }
 
 func (c *historyExportCmd) Run(all *cli, to streams) (err error) {
-	from, end, err := c.read(time.Now().UnixMilli())
+	from, until, err := c.read(time.Now().UnixMilli())
 	if err != nil {
 		return err
 	}
@@ -238,28 +240,43 @@ func (c *historyExportCmd) Run(all *cli, to streams) (err error) {
 	}
 	w := bufio.NewWriterSize(out, 1<<20)
 	n := 0
-	if _, err := w.WriteString(history.CSVHeader); err != nil {
-		return err
+	begin := exportCSV
+	if c.Format == "parquet" || (c.Format == "" && strings.HasSuffix(c.File, ".parquet")) {
+		begin = exportParquet
 	}
-	var row []byte
-	err = s.Outcomes(ctx, c.Pool, from, end, func(series []history.Series, list []history.Outcome) error {
-		for i := range list {
-			row = list[i].AppendCSV(row[:0], series[list[i].Series])
-			if _, err := w.Write(row); err != nil {
-				return err
-			}
-		}
+	write, end := begin(w)
+	err = s.Outcomes(ctx, c.Pool, from, until, func(series []history.Series, list []history.Outcome) error {
 		n += len(list)
-		return nil
+		return write(series, list)
 	})
 	if err != nil {
 		return err
 	}
-	if err := w.Flush(); err != nil {
+	if err := errors.Join(end(), w.Flush()); err != nil {
 		return fmt.Errorf("writing the export: %w", err)
 	}
 	if c.File != "-" {
 		_, err = fmt.Fprintf(to.out, "%d outcomes are in %s\n", n, c.File)
 	}
 	return err
+}
+
+func exportParquet(w *bufio.Writer) (write func([]history.Series, []history.Outcome) error, end func() error) {
+	p := history.NewParquet(w)
+	return p.Write, p.Close
+}
+
+// exportCSV writes outcomes as CSV. Errors of the buffer stay until it is flushed.
+func exportCSV(w *bufio.Writer) (write func([]history.Series, []history.Outcome) error, end func() error) {
+	_, _ = w.WriteString(history.CSVHeader)
+	var row []byte
+	return func(series []history.Series, list []history.Outcome) error {
+		for i := range list {
+			row = list[i].AppendCSV(row[:0], series[list[i].Series])
+			if _, err := w.Write(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func() error { return nil }
 }

@@ -96,6 +96,12 @@ func TestHistoryOfARunningEngineCanBeReadExportedAndOutlivesIt(t *testing.T) {
 	if code, out, errs := in("export", file, "--pool", "api"); code != 0 || !strings.Contains(out, "100 outcomes") {
 		t.Errorf("export: %d %s %s", code, out, errs)
 	}
+	if code, out, errs := in("export", file+".parquet"); code != 0 || !strings.Contains(out, "100 outcomes") {
+		t.Errorf("export: %d %s %s", code, out, errs)
+	}
+	if head, err := os.ReadFile(file + ".parquet"); err != nil || !strings.HasPrefix(string(head), "PAR1") {
+		t.Errorf("the Parquet file: %v", err)
+	}
 	if code, _, errs := in("export", file); code == 0 || !strings.Contains(errs, "exists") {
 		t.Errorf("an export over a file: %d %s", code, errs)
 	}
