@@ -16,6 +16,7 @@ type Config struct {
 	RefreshMS     int      `key:"refresh_ms" range:"10..60000"`
 	StateFile     string   `key:"state_file"`
 	Model         Model    `key:"model"`
+	Learn         Learn    `key:"learn"`
 	PrometheusURL URL      `key:"prometheus_url"`
 	Database      Database `key:"database"`
 	History       History  `key:"history"`
@@ -54,6 +55,16 @@ type Model struct {
 
 	// Where the two were set, without a message; zero when they were not. No part of what Diff compares.
 	FileAt, LibraryAt Finding `key:"-"`
+}
+
+// Learn says whether and how the model goes on learning while it serves.
+type Learn struct {
+	Enabled      Switch  `key:"enabled"`
+	EveryMS      int     `key:"every_ms" range:"10000..604800000"`  // from one candidate to the next
+	CPUShare     float64 `key:"cpu_share" range:"0.01..1"`          // of one core, at most
+	MinDecisions int     `key:"min_decisions" range:"500..1000000"` // new ones that a candidate takes
+	Decisions    int     `key:"decisions" range:"1000..1000000"`    // kept to learn from
+	MaxMB        int     `key:"max_mb" range:"1..4096"`             // they may take
 }
 
 // Words that stand in Model in place of paths. A file of that name is written with a folder: ./default.
@@ -163,6 +174,7 @@ func Default() Config {
 		Log:       Log{Level: "info"},
 		RefreshMS: 100,
 		Model:     Model{File: ModelDefault},
+		Learn:     Learn{EveryMS: 600_000, CPUShare: 0.1, MinDecisions: 2000, Decisions: 20_000, MaxMB: 32},
 		History: History{
 			Dir: "/var/lib/weir", RawDays: 7, RollupDays: 400, MaxMB: 4096, SpoolMB: 1024, SampleAbove: 20_000,
 		},

@@ -60,6 +60,7 @@ func Diff(from, to *Config) Changes {
 	differ(&c.Restart, "history", from.History == to.History)
 	differ(&c.Restart, "zone", from.Zone == to.Zone)
 	differ(&c.Restart, "instance", from.Instance == to.Instance)
+	differ(&c.Restart, "learn", from.Learn == to.Learn)
 	differ(&c.Restart, "model.library", from.Model.Library == to.Model.Library)
 	differ(&c.Live, "model.file", from.Model.File == to.Model.File)
 	differ(&c.Live, "admin.token", from.Admin.Token == to.Admin.Token)

@@ -125,6 +125,7 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		"defaults.check.path": "/x", "defaults.check.pass": "418", "defaults.check.method": "HEAD", "defaults.retry.tries": "1", "defaults.check.timeout_ms": "7",
 		"defaults.check.interval_ms": "4444", "defaults.eject.max_ms": "70000", "defaults.max_stale_ms": "4444", "refresh_ms": "44", "defaults.retry.timeout_ms": "4444",
 		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic",
+		"learn.enabled": "true", "learn.every_ms": "44444", "learn.min_decisions": "777", "learn.decisions": "7777",
 	}
 	for _, k := range Keys() {
 		if k.Variable == "" || k.Path == "admin.token_file" {

@@ -204,7 +204,7 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 		},
 		{
 			"a list for the whole", "- a\n- b\n",
-			"weir.yaml:1: must be a mapping of keys (socket, admin, log, refresh_ms, state_file, model, prometheus_url, database, history, zone, instance, defaults, pools), is a list",
+			"weir.yaml:1: must be a mapping of keys (socket, admin, log, refresh_ms, state_file, model, learn, prometheus_url, database, history, zone, instance, defaults, pools), is a list",
 		},
 		{
 			"a key that is a list", "[a, b]: 1",

@@ -36,6 +36,18 @@ const (
 
 func (p *Policy) fromText(s string) error { return oneOf(p, s, Learned, Analytic) }
 
+// Switch is true or false.
+type Switch bool
+
+func (s *Switch) fromText(v string) error {
+	switch v {
+	case "true", "false":
+		*s = v == "true"
+		return nil
+	}
+	return errors.New("must be true or false")
+}
+
 // Level is a log level by zerolog's name.
 type Level string
 

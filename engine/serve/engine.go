@@ -50,6 +50,7 @@ type Engine struct {
 
 	history *record.Recorder // nil = off; set before Start
 	models  *Models
+	learner *Learner // nil = the engine does not learn models; set before Start
 
 	life    context.Context // ends when the engine stops
 	stop    context.CancelFunc
@@ -87,6 +88,9 @@ func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engin
 func (e *Engine) Start() {
 	e.lastTick.Store(int64(e.now()))
 	e.running.Go(e.refreshLoop)
+	if e.learner != nil {
+		e.running.Go(func() { e.learner.run(e.life) })
+	}
 	e.applying.Lock()
 	defer e.applying.Unlock()
 	for _, p := range *e.pools.Load() {

@@ -76,6 +76,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 	ended := max(now-min(float64(r.AgeMS), maxAgeMS), 0)
 	c := p.est.Class(ended, class)
 	p.keep(now, ended, at, c, r)
+	p.feedAttempt(ended, at, c, r)
 	p.est.Observe(ended, estimate.Outcome{
 		Peer: at, Class: c, InFlight: int(r.Inflight), Kind: kind, Stream: r.Flags&observe.Stream != 0,
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: float64(r.Load),

@@ -50,6 +50,7 @@ type livePool struct {
 	weights     []float64                // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
 	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
+	feed        *feed                    // for the learner; nil = there is none
 	observed    []record.Observed        // for the history, until the run of records is learned
 	said        []func()                 // log lines to be written when the mutex is free
 }
@@ -85,11 +86,15 @@ type member struct {
 const observedKinds = int(pool.IdleRace) + 1
 
 func newPool(e *Engine, name string) *livePool {
-	return &livePool{
+	p := &livePool{
 		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{}, serving: analytic,
 		checks: map[string]*check{}, inflight: map[string]map[string]int{},
 		filledAt: math.Inf(-1), trafficAt: math.Inf(-1),
 	}
+	if e.learner != nil {
+		p.feed = newFeed()
+	}
+	return p
 }
 
 // healthOptions are a pool's health rules in the terms of the health core. Probes without active checks never happen, so

@@ -126,7 +126,11 @@ func (p *livePool) tryFill(now float64) (fault string) {
 	if p.conf.Objective == config.P99 {
 		params.Objective = decide.P99
 	}
-	return p.fillTable(now, eval, params)
+	if fault := p.fillTable(now, eval, params); fault != "" {
+		return fault
+	}
+	p.feedFrame(now)
+	return ""
 }
 
 // tableFault checks the promise of decide.Table that NGINX relies on.

@@ -37,6 +37,13 @@ func families() []family {
 		{"weir_model_events_total", "counter", "What happened to models: loaded, refused, proposed, dropped, promoted, rolled_back and so on."},
 		{"weir_model_inference_duration_seconds", "histogram", "Time to evaluate the model for one table."},
 
+		{"weir_learn_phase", "gauge", "1 for where online learning stands, 0 for the others: idle, offline (a candidate is judged), shadow, watched (a new model serves)."},
+		{"weir_learn_candidates_total", "counter", "Candidates trained online. weir_model_events_total has what became of them."},
+		{"weir_learn_replay_decisions", "gauge", "Decisions in the replay store of online learning."},
+		{"weir_learn_replay_bytes", "gauge", "Bytes of the replay store, about."},
+		{"weir_learn_attempts_total", "counter", "Attempts that online learning heard of, by what became of them."},
+		{"weir_learn_cpu_seconds_total", "counter", "Time that online learning has worked, its pauses left out."},
+
 		{"weir_observe_batches_total", "counter", "Batches of outcomes received on /observe, good or bad."},
 		{"weir_observe_records_total", "counter", "Outcome records accepted."},
 		{"weir_observe_bad_batches_total", "counter", "Batches refused in whole or in part, by reason."},

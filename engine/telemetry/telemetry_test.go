@@ -39,6 +39,7 @@ func full() *Metrics {
 	models.Serving("def", "default", "built in")
 	models.Event("loaded")
 	models.Inference.Update(0.001)
+	m.Learning(func() LearningGauges { return LearningGauges{Phase: "idle"} })
 	m.Route("socket", "/decide").Count(200)
 	m.Route("admin", "/metrics").Count(99999)
 	return m

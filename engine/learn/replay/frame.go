@@ -8,7 +8,7 @@ import (
 )
 
 // Frame is what a pool's policy saw when it made a table: the features of every (class, peer, in-flight count), the analytic costs,
-// and who could be picked. It is never changed once made.
+// and who could be picked. It is not changed once it is packed.
 //
 // Only the few features that depend on the in-flight count are kept for each of them, so a frame of 16 peers and 20 classes takes
 // 110 KB instead of 350.
@@ -29,6 +29,7 @@ type Frame struct {
 	fixed   []float32   // [class][peer][Inputs], at 0 in flight
 	moving  []float32   // [class][peer][grid][len(columns)]
 	columns []uint8     // features that depend on the in-flight count
+	raw     []float32   // what fixed and moving are to be made of; nil = they are
 	cost    []float32   // [class][peer][grid]
 }
 
@@ -52,7 +53,7 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 	}
 	f := &Frame{
 		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Weight: slices.Clone(s.Weight), classes: m.Classes,
-		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), cost: slices.Clone(m.Cost),
+		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
 	}
 	for i := range m.Peers {
 		v := est.Peer(i)
@@ -67,22 +68,27 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 		}
 		f.row[c] = int16(r)
 	}
-	f.pack(&m)
 	return f
 }
 
-func (f *Frame) pack(m *decide.Matrix) {
+// Pack makes the frame small. NewFrame only copies, since it is called with a pool's lock held; Recorder.Frame packs.
+func (f *Frame) Pack() {
+	if f.raw == nil {
+		return
+	}
 	const in, grid = decide.Inputs, decide.GridPoints
+	x := f.raw
+	f.raw = nil
 	var moves [in]bool
-	rows := m.Classes * m.Peers
+	rows := f.classes * len(f.Peers)
 	f.fixed = make([]float32, 0, rows*in)
 	for r := range rows {
 		at := r * grid * in
-		first := m.X[at : at+in]
+		first := x[at : at+in]
 		f.fixed = append(f.fixed, first...)
 		for g := 1; g < grid; g++ {
-			for j, x := range m.X[at+g*in : at+(g+1)*in] {
-				if x != first[j] {
+			for j, v := range x[at+g*in : at+(g+1)*in] {
+				if v != first[j] {
 					moves[j] = true
 				}
 			}
@@ -94,9 +100,9 @@ func (f *Frame) pack(m *decide.Matrix) {
 		}
 	}
 	f.moving = make([]float32, 0, rows*grid*len(f.columns))
-	for at := 0; at < len(m.X); at += in {
+	for at := 0; at < len(x); at += in {
 		for _, j := range f.columns {
-			f.moving = append(f.moving, m.X[at+int(j)])
+			f.moving = append(f.moving, x[at+int(j)])
 		}
 	}
 }

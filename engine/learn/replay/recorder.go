@@ -99,6 +99,7 @@ func (r *Recorder) Frame(f *Frame) {
 	if f == nil {
 		return
 	}
+	f.Pack()
 	r.frames = append(r.frames, f)
 	r.bytes += f.bytes()
 	drop := 0
