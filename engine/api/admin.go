@@ -43,6 +43,7 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	h.handle("/api/pools", map[string]func(*call){"GET": a.pools})
 	h.handle("/api/pools/{pool}", map[string]func(*call){"GET": a.pool})
 	h.handle("/api/pools/{pool}/peers/{peer}", map[string]func(*call){"GET": a.peer, "PATCH": a.order})
+	h.handle("/api/explain", map[string]func(*call){"GET": a.explain})
 	h.handle("/api/models", map[string]func(*call){"GET": a.models})
 	h.handle("/api/models/{model}/promote", map[string]func(*call){"POST": a.promote})
 	h.handle("/api/models/{model}/rollback", map[string]func(*call){"POST": a.rollback})

@@ -15,6 +15,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the engine."`
 	Check    checkCmd    `cmd:"" help:"Check weir.yaml, and whether an NGINX configuration fits it. Ends with 1 on errors."`
 	Peers    peersCmd    `cmd:"" help:"Show the peers of a running engine; drain them, change their weights."`
+	Explain  explainCmd  `cmd:"" help:"Show why requests of a class go where they go."`
 	History  historyCmd  `cmd:"" help:"Show what was, from the history store."`
 	Migrate  migrateCmd  `cmd:"" help:"Make the tables of the history store, or show their state."`
 	Simulate simulateCmd `cmd:"" help:"Compare balancing policies in a scenario, the engine's own among them."`

@@ -129,7 +129,7 @@ func TestHelpHasOnlyCommandsThatWork(t *testing.T) {
 	if code != 0 {
 		t.Errorf("ended with %d", code)
 	}
-	for _, want := range []string{"serve", "check", "peers list", "peers drain", "peers undrain", "peers weight", "history show", "history export", "migrate up", "migrate status", "simulate", "train", "version"} {
+	for _, want := range []string{"serve", "check", "peers list", "peers drain", "peers undrain", "peers weight", "explain", "history show", "history export", "migrate up", "migrate status", "simulate", "train", "version"} {
 		if !strings.Contains(out, "\n  "+want+" ") {
 			t.Errorf("%s is not in\n%s", want, out)
 		}

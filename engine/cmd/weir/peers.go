@@ -16,10 +16,15 @@ import (
 	"github.com/weirlb/weir/engine/serve"
 )
 
-type peersCmd struct {
+// adminAPI is where a running engine is asked.
+type adminAPI struct {
 	Admin string `default:"http://127.0.0.1:9180" help:"The engine's admin listener." placeholder:"URL"`
 	Token string `env:"WEIR_ADMIN_TOKEN" help:"Token of the admin listener." placeholder:"TOKEN"`
-	JSON  bool   `name:"json" help:"Print JSON."`
+}
+
+type peersCmd struct {
+	adminAPI
+	JSON bool `name:"json" help:"Print JSON."`
 
 	List    listCmd    `cmd:"" default:"1" help:"Show pools and peers (the default)."`
 	Drain   drainCmd   `cmd:"" help:"Send a peer no new requests."`
@@ -86,7 +91,7 @@ func (c *peersCmd) order(to streams, at target, body any) error {
 }
 
 // call asks the engine and decodes the answer; an error of the engine becomes one here, with what it knows.
-func (c *peersCmd) call(method, path string, body, into any) ([]byte, error) {
+func (c *adminAPI) call(method, path string, body, into any) ([]byte, error) {
 	var sent io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
