@@ -69,6 +69,18 @@ func (n *Net) Clone() *Net {
 	return c
 }
 
+// Scaled returns the network whose answers are f times those of n.
+func (n *Net) Scaled(f float64) *Net {
+	c := n.Clone()
+	last := len(c.W) - 1
+	for _, v := range [][]float32{c.W[last], c.B[last]} {
+		for i := range v {
+			v[i] *= float32(f)
+		}
+	}
+	return c
+}
+
 // Equal tells whether two networks have the same sizes and the same weights, bit for bit.
 func (n *Net) Equal(o *Net) bool {
 	bits := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }

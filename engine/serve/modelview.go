@@ -14,6 +14,7 @@ type ModelsFigures struct {
 	Candidate *string          `json:"candidate"`
 	Models    []ModelFigures   `json:"models"` // the current one first, then by how long ago they changed their role
 	Control   []ControlFigures `json:"control"`
+	Learning  LearningView     `json:"learning"`
 	Events    []ModelEvent     `json:"events"` // the last one last
 }
 
@@ -41,7 +42,7 @@ func (r *Models) Figures() ModelsFigures {
 	defer r.mu.Unlock()
 	f := ModelsFigures{
 		ModelReport: r.report(), Fault: nullable(either(r.fault, r.refused)), Current: idOf(r.current), Previous: idOf(r.previous()),
-		Candidate: idOf(r.candidate), Models: []ModelFigures{}, Control: comparisons, Events: slices.Clone(r.events),
+		Candidate: idOf(r.candidate), Models: []ModelFigures{}, Control: comparisons, Learning: r.eng.Learning(), Events: slices.Clone(r.events),
 	}
 	if f.Events == nil {
 		f.Events = []ModelEvent{}

@@ -21,6 +21,7 @@ import (
 	"github.com/weirlb/weir/engine/learn/gate"
 	"github.com/weirlb/weir/engine/learn/ope"
 	"github.com/weirlb/weir/engine/learn/replay"
+	"github.com/weirlb/weir/engine/learn/returns"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/pool"
 )
@@ -69,6 +70,7 @@ type Options struct {
 	Epochs    int     // default 3
 	Rate      float64 // of learning; default 5e-4
 	Decay     float64 // towards the current model, per step and rate; default 20
+	Shrink    float64 // what is taken of the correction that returns call for; default returns.DefaultShrink
 	MostMoved float64 // share of requests a candidate may send elsewhere than the current model; default 0.15
 	Seed      uint64
 	Gate      gate.Options
@@ -104,6 +106,9 @@ func (o Options) sane() Options {
 	}
 	if !(o.Decay > 0) {
 		o.Decay = 20
+	}
+	if !(o.Shrink > 0) {
+		o.Shrink = returns.DefaultShrink
 	}
 	if !(o.MostMoved > 0) {
 		o.MostMoved = 0.15
@@ -355,13 +360,16 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 		net = model.New([]int{decide.Inputs, 32, 32, 1}, rand.New(rand.NewPCG(l.opt.Seed, 0x1817)))
 	}
 	before := net
-	net = net.Clone()
+	// Returns tell the whole correction, and models have a part of it.
+	whole := before.Scaled(1 / l.opt.Shrink)
+	net = whole.Clone()
 	err = fit.Train(ctx, net, rows, fit.Options{
-		Epochs: l.opt.Epochs, Batch: 256, Rate: l.opt.Rate, Decay: l.opt.Decay, Towards: before, Seed: l.opt.Seed + l.made, Step: l.opt.Pause,
+		Epochs: l.opt.Epochs, Batch: 256, Rate: l.opt.Rate, Decay: l.opt.Decay, Towards: whole, Seed: l.opt.Seed + l.made, Step: l.opt.Pause,
 	})
 	if err != nil {
 		return c, 0, nil, nil, err
 	}
+	net = net.Scaled(l.opt.Shrink)
 	part, err := l.shorten(net, before, all)
 	if err != nil {
 		return c, 0, nil, nil, err

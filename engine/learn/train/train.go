@@ -48,11 +48,8 @@ type Options struct {
 // DefaultImposed is returns.DefaultImposed.
 const DefaultImposed = returns.DefaultImposed
 
-// DefaultShrink is what is taken of the correction the returns call for, as in conservative policy iteration (Kakade and Langford 2002):
-// returns were measured under the policy before, and a policy that changed all it found wrong would meet other states. Measured over
-// five seeds, a whole correction against half of it: mixed-1slot-50 mean .720 and .689 of least_conn, mixed-1slot-80 .830 and .823,
-// mixed-4slot-92 .938 and .949, p99 .810 and .787.
-const DefaultShrink = 0.5
+// DefaultShrink is returns.DefaultShrink.
+const DefaultShrink = returns.DefaultShrink
 
 func (o Options) sane() Options {
 	set := func(v *int, def int) {
@@ -99,11 +96,11 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		sizes := append(append([]int{decide.Inputs}, opt.Hidden...), 1)
 		net = model.New(sizes, rand.New(rand.NewPCG(opt.Seed, 0x1817)))
 	}
-	res := &Result{Net: shrunk(net, opt.Shrink)}
+	res := &Result{Net: net.Scaled(opt.Shrink)}
 	for round := opt.Round; round < opt.Rounds; round++ {
 		r := &rounds{Options: opt, round: round}
 		if round > 0 {
-			r.net = shrunk(net, opt.Shrink)
+			r.net = net.Scaled(opt.Shrink)
 		}
 		learn, check, err := r.play(ctx)
 		if err != nil {
@@ -121,7 +118,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("round %d: %w", round+1, err)
 		}
-		res.Net, res.Rows = shrunk(net, opt.Shrink), learn.Len()
+		res.Net, res.Rows = net.Scaled(opt.Shrink), learn.Len()
 		res.Loss = append(res.Loss, fit.Loss(net, check))
 		res.None = fit.Loss(model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(0, 0))), check)
 		r.tell(1, fmt.Sprintf("round %d of %d: %d decisions, loss %.4f on other worlds, %.4f without the model",
@@ -133,18 +130,6 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		}
 	}
 	return res, nil
-}
-
-// shrunk returns the network whose answers are f times those of net.
-func shrunk(net *model.Net, f float64) *model.Net {
-	net = net.Clone()
-	last := len(net.W) - 1
-	for _, v := range [][]float32{net.W[last], net.B[last]} {
-		for i := range v {
-			v[i] *= float32(f)
-		}
-	}
-	return net
 }
 
 // playing is the share of a round's time that playing takes, about: for the progress only.
