@@ -14,6 +14,7 @@ import (
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
+	"github.com/weirlb/weir/models"
 )
 
 type simulateCmd struct {
@@ -22,7 +23,7 @@ type simulateCmd struct {
 	Seed     uint64   `default:"1" help:"Same seed, same arrivals and sizes for every policy."`
 	Seeds    int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
 	JSON     bool     `name:"json" help:"Print one JSON object a policy."`
-	Model    string   `help:"Model that the policy weir decides by; none: the analytic policy." type:"existingfile" placeholder:"FILE"`
+	Model    string   `default:"default" help:"Model file that the policy weir decides by; default = the one built in, none = the analytic policy." placeholder:"FILE"`
 	Learn    bool     `help:"Let weir learn online: candidates of its model, from nothing but its own outcomes, through the gates."`
 	Every    float64  `name:"learn-every" default:"60" help:"Simulated seconds from one candidate to the next." placeholder:"S"`
 	Control  float64  `name:"learn-control" default:"0" help:"Share of requests of the control slice while learning. Without one nothing is rolled back." placeholder:"SHARE"`
@@ -151,8 +152,15 @@ func policyNames() string { return strings.Join(policy.Names(), ", ") }
 
 // net reads the model.
 func (c *simulateCmd) net() (*model.Net, error) {
-	if c.Model == "" {
+	switch c.Model {
+	case "none":
 		return nil, nil
+	case "default":
+		file, err := models.Default()
+		if err != nil {
+			return nil, err
+		}
+		return fitting("the model built in", file)
 	}
 	return readModel(c.Model)
 }

@@ -180,6 +180,11 @@ func readModel(path string) (*model.Net, error) {
 	if err != nil {
 		return nil, err
 	}
+	return fitting(path, file)
+}
+
+// fitting decodes a model and refuses one of other features.
+func fitting(path string, file []byte) (*model.Net, error) {
 	net, meta, err := model.Decode(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
