@@ -2,7 +2,7 @@
 //
 // Outcomes are stored a batch a row, rollups a minute and pool a row. So an SQL statement runs twice a second and not ten thousand
 // times, and the driver's speed hardly matters: modernc.org/sqlite, which is SQLite translated to Go and needs no C compiler,
-// does what mattn/go-sqlite3 does (bench/README.md has both, measured). SQLite is here for what is hard to do well by hand:
+// does what mattn/go-sqlite3 does (ARCHITECTURE.md has both, measured). SQLite is here for what is hard to do well by hand:
 // a batch with its number is stored whole or not at all, a killed engine's file is whole, and other programs read it meanwhile.
 package embedded
 

@@ -165,7 +165,7 @@ func (r *rig) stored() map[int]int {
 
 func within(t testing.TB, limit time.Duration, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(limit); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not within %v: %s", limit, what)
 		}
@@ -383,8 +383,9 @@ func TestWithoutAFolderOrAStoreTheRecorderStaysWithinItsBounds(t *testing.T) {
 	tel := telemetry.New()
 	r := New(Options{Dir: filepath.Join(file, "dir"), Log: telemetry.NewLog(io.Discard, "info"), Tel: tel.History(), Open: func(context.Context) (history.Store, error) { return nil, errors.New("no store") }})
 	r.Start()
-	for i := range 40 {
-		r.Add(numbered(i, 50_000))
+	list := numbered(0, 50_000)
+	for range 40 {
+		r.Add(list)
 		time.Sleep(flushEvery / 10)
 	}
 	if s := r.State(); s.Folder == nil || s.Outage == nil {
