@@ -30,18 +30,31 @@ type Codec struct {
 	scratch []byte
 }
 
-// NewCodec makes a codec.
-func NewCodec() *Codec {
-	// One goroutine each and a small window: a batch is half a second of outcomes.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<18), zstd.WithEncoderCRC(false))
-	if err != nil {
-		panic(err) // options that are wrong in the code
+// NewCodec makes a codec. Its compressor and decompressor are made when they are needed first: most codecs do one of both.
+func NewCodec() *Codec { return &Codec{} }
+
+// compress appends the compressed form. One goroutine and a small window: a batch is a quarter second of outcomes.
+func (c *Codec) compress(dst, data []byte) []byte {
+	if c.enc == nil {
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<18),
+			zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(err) // options that are wrong in the code
+		}
+		c.enc = enc
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDecoded))
-	if err != nil {
-		panic(err)
+	return c.enc.EncodeAll(data, dst)
+}
+
+func (c *Codec) decompress(dst, data []byte) ([]byte, error) {
+	if c.dec == nil {
+		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDecoded), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			panic(err)
+		}
+		c.dec = dec
 	}
-	return &Codec{enc: enc, dec: dec}
+	return c.dec.DecodeAll(data, dst)
 }
 
 // Append encodes a batch at the end of dst.
@@ -65,14 +78,14 @@ func (c *Codec) Append(dst []byte, b *Batch) []byte {
 	}
 	c.scratch = w
 	dst = append(dst, 'W', 'H', codecVersion)
-	return c.enc.EncodeAll(w, dst)
+	return c.compress(dst, w)
 }
 
 // AppendBlock encodes outcomes with their series alone.
 func (c *Codec) AppendBlock(dst []byte, series []Series, outcomes []Outcome) []byte {
 	c.scratch = appendOutcomes(appendSeries(c.scratch[:0], series), outcomes)
 	dst = append(dst, 'W', 'B', codecVersion)
-	return c.enc.EncodeAll(c.scratch, dst)
+	return c.compress(dst, c.scratch)
 }
 
 var errShort = errors.New("it is cut off")
@@ -130,7 +143,7 @@ func (c *Codec) open(data []byte, kind byte) (*reader, error) {
 	if data[2] != codecVersion {
 		return nil, fmt.Errorf("its version is %d, this program reads %d", data[2], codecVersion)
 	}
-	raw, err := c.dec.DecodeAll(data[3:], c.scratch[:0])
+	raw, err := c.decompress(c.scratch[:0], data[3:])
 	if err != nil {
 		return nil, err
 	}

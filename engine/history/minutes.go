@@ -22,6 +22,7 @@ type Minutes struct {
 	all    []uint32 // for each series the one of its peer with class ""
 	open   map[int64]map[uint32]*sum
 	spare  []*sum
+	peeked []byte // the sketches of the last Peek
 }
 
 // sum is a rollup in the making.
@@ -141,12 +142,15 @@ func (s *sum) merge(r *Rollup) error {
 	return s.times.MergeEncoded(r.Sketch)
 }
 
-func (s *sum) rollup(minute int64, series uint32) Rollup {
+// rollup is the sum as a row. The sketch is appended to arena.
+func (s *sum) rollup(minute int64, series uint32, arena []byte) (Rollup, []byte) {
+	from := len(arena)
+	arena = s.times.Append(arena)
 	return Rollup{
 		MinuteMS: minute, Series: series, Count: s.count, Failures: s.failures, Others: s.others, Bytes: s.bytes,
 		SumMS: s.ms, MaxMS: float32(s.max), P50: float32(s.times.Quantile(0.5)), P90: float32(s.times.Quantile(0.9)),
-		P99: float32(s.times.Quantile(0.99)), Sketch: s.times.Append(nil),
-	}
+		P99: float32(s.times.Quantile(0.99)), Sketch: arena[from:len(arena):len(arena)],
+	}, arena
 }
 
 // Take appends the rollups of minutes that ended at or before endMS and forgets them. Outcomes of such a minute that come later
@@ -155,17 +159,23 @@ func (m *Minutes) Take(dst []Rollup, endMS int64) []Rollup {
 	return m.collect(dst, endMS, true)
 }
 
-// Peek appends the rollups of all minutes in progress and keeps counting.
+// Peek appends the rollups of all minutes in progress and keeps counting. They are valid until the next Peek.
 func (m *Minutes) Peek(dst []Rollup) []Rollup { return m.collect(dst, math.MaxInt64, false) }
 
 func (m *Minutes) collect(dst []Rollup, endMS int64, remove bool) []Rollup {
 	from := len(dst)
+	var arena []byte
+	if !remove {
+		arena = m.peeked[:0]
+	}
 	for minute, rows := range m.open {
 		if minute > endMS-MinuteMS {
 			continue
 		}
 		for series, s := range rows {
-			dst = append(dst, s.rollup(minute, series))
+			var r Rollup
+			r, arena = s.rollup(minute, series, arena)
+			dst = append(dst, r)
 			if remove && len(m.spare) < 4096 {
 				times := s.times
 				times.Reset()
@@ -176,6 +186,9 @@ func (m *Minutes) collect(dst []Rollup, endMS int64, remove bool) []Rollup {
 		if remove {
 			delete(m.open, minute)
 		}
+	}
+	if !remove {
+		m.peeked = arena
 	}
 	slices.SortFunc(dst[from:], func(a, b Rollup) int {
 		if a.MinuteMS != b.MinuteMS {

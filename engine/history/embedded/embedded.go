@@ -61,6 +61,7 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	s.read.SetMaxOpenConns(4)
+	s.read.SetConnMaxIdleTime(time.Minute)
 	if err := s.ping(); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)

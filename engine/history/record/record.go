@@ -80,9 +80,11 @@ type Recorder struct {
 	closing atomic.Bool
 
 	// The writer's own.
-	pack    packer
-	saved   time.Time // when the minutes in progress were
-	unsaved bool      // they have changed since
+	pack     packer
+	saved    time.Time // when the minutes in progress were
+	unsaved  bool      // they have changed since
+	progress history.Batch
+	saving   []byte
 
 	store   atomic.Pointer[history.Store]
 	outage  atomic.Pointer[Outage]

@@ -109,12 +109,15 @@ func (r *Recorder) saveMinutes(codec *history.Codec, nowMS int64) {
 	if r.lock == nil {
 		return
 	}
-	b := history.Batch{Writer: r.writer, Seq: r.spool.Last(), AtMS: nowMS, Rollups: r.pack.minutes.Peek(nil)}
+	b := &r.progress
+	b.Writer, b.Seq, b.AtMS = r.writer, r.spool.Last(), nowMS
+	b.Series, b.Rollups = b.Series[:0], r.pack.minutes.Peek(b.Rollups[:0])
 	for i := range b.Rollups {
 		b.Series = append(b.Series, r.pack.minutes.Series(b.Rollups[i].Series))
 		b.Rollups[i].Series = uint32(i)
 	}
-	if err := replace(filepath.Join(r.opt.Dir, minutesFile), codec.Append(nil, &b)); err != nil {
+	r.saving = codec.Append(r.saving[:0], b)
+	if err := replace(filepath.Join(r.opt.Dir, minutesFile), r.saving); err != nil {
 		r.opt.Log.Repeated("history minutes").Str("error", err.Error()).Msg("the minute in progress cannot be saved: it would end with the engine")
 	}
 }

@@ -33,9 +33,13 @@ var (
 )
 
 // Sketch is the count of a set of latencies. The zero value is empty and ready. Not safe for concurrent use.
+//
+// An engine holds one for each peer and class of the minute in progress, ten thousand in a large pool. Few of them count beyond
+// 65,535 in a bucket, so counts begin with two bytes; a sketch that needs more has eight from then on.
 type Sketch struct {
-	low    int32 // bucket of counts[0]
-	counts []uint64
+	low    int32 // bucket of the first count
+	narrow []uint16
+	wide   []uint64 // in place of narrow when it is not nil
 	total  uint64
 }
 
@@ -61,25 +65,60 @@ func (s *Sketch) add(b int32, n uint64) {
 	if n == 0 {
 		return
 	}
-	if at := int64(b) - int64(s.low); at < 0 || at >= int64(len(s.counts)) {
+	if at := int64(b) - int64(s.low); at < 0 || at >= int64(s.size()) {
 		s.reach(b)
 	}
-	s.counts[b-s.low] += n
+	i := b - s.low
 	s.total += n
+	if s.wide == nil {
+		if sum := uint64(s.narrow[i]) + n; sum >= n && sum <= math.MaxUint16 {
+			s.narrow[i] = uint16(sum)
+			return
+		}
+		s.wide = make([]uint64, len(s.narrow))
+		for i, n := range s.narrow {
+			s.wide[i] = uint64(n)
+		}
+		s.narrow = nil
+	}
+	s.wide[i] += n
 }
+
+func (s *Sketch) size() int { return len(s.narrow) + len(s.wide) }
 
 // reach makes room for a bucket and for some beside it: latencies come in clusters.
 func (s *Sketch) reach(b int32) {
 	const beside = 8
 	from, to := max(b-beside, lowest), min(b+beside, highest)
-	if len(s.counts) > 0 {
-		from, to = min(from, s.low), max(to, s.low+int32(len(s.counts))-1)
+	if n := s.size(); n > 0 {
+		from, to = min(from, s.low), max(to, s.low+int32(n)-1)
 	}
-	grown := make([]uint64, to-from+1)
-	if len(s.counts) > 0 {
-		copy(grown[s.low-from:], s.counts)
+	if s.wide != nil {
+		grown := make([]uint64, to-from+1)
+		copy(grown[s.low-from:], s.wide)
+		s.wide = grown
+	} else {
+		grown := make([]uint16, to-from+1)
+		if len(s.narrow) > 0 {
+			copy(grown[s.low-from:], s.narrow)
+		}
+		s.narrow = grown
 	}
-	s.low, s.counts = from, grown
+	s.low = from
+}
+
+// each yields the buckets that counted something, in order, until told to stop.
+func (s *Sketch) each(yield func(b int32, n uint64) bool) {
+	for i, n := range s.narrow {
+		if n > 0 && !yield(s.low+int32(i), uint64(n)) {
+			return
+		}
+	}
+	for i, n := range s.wide {
+		if n > 0 && !yield(s.low+int32(i), n) {
+			return
+		}
+	}
 }
 
 // Count returns how many latencies were counted.
@@ -87,14 +126,15 @@ func (s *Sketch) Count() uint64 { return s.total }
 
 // Reset empties the sketch and keeps its memory.
 func (s *Sketch) Reset() {
-	clear(s.counts)
+	clear(s.narrow)
+	clear(s.wide)
 	s.total = 0
 }
 
 // Merge adds what another sketch counted.
 func (s *Sketch) Merge(o *Sketch) {
-	for i, n := range o.counts {
-		s.add(o.low+int32(i), n)
+	for b, n := range o.each {
+		s.add(b, n)
 	}
 }
 
@@ -106,12 +146,10 @@ func (s *Sketch) Quantile(q float64) float64 {
 	rank := max(uint64(math.Ceil(q*float64(s.total))), 1)
 	seen := uint64(0)
 	last := lowest
-	for i, n := range s.counts {
-		if n > 0 {
-			last = s.low + int32(i)
-			if seen += n; seen >= rank {
-				break
-			}
+	for b, n := range s.each {
+		last = b
+		if seen += n; seen >= rank {
+			break
 		}
 	}
 	return value(last)
@@ -121,11 +159,7 @@ func (s *Sketch) Quantile(q float64) float64 {
 // MinMS's) and the count, both as unsigned varints. An empty sketch is no bytes.
 func (s *Sketch) Append(dst []byte) []byte {
 	last := lowest
-	for i, n := range s.counts {
-		if n == 0 {
-			continue
-		}
-		b := s.low + int32(i)
+	for b, n := range s.each {
 		dst = binary.AppendUvarint(dst, uint64(b-last))
 		dst = binary.AppendUvarint(dst, n)
 		last = b

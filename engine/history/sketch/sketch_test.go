@@ -66,6 +66,28 @@ func TestValuesOutsideTheRangeAreCountedAtItsEnds(t *testing.T) {
 	}
 }
 
+func TestCountsBeyondTwoBytesAreExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s Sketch
+		want := map[int32]uint64{}
+		total := uint64(0)
+		for range rapid.IntRange(1, 30).Draw(t, "n") {
+			ms, n := rapid.Float64Range(1, 50).Draw(t, "ms"), rapid.Uint64Range(0, 70_000).Draw(t, "times")
+			s.AddN(ms, n)
+			want[bucket(ms)] += n
+			total += n
+		}
+		for b, n := range s.each {
+			if want[b] != n {
+				t.Fatalf("bucket %d counts %d, want %d", b, n, want[b])
+			}
+		}
+		if s.Count() != total {
+			t.Fatalf("%d counted, want %d", s.Count(), total)
+		}
+	})
+}
+
 func TestAResetSketchCountsAnewWithoutAllocating(t *testing.T) {
 	s := of([]float64{1, 2, 3})
 	if n := testing.AllocsPerRun(100, func() { s.Reset(); s.Add(2) }); n != 0 || s.Count() != 1 {

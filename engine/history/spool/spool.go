@@ -28,7 +28,7 @@ const (
 	frameHeader = 20 // length u32, CRC-32C u32 of what follows it, number u64, rows u32
 	maxFrame    = 64 << 20
 	// cacheBytes of the newest batches are kept in memory too, so that a store that keeps up never costs a read.
-	cacheBytes = 4 << 20
+	cacheBytes = 1 << 20
 	// memoryBytes may be waiting that are on no disk.
 	memoryBytes = 16 << 20
 	suffix      = ".spool"
