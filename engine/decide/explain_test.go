@@ -40,7 +40,7 @@ func TestWhatMakesAPeerDearerIsSaidInWords(t *testing.T) {
 		"the model takes b for 1.5 times as dear as the formulas do, and a for 1 times": doubted,
 		"b has weight 0.5, a 1":                                                         heavy,
 		"little is known of b yet":                                                      peerWith("b", map[string]float64{"samples_peer": 0.01}),
-		"b works at 0.2 of its usual speed; b is usually 0.5 times as fast as a":        peerWith("b", map[string]float64{"log_drift": math.Log(0.2), "log_speed_slow": math.Log(0.5), "log_affinity": 0.01}),
+		"b works at 0.2 of its usual speed; b is usually 0.5 times as fast as a":        peerWith("b", map[string]float64{"log_drift": math.Log(0.2), "log_speed_slow": math.Log(0.5), "log_affinity": 0.3}),
 		"": peerWith("b", map[string]float64{"log_drift": 0.5}),
 	} {
 		if got := decide.Apart(first, c); got != want {

@@ -168,18 +168,29 @@ func (e *Engine) Get(path string) (int, []byte) {
 // Patch changes something over the admin listener.
 func (e *Engine) Patch(path, body string) {
 	e.rig.T.Helper()
-	req, err := http.NewRequest(http.MethodPatch, "http://"+e.admin+path, strings.NewReader(body))
+	e.change(http.MethodPatch, path, body)
+}
+
+// Command is Patch by POST.
+func (e *Engine) Command(path, body string) {
+	e.rig.T.Helper()
+	e.change(http.MethodPost, path, body)
+}
+
+func (e *Engine) change(method, path, body string) {
+	e.rig.T.Helper()
+	req, err := http.NewRequest(method, "http://"+e.admin+path, strings.NewReader(body))
 	if err != nil {
 		e.rig.T.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := e.web.Do(req)
 	if err != nil {
-		e.rig.T.Fatalf("engine, PATCH %s: %v", path, err)
+		e.rig.T.Fatalf("engine, %s %s: %v", method, path, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
-		e.rig.T.Fatalf("engine, PATCH %s: %s: %s", path, resp.Status, text)
+		e.rig.T.Fatalf("engine, %s %s: %s: %s", method, path, resp.Status, text)
 	}
 }
 
