@@ -83,19 +83,7 @@ func (p *livePool) feedAttempt(ended float64, at, class int, r *observe.Record) 
 	a := replay.Attempt{
 		Start: ended - float64(r.TotalMS), End: ended, Peer: p.members[at].addr, Class: int32(class), Inflight: float32(r.Inflight),
 		Propensity: r.Propensity, Number: r.Attempt, Kind: pool.Kind(r.Kind),
-	}
-	for _, f := range [...]struct {
-		on observe.Flags
-		is replay.Flags
-	}{
-		{observe.Explored, replay.Explored},
-		{observe.Control, replay.Control},
-		{observe.Stream, replay.Stream},
-		{observe.Local | observe.Panic, replay.Other},
-	} {
-		if r.Flags&f.on != 0 {
-			a.Flags |= f.is
-		}
+		Flags: replay.FlagsOf(r.Flags),
 	}
 	p.feed.attempt(a)
 }

@@ -20,6 +20,7 @@ type cli struct {
 	Migrate  migrateCmd  `cmd:"" help:"Make the tables of the history store, or show their state."`
 	Simulate simulateCmd `cmd:"" help:"Compare balancing policies in a scenario, the engine's own among them."`
 	Train    trainCmd    `cmd:"" help:"Train a model in simulated worlds."`
+	Evaluate evaluateCmd `cmd:"" help:"Judge a model by recorded history, without letting it decide anything."`
 	Version  versionCmd  `cmd:"" help:"Show version, revision and protocol version."`
 }
 

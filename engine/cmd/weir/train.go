@@ -15,26 +15,28 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/recorded"
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
 type trainCmd struct {
-	Out      string   `required:"" help:"Model file to write; the model card goes beside it, as .md." placeholder:"FILE"`
-	Name     string   `default:"default" help:"Name in the model card."`
-	Seed     uint64   `default:"1" help:"The same seed makes the same model."`
-	Rounds   int      `default:"3" help:"Rounds of playing and fitting."`
-	Worlds   int      `default:"300" help:"Random worlds a round."`
-	Requests int      `default:"40000" help:"Requests a world."`
-	Share    float64  `default:"0.12" help:"Share of the decisions that are learned from."`
-	Imposed  float64  `default:"0.75" help:"How much of the delay imposed on later requests counts; 0 = own response time only."`
-	Shrink   float64  `default:"0.5" help:"What is taken of the correction to the analytic costs."`
-	Hidden   []int    `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
-	Epochs   int      `default:"3" help:"Passes over a round's decisions."`
-	Scenario []string `sep:"none" help:"Learn in this scenario (file or directory; may be repeated) instead of random worlds." placeholder:"FILE"`
-	Jobs     int      `help:"Worlds at a time. Default: one a processor. The model does not depend on it."`
-	Resume   bool     `help:"Go on from the last finished round, kept beside the model file as .part."`
+	Out      string        `required:"" help:"Model file to write; the model card goes beside it, as .md." placeholder:"FILE"`
+	Name     string        `default:"default" help:"Name in the model card."`
+	Seed     uint64        `default:"1" help:"The same seed makes the same model."`
+	Rounds   int           `default:"3" help:"Rounds of playing and fitting."`
+	Worlds   int           `default:"300" help:"Random worlds a round."`
+	Requests int           `default:"40000" help:"Requests a world."`
+	Share    float64       `default:"0.12" help:"Share of the decisions that are learned from."`
+	Imposed  float64       `default:"0.75" help:"How much of the delay imposed on later requests counts; 0 = own response time only."`
+	Shrink   float64       `default:"0.5" help:"What is taken of the correction to the analytic costs."`
+	Hidden   []int         `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
+	Epochs   int           `default:"3" help:"Passes over a round's decisions."`
+	Scenario []string      `sep:"none" help:"Learn in this scenario (file or directory; may be repeated) instead of random worlds." placeholder:"FILE"`
+	Recorded recordedFlags `embed:"" prefix:""`
+	Jobs     int           `help:"Worlds at a time. Default: one a processor. The model does not depend on it."`
+	Resume   bool          `help:"Go on from the last finished round, kept beside the model file as .part."`
 }
 
 func (c *trainCmd) Run(to streams) error {
@@ -54,6 +56,15 @@ func (c *trainCmd) Run(to streams) error {
 			return err
 		}
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if c.Recorded.History != "" {
+		r, err := c.Recorded.readRecorded(ctx, to.err)
+		if err != nil {
+			return err
+		}
+		opt.Data = recorded.Rows(r.Decisions())
+	}
 	part := c.Out + ".part"
 	recipe := c.recipe(opt.Scenarios)
 	if c.Resume {
@@ -67,8 +78,6 @@ func (c *trainCmd) Run(to streams) error {
 		card := map[string]string{"recipe": recipe, "round": strconv.Itoa(round)}
 		return writeModel(part, net, card)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	began := time.Now()
 	r, err := train.Run(ctx, opt)
 	line.end()
@@ -98,6 +107,12 @@ func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
 	for _, sc := range scenarios {
 		s += " --scenario " + sc.Name
 	}
+	if r := c.Recorded; r.History != "" { // without the address, which may hold a password
+		s += fmt.Sprintf(" --history ... --from %s --to %s --spread %g --explore %g --last %d", r.From, r.To, r.Spread, r.Explore, r.Last)
+		if r.Pool != "" {
+			s += " --pool " + r.Pool
+		}
+	}
 	return s
 }
 
@@ -110,13 +125,21 @@ func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
 		"name":          c.Name,
 		"method":        "approximate policy iteration with Monte Carlo returns (Bertsekas and Tsitsiklis 1996); a return is the response time and the delay imposed on later requests of the peer, a difference reward (Wolpert and Tumer 2002)",
 		"recipe":        recipe,
-		"data":          "simulated worlds only",
+		"data":          c.data(),
 		"revision":      thisBuild().Revision,
 		"seed":          strconv.FormatUint(c.Seed, 10),
 		"rows":          strconv.Itoa(r.Rows),
 		"loss":          strings.Join(losses, " "),
 		"loss_analytic": strconv.FormatFloat(r.None, 'f', 4, 64),
 	}
+}
+
+// data says what the model was trained on.
+func (c *trainCmd) data() string {
+	if c.Recorded.History == "" {
+		return "simulated worlds only"
+	}
+	return "simulated worlds and recorded history"
 }
 
 // resume reads what an earlier run of the same recipe left.

@@ -47,6 +47,7 @@ type Result struct {
 	Current    blocks.Estimate `json:"current"`
 	Candidate  blocks.Estimate `json:"candidate"`
 	Difference blocks.Estimate `json:"difference"` // candidate - current, paired; negative = the candidate is better
+	OnRecord   blocks.Estimate `json:"on_record"`  // candidate - what the returns were, paired
 	Effective  float64         `json:"effective_decisions"`
 	Cut        float64         `json:"weights_cut"` // share of decisions whose weight was cut
 	Most       float64         `json:"weight_max"`
@@ -103,7 +104,7 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	}
 	per := max((r.Decisions+runs-1)/runs, leastRun)
 	count := (r.Decisions + per - 1) / per
-	now, then, paired := make([]blocks.Block, count), make([]blocks.Block, count), make([]blocks.Block, count)
+	now, then, paired, was := make([]blocks.Block, count), make([]blocks.Block, count), make([]blocks.Block, count), make([]blocks.Block, count)
 	e := evaluator{candidate: candidate, current: current}
 	weights, squares := 0.0, 0.0
 	const batch = 64
@@ -120,7 +121,7 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 			for _, x := range []struct {
 				to *blocks.Block
 				v  float64
-			}{{&now[b], v.candidate}, {&then[b], v.current}, {&paired[b], v.candidate - v.current}} {
+			}{{&now[b], v.candidate}, {&then[b], v.current}, {&paired[b], v.candidate - v.current}, {&was[b], v.candidate - capped(d)}} {
 				x.to.Sum[0] += x.v / scale
 				x.to.N[0]++
 			}
@@ -147,6 +148,7 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	r.Candidate = blocks.Mean(now, opt.Level, opt.Seed)
 	r.Current = blocks.Mean(then, opt.Level, opt.Seed)
 	r.Difference = blocks.Mean(paired, opt.Level, opt.Seed)
+	r.OnRecord = blocks.Mean(was, opt.Level, opt.Seed)
 	return r, nil
 }
 

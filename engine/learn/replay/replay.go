@@ -8,6 +8,7 @@ package replay
 
 import (
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/pool"
 )
 
@@ -21,6 +22,23 @@ const (
 	Stream                     // its time is to the first header byte: no return
 	Other                      // chosen by neither: the local rule, or no usable peer
 )
+
+// FlagsOf are those that NGINX reported.
+func FlagsOf(f observe.Flags) (r Flags) {
+	if f&observe.Explored != 0 {
+		r |= Explored
+	}
+	if f&observe.Control != 0 {
+		r |= Control
+	}
+	if f&observe.Stream != 0 {
+		r |= Stream
+	}
+	if f&(observe.Local|observe.Panic) != 0 {
+		r |= Other
+	}
+	return r
+}
 
 // Attempt is one attempt that ended.
 type Attempt struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/learn/replay"
+	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/pool"
 )
 
@@ -162,6 +163,17 @@ func TestTheReturnHasTheDelayImposedOnThoseBehind(t *testing.T) {
 	}
 	if d := all[2]; d.Imposed != 0 || d.Return != 60 {
 		t.Errorf("the last one imposed %v, return %v", d.Imposed, d.Return)
+	}
+}
+
+func TestFlagsAreThoseOfTheWire(t *testing.T) {
+	for on, want := range map[observe.Flags]replay.Flags{
+		observe.Explored: replay.Explored, observe.Control: replay.Control, observe.Stream: replay.Stream, observe.Local: replay.Other,
+		observe.Panic: replay.Other, observe.Control | observe.Stream: replay.Control | replay.Stream, 0: 0,
+	} {
+		if got := replay.FlagsOf(on); got != want {
+			t.Errorf("%b is %b, not %b", on, got, want)
+		}
 	}
 }
 
