@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Weir beside plain NGINX, on this machine: installs what is missing (Debian), builds, starts six uneven backends, NGINX and the
-# engine, sends the same load through least_conn and through Weir, and prints a table with both.
+# engine, sends the same load through least_conn, through Weir with the analytic policy and through Weir with the learned one, and
+# prints a table of the three.
 #
 #   bash deploy/demo.sh [--seconds 30] [--warmup 8] [--rate 500] [--seed 1] [--keep]
 #
-#   --seconds  how long each side is measured        --rate  requests a second; the backends can take about 800
+#   --seconds  how long each is measured              --rate  requests a second; the backends can take about 800
 #   --warmup   seconds of the same load before       --keep  go on with load after the table, until Ctrl-C
 #
 # Everything runs on loopback, in a folder of its own, and ends with the script.
@@ -25,7 +26,7 @@ if [ -z "${WEIR_ONNXRUNTIME:-}" ]; then
     if found=$(bash "$repo/deploy/onnxruntime.sh"); then
         export WEIR_ONNXRUNTIME=$found
     else
-        echo "Going on without ONNX Runtime: the engine runs no model" >&2
+        echo "Going on without ONNX Runtime: the engine evaluates the model itself" >&2
     fi
 fi
 

@@ -1,5 +1,5 @@
-// Command demo shows Weir beside plain NGINX on one machine: six uneven backends, the same load through `least_conn` and
-// through Weir, and a table with both. It is started by deploy/demo.sh, which builds the programs it needs.
+// Command demo shows Weir beside plain NGINX on one machine: six uneven backends, the same load through `least_conn`, through Weir
+// with the analytic policy and through Weir with the learned one, and a table of the three. It is started by deploy/demo.sh, which builds the programs it needs.
 //
 // All it starts listens on loopback, keeps its files in a folder of its own and ends with it, also when it is killed.
 package main
@@ -49,8 +49,8 @@ func main() {
 func parse(args []string, to io.Writer) (opt options, err error) {
 	set := flag.NewFlagSet("deploy/demo.sh", flag.ContinueOnError)
 	set.SetOutput(to)
-	set.IntVar(&opt.Seconds, "seconds", 30, "how long each side is measured")
-	set.IntVar(&opt.Warmup, "warmup", 8, "seconds of the same load before that, for each side")
+	set.IntVar(&opt.Seconds, "seconds", 30, "how long each of the three is measured")
+	set.IntVar(&opt.Warmup, "warmup", 8, "seconds of the same load before that, for each")
 	set.Float64Var(&opt.Rate, "rate", 500, "requests a second; the backends can take about 800")
 	set.Uint64Var(&opt.Seed, "seed", 1, "of arrivals, classes and sizes")
 	set.BoolVar(&opt.Keep, "keep", false, "go on after the table, with load, until Ctrl-C")
@@ -103,28 +103,40 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.startNGINX(ctx); err != nil {
 		return err
 	}
-	d.say("\n1 of 2: plain NGINX, least_conn, %d s warm-up and %d s measured at %.0f requests/s", d.opt.Warmup, d.opt.Seconds, d.opt.Rate)
-	before, err := d.measure(ctx, d.plain)
+	d.say("\n1 of 3: plain NGINX, least_conn, %d s warm-up and %d s measured at %.0f requests/s", d.opt.Warmup, d.opt.Seconds, d.opt.Rate)
+	plain, err := d.measure(ctx, d.plain)
 	if err != nil {
 		return err
 	}
-	// New backends: empty queues, and the brown-outs begin at the same moment of the load as before.
-	d.stopBackends()
-	if err := d.startBackends(ctx); err != nil {
-		return err
-	}
-	if err := d.startEngine(ctx); err != nil {
-		return err
-	}
-	d.say("\n2 of 2: the same requests through Weir, with an engine that knows nothing yet")
-	after, err := d.measure(ctx, d.weir)
+	d.say("\n2 of 3: the same requests through Weir with the analytic policy: formulas, no model")
+	classical, err := d.throughWeir(ctx, analytic)
 	if err != nil {
 		return err
 	}
-	printTable(d.out, d.opt, d.backends, before, after)
+	d.stopEngines()
+	d.say("\n3 of 3: the same requests through Weir with the learned policy, the default: the formulas corrected by a model")
+	modelled, err := d.throughWeir(ctx, learned)
+	if err != nil {
+		return err
+	}
+	printTable(d.out, d.opt, d.backends, plain, classical, modelled)
+	d.control(ctx)
 	d.where(time.Since(began))
 	if d.opt.Keep {
 		return d.keep(ctx)
 	}
 	return nil
+}
+
+// throughWeir measures with an engine that knows nothing yet. The backends are new: their queues are empty, and the brown-outs begin at
+// the same moment of the load as before.
+func (d *demo) throughWeir(ctx context.Context, policy string) (*result, error) {
+	d.stopBackends()
+	if err := d.startBackends(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.startEngine(ctx, policy); err != nil {
+		return nil, err
+	}
+	return d.measure(ctx, d.weir)
 }

@@ -51,7 +51,7 @@ func (d *demo) startBackends(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.backend = true
+		p.kind = backends
 		if err := d.until(ctx, p, func() error { return b.ready(p.output()) }); err != nil {
 			return err
 		}
@@ -73,10 +73,13 @@ func (b *peer) ready(output string) error {
 	return nil
 }
 
-func (d *demo) stopBackends() {
+func (d *demo) stopBackends() { d.stopKind(backends) }
+func (d *demo) stopEngines()  { d.stopKind(engines) }
+
+func (d *demo) stopKind(k kind) {
 	kept := d.running[:0]
 	for _, p := range d.running {
-		if p.backend {
+		if p.kind == k {
 			p.stop()
 		} else {
 			kept = append(kept, p)

@@ -17,12 +17,21 @@ import (
 // process is one program the demo started, in a process group of its own (a Ctrl-C at the terminal reaches only the demo, which then
 // ends them in order), with its output in a file.
 type process struct {
-	name    string
-	log     string
-	backend bool
-	cmd     *exec.Cmd
-	done    chan struct{} // closed when it has ended
+	name string
+	log  string
+	kind kind
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
 }
+
+// kind tells which processes are replaced from one measurement to the next.
+type kind int
+
+const (
+	lasting kind = iota
+	backends
+	engines
+)
 
 // start starts a program. Linux sends it `death` when the demo dies, so that nothing is left behind by a kill either.
 func (d *demo) start(name string, death syscall.Signal, env []string, path string, args ...string) (*process, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,10 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/model/ort"
+	"github.com/weirlb/weir/engine/serve"
 )
 
 //go:embed nginx.conf.tmpl
@@ -28,6 +33,7 @@ type facts struct {
 	Root               bool
 	Plain, Weir, Admin string
 	Static             string // the peers, for NGINX without an engine
+	Policy, Library    string // of weir.yaml
 	Backends           []*peer
 }
 
@@ -50,7 +56,14 @@ func (d *demo) prepare() error {
 		static[i] = b.Addr
 	}
 	f.Static = strings.Join(static, ", ")
-	for name, text := range map[string]string{"nginx.conf": nginxConf, "weir.yaml": weirYAML} {
+	if _, err := ort.Find(""); err != nil {
+		f.Library = config.LibraryBuiltin
+	}
+	for name, text := range map[string]string{"nginx.conf": nginxConf, yamlOf(analytic): weirYAML, yamlOf(learned): weirYAML} {
+		f.Policy = learned
+		if name == yamlOf(analytic) {
+			f.Policy = analytic
+		}
 		var b strings.Builder
 		if err := template.Must(template.New(name).Parse(text)).Execute(&b, f); err != nil {
 			return fmt.Errorf("making %s: %w", name, err)
@@ -96,21 +109,66 @@ func (d *demo) startNGINX(ctx context.Context) error {
 	})
 }
 
-func (d *demo) startEngine(ctx context.Context) error {
-	p, err := d.start("engine", syscall.SIGTERM, nil, filepath.Join(d.opt.Bin, "weir"), "serve", "--config", filepath.Join(d.dir, "weir.yaml"))
+// The two policies of Weir, as weir.yaml and NGINX's status name them.
+const (
+	analytic = string(config.Analytic)
+	learned  = string(config.Learned)
+)
+
+// yamlOf names the configuration of the engine with a policy.
+func yamlOf(policy string) string {
+	if policy == learned {
+		return "weir.yaml"
+	}
+	return "weir-" + policy + ".yaml"
+}
+
+// startEngine starts an engine and waits until NGINX has its tables, by the policy that is wanted.
+func (d *demo) startEngine(ctx context.Context, policy string) error {
+	p, err := d.start("engine "+policy, syscall.SIGTERM, nil, filepath.Join(d.opt.Bin, "weir"), "serve", "--config", filepath.Join(d.dir, yamlOf(policy)))
 	if err != nil {
 		return err
 	}
-	client := http.Client{Timeout: time.Second}
+	p.kind = engines
 	return d.until(ctx, p, func() error {
-		r, err := client.Get("http://" + d.admin + "/api/health")
-		if err != nil {
+		var health struct {
+			Reasons []struct{ Message string }
+		}
+		if err := get("http://"+d.admin+"/api/health", &health); err != nil {
 			return err
 		}
-		_ = r.Body.Close()
-		if r.StatusCode != http.StatusOK {
-			return fmt.Errorf("health: %s", r.Status)
+		var status struct {
+			Pools map[string]struct{ Engine, Policy string }
+		}
+		if err := get("http://"+d.weir+"/weir-status", &status); err != nil {
+			return err
+		}
+		if pool := status.Pools["demo"]; pool.Engine != "connected" || pool.Policy != policy {
+			return fmt.Errorf("NGINX decides by the %s policy, %s; the engine says %v", pool.Policy, pool.Engine, health.Reasons)
 		}
 		return nil
 	})
+}
+
+// get reads JSON.
+func get(url string, into any) error {
+	client := http.Client{Timeout: time.Second}
+	r, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Body.Close() }()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, r.Status)
+	}
+	return json.NewDecoder(r.Body).Decode(into)
+}
+
+// control tells what the learned policy's own control slice says.
+func (d *demo) control(_ context.Context) {
+	var m serve.ModelsFigures
+	if err := get("http://"+d.admin+"/api/models", &m); err != nil || len(m.Control) != 1 {
+		return // a figure less
+	}
+	printControl(d.out, &m.Control[0])
 }
