@@ -213,7 +213,8 @@ func TestModelsComeGoAndBreakAndNoRequestNotices(t *testing.T) {
 		Status  string
 		Reasons []struct{ Code, Message string }
 		Model   struct{ Serves string }
-	}) {
+	},
+	) {
 		_, body := r.Engine.Get("/api/health")
 		if err := json.Unmarshal(body, &h); err != nil {
 			t.Fatal(err)
