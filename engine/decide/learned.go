@@ -21,11 +21,15 @@ type Predictor interface {
 type Learned struct {
 	Analytic Analytic
 	Model    Predictor // nil: no correction, the features are still made
+	// Forget makes features class by class and keeps none: Features and Matrix may not be called. Of 200 peers and 50 classes they are
+	// 11 MB, and only learning asks for them.
+	Forget bool
 
 	x, y    []float32
-	base    []float32 // the analytic costs of the last table
-	held    []float64 // by peer: in flight at the last sample
-	best    []float64 // by class: the lowest analytic cost at the last in-flight samples
+	base    []float32           // the analytic costs of the last table
+	views   []estimate.PeerView // by peer
+	best    []float64           // by class: the lowest analytic cost at the last in-flight samples
+	load    float64             // of the pool
 	classes int
 	peers   int
 	fault   error
@@ -69,18 +73,35 @@ func (l *Learned) Fault() error { return l.fault }
 // Fill implements Policy.
 func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
 	l.Analytic.Fill(now, est, par, t)
-	l.base = append(l.base[:0], t.Cost...)
-	l.features(now, est, t)
 	l.fault = nil
-	if l.Model == nil || len(t.Peers) == 0 {
+	l.survey(est, t)
+	step := max(len(t.Classes), 1) // classes at a time
+	if l.Forget {
+		if l.Model == nil {
+			return
+		}
+		step = 1
+	} else {
+		l.base = append(l.base[:0], t.Cost...)
+	}
+	if len(t.Peers) == 0 {
 		return
 	}
-	rows := len(t.Cost)
-	if cap(l.y) < rows {
-		l.y = make([]float32, rows)
+	if cap(l.y) < len(t.Cost) {
+		l.y = make([]float32, len(t.Cost))
 	}
-	l.y = l.y[:rows]
-	if l.fault = l.Model.Predict(l.x, rows, l.y); l.fault != nil {
+	l.y = l.y[:len(t.Cost)]
+	rows := step * l.peers * GridPoints
+	for c := 0; c < l.classes; c += step {
+		l.features(now, est, t, c, c+step)
+		if l.Model == nil {
+			continue
+		}
+		if l.fault = l.Model.Predict(l.x, rows, l.y[c*l.peers*GridPoints:][:rows]); l.fault != nil {
+			return
+		}
+	}
+	if l.Model == nil {
 		return
 	}
 	for i, z := range l.y {
@@ -105,50 +126,58 @@ func Correct(cost, z []float32) {
 	}
 }
 
-// features makes the rows: [class][peer][grid], like the costs.
-func (l *Learned) features(now float64, est *estimate.Pool, t *Table) {
+// survey takes what the features of all rows have in common.
+func (l *Learned) survey(est *estimate.Pool, t *Table) {
 	l.classes, l.peers = len(t.Classes), len(t.Peers)
-	if n := len(t.Cost) * Inputs; cap(l.x) < n {
-		l.x = make([]float32, n)
-	}
-	l.x = l.x[:len(t.Cost)*Inputs]
+	l.views = l.views[:0]
 	load, capacity := 0.0, 0.0
-	l.held = l.held[:0]
 	for i := range t.Peers {
 		v := est.Peer(i)
-		l.held = append(l.held, float64(v.InFlight))
+		l.views = append(l.views, v)
 		load += v.ArrivalRate
 		capacity += v.Concurrency / v.WorkMS
 	}
-	load = min(load/max(capacity, 1e-9), 2)
-	work := est.WorkMS()
-	peers := math.Log(float64(max(l.peers, 1)))
-	grid := Grid()
+	l.load = min(load/max(capacity, 1e-9), 2)
 	l.best = l.best[:0]
 	for c := range t.Classes {
 		best := math.Inf(1)
 		for i := range t.Peers {
-			best = min(best, t.At(c, i, l.held[i]))
+			best = min(best, t.At(c, i, float64(l.views[i].InFlight)))
 		}
 		l.best = append(l.best, best)
 	}
+}
+
+// features makes the rows of the classes from and up to but not to: [class][peer][grid], like the costs.
+func (l *Learned) features(now float64, est *estimate.Pool, t *Table, from, to int) {
+	n := (to - from) * l.peers * GridPoints * Inputs
+	if cap(l.x) < n {
+		l.x = make([]float32, n)
+	}
+	l.x = l.x[:n]
+	work := est.WorkMS()
+	peers := math.Log(float64(max(l.peers, 1)))
+	var many [GridPoints]float64
+	for g, n := range Grid() {
+		many[g] = math.Log1p(float64(n))
+	}
 	var base [estimate.Features]float32
+	listed := est.Listed()
 	for i := range t.Peers {
-		v := est.Peer(i)
-		held := math.Log1p(float64(v.InFlight))
-		others := math.Log1p(v.Others)
-		for c, idx := range est.Listed() {
-			est.Feature(now, i, idx, &base)
-			size := ln(est.Pair(i, idx).ServiceMS / v.WorkMS)
+		v := &l.views[i]
+		held, others, slots := math.Log1p(float64(v.InFlight)), math.Log1p(v.Others), math.Log(v.Concurrency)
+		for c := from; c < to; c++ {
+			est.Feature(now, i, listed[c], &base)
+			size := ln(est.Pair(i, listed[c]).ServiceMS / v.WorkMS)
 			row := t.Row(c, i)
-			at := (c*l.peers + i) * GridPoints * Inputs
-			for g, n := range grid {
+			at := ((c-from)*l.peers + i) * GridPoints * Inputs
+			idle, best := ln(float64(row[0])/work), ln(l.best[c]/work)
+			for g := range GridPoints {
 				x := l.x[at+g*Inputs : at+(g+1)*Inputs]
 				copy(x, base[:])
-				many := math.Log1p(float64(n))
+				cost := ln(float64(row[g]) / work)
 				for j, f := range [own]float64{
-					many, many - math.Log(v.Concurrency), ln(float64(row[g]) / work), ln(float64(row[g] / row[0])),
-					size, many - held, load, peers, others, ln(float64(row[g]) / l.best[c]),
+					many[g], many[g] - slots, cost, cost - idle, size, many[g] - held, l.load, peers, others, cost - best,
 				} {
 					x[estimate.Features+j] = float32(f)
 				}

@@ -107,3 +107,20 @@ func TestInputNamesAreDistinct(t *testing.T) {
 		t.Error("two features have one name")
 	}
 }
+
+func TestForgettingFeaturesChangesNoCost(t *testing.T) {
+	est := answered(10, 20, 40)
+	net := model.New([]int{decide.Inputs, 8, 1}, rand.New(rand.NewPCG(1, 1)))
+	for i := range net.W[1] {
+		net.W[1][i] = float32(i%3) - 1
+	}
+	var kept, forgot decide.Table
+	(&decide.Learned{Model: net.Predictor()}).Fill(0, est, decide.Params{}, &kept)
+	(&decide.Learned{Model: net.Predictor(), Forget: true}).Fill(0, est, decide.Params{}, &forgot)
+	if len(kept.Classes) < 2 || !slices.Equal(kept.Cost, forgot.Cost) {
+		t.Errorf("%d classes; costs %v and %v", len(kept.Classes), kept.Cost, forgot.Cost)
+	}
+	if slices.Equal(kept.Cost, fill(est, decide.Params{}).Cost) {
+		t.Error("the model changed nothing: the test would prove nothing")
+	}
+}

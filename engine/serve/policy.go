@@ -31,6 +31,7 @@ func (p *livePool) equip() *evaluator {
 	if p.learned == nil {
 		return nil
 	}
+	p.learned.Forget = p.feed == nil // nobody learns from the features
 	v := p.eng.models.use()
 	if v != p.eval {
 		p.eval, p.learned.Model = v, nil
