@@ -37,6 +37,10 @@ type Analytic struct {
 // 0.5, 0.8 and 0.92 of 1.32, 2.15 and 3.90 without the term, 1.32, 1.95 and 3.32 at 0.7, 1.37, 2.04 and 3.68 at 1.
 const DefaultDelay = 0.75
 
+// sizedDelay is the default where sizes are known. The delay a large request imposes is in proportion to its size, and it goes far out of its way for
+// it, which the mean gains from and the tail pays for: in 60 episodes of the Park world 650 / 4444 ms (mean / p99) at 0.75, 670 / 3571 at this.
+const sizedDelay = 0.375
+
 // slope makes a peer with idle slots a little dearer for each busy one. Peers that are equally fast are then used evenly, as by
 // least_conn, and it covers what real peers lose before their slots are full.
 const slope = 0.3
@@ -49,12 +53,15 @@ func (a *Analytic) Name() string { return "analytic" }
 
 // Fill implements Policy.
 func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
-	t.shape(est)
+	t.shape(est, par.Sizes)
 	grid, spreadOut, certain := Grid(), quadrature(), [1]node{{0, 1}}
 	penalty := est.SlowMS()
 	part := a.Delay
 	if part == 0 {
 		part = DefaultDelay
+		if t.Sized() {
+			part = sizedDelay
+		}
 	}
 	for i := range t.Peers {
 		v := est.Peer(i)
@@ -80,6 +87,13 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				}
 			}
 		}
+		if t.Sized() {
+			t.Work.Knee[i] = float32(max(v.Concurrency-v.Others, 1))
+			t.Work.Mean[i] = float32(v.Mix)
+			for c, idx := range est.Listed() {
+				t.Work.Load[c*len(t.Peers)+i] = float32(est.Pair(i, idx).ServiceMS / mean * v.Mix)
+			}
+		}
 		odds := v.FailureRate / (1 - v.FailureRate)
 		weight := par.weight(i)
 		for c, idx := range est.Listed() {
@@ -87,6 +101,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 			size := service / mean
 			cv2 := est.ClassAt(idx).CV2
 			row := t.Row(c, i)
+			share := t.share(c, i)
 			last := 0.0
 			for g := range grid {
 				own := service + wait[g]
@@ -97,6 +112,9 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				own += odds * (own + penalty)
 				last = max(bounded(own/weight), last)
 				row[g] = float32(last)
+				if share != nil {
+					share[g] = float32(min((1+odds)*(service+size*delay[g])/weight/last, 1))
+				}
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 // Candidate is a peer as a pick sees it, in the table's order.
 type Candidate struct {
 	InFlight float64 // held now, without the request to be placed
+	Work     float64 // of what is held, in mean requests of the peer (Table.Load); 0 = not known. Only read in tables with sizes
 	Usable   bool
 	Admit    float64 // probability to be considered; not > 0, or > 1, means 1
 }
@@ -53,15 +54,20 @@ func (r Rule) weight(c, best float64) float64 {
 //
 // It costs O(peers) and allocates nothing. len(cand) must not be greater than the table's peers.
 func Pick(t *Table, c int, cand []Candidate, rule Rule, rnd *rand.Rand) Choice {
+	return PickSized(t, c, 1, cand, rule, rnd)
+}
+
+// PickSized is Pick for a request that is size times the usual of its class (estimate.Pool.Size).
+func PickSized(t *Table, c int, size float64, cand []Candidate, rule Rule, rnd *rand.Rand) Choice {
 	draw := rnd.Float64()
-	best, considered := lowest(t, c, cand, draw)
+	best, considered := lowest(t, c, size, cand, draw)
 	if considered == 0 {
 		draw = -1 // below every Admit
-		if best, considered = lowest(t, c, cand, draw); considered == 0 {
+		if best, considered = lowest(t, c, size, cand, draw); considered == 0 {
 			return Choice{Peer: -1}
 		}
 	}
-	return choose(t, c, cand, draw, best, considered, rule, rnd)
+	return choose(t, c, size, cand, draw, best, considered, rule, rnd)
 }
 
 // considers reports whether a candidate is considered by a request that drew this number.
@@ -69,12 +75,12 @@ func (x *Candidate) considers(draw float64) bool {
 	return x.Usable && (draw < x.Admit || !(x.Admit > 0) || x.Admit >= 1)
 }
 
-func lowest(t *Table, c int, cand []Candidate, draw float64) (best float64, considered int) {
+func lowest(t *Table, c int, size float64, cand []Candidate, draw float64) (best float64, considered int) {
 	for i := range cand {
 		if !cand[i].considers(draw) {
 			continue
 		}
-		if cost := t.At(c, i, cand[i].InFlight); considered == 0 || cost < best {
+		if cost := t.Price(c, i, cand[i].InFlight, cand[i].Work, size); considered == 0 || cost < best {
 			best = cost
 		}
 		considered++
@@ -82,7 +88,7 @@ func lowest(t *Table, c int, cand []Candidate, draw float64) (best float64, cons
 	return best, considered
 }
 
-func choose(t *Table, c int, cand []Candidate, draw, best float64, considered int, rule Rule, rnd *rand.Rand) Choice {
+func choose(t *Table, c int, size float64, cand []Candidate, draw, best float64, considered int, rule Rule, rnd *rand.Rand) Choice {
 	explore := min(max(rule.Explore, 0), 1)
 	explored := explore > 0 && rnd.Float64() < explore
 	nth := 0
@@ -95,7 +101,7 @@ func choose(t *Table, c int, cand []Candidate, draw, best float64, considered in
 		if !cand[i].considers(draw) {
 			continue
 		}
-		cost := t.At(c, i, cand[i].InFlight)
+		cost := t.Price(c, i, cand[i].InFlight, cand[i].Work, size)
 		w := rule.weight(cost, best)
 		sum += w
 		take := false

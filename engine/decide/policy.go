@@ -13,6 +13,7 @@ const (
 // Params are a pool's settings that shape its costs.
 type Params struct {
 	Objective Objective
+	Sizes     bool      // who picks heeds Table.Work and reports Outcome.Work; without it a pool's hints shape no costs
 	Weights   []float64 // operator's weight per peer; nil, missing or not > 0 means 1
 }
 

@@ -17,10 +17,11 @@ type Table struct {
 	Classes []string  // row names; 0 is "*"
 	Peers   []string  // addresses, in the pool's order
 	Cost    []float32 // [class][peer][grid]; finite, > 0, not falling in in-flight
+	Work    Work      // empty where requests do not tell their size
 }
 
-// shape sets the table's rows and columns, reusing its memory.
-func (t *Table) shape(est *estimate.Pool) {
+// shape sets the table's rows and columns, reusing its memory; sizes is Params.Sizes.
+func (t *Table) shape(est *estimate.Pool, sizes bool) {
 	t.Classes, t.Peers = t.Classes[:0], t.Peers[:0]
 	for _, c := range est.Listed() {
 		t.Classes = append(t.Classes, est.ClassName(c))
@@ -33,6 +34,11 @@ func (t *Table) shape(est *estimate.Pool) {
 		t.Cost = make([]float32, n)
 	}
 	t.Cost = t.Cost[:n]
+	if sizes && est.Hinted() {
+		t.Work.shape(t)
+	} else {
+		t.Work.clear()
+	}
 }
 
 // Row returns the costs of class c on peer p over the grid.

@@ -186,6 +186,9 @@ func (p *Pool) concurrency() {
 		if pe := &p.peers[i]; i%every == p.turn%every && (pe.curve.news || p.turn/every%16 == 0) {
 			pe.curve.news = false
 			pe.curve.excess = (min(pe.cv2(), 4) - 1) / 2
+			if p.worked > hintedShare { // what is in service is known by its size, and counted whole
+				pe.curve.excess = max((min(pe.within, 4)-1)/2, 0)
+			}
 			t := p.split(pe)
 			pe.curve.fit(&t, &p.kprior, &pe.others.k)
 		}

@@ -40,9 +40,10 @@ func (o Options) sane() Options {
 
 // Outcome is how one attempt ended.
 type Outcome struct {
-	Peer         int // index in the last SetPeers
-	Class        int // from Class; 0 = "*"
-	InFlight     int // others there at the pick
+	Peer         int     // index in the last SetPeers
+	Class        int     // from Class; 0 = "*"
+	InFlight     int     // others there at the pick
+	Work         float64 // of those, in mean requests of the pool (decide.Table.Load); 0 = not known
 	Kind         pool.Kind
 	Stream       bool    // latency is to the first header byte only
 	HeaderMS     float64 // to the first header byte; negative = none
@@ -88,6 +89,8 @@ type Pool struct {
 	latency  float64 // decayed mean of answers, ms
 	kprior   [kGrid]float64
 	seen     float64 // successes ever, for warm-up gains
+	hinted   float64 // share of successes with a weight hint, decayed
+	worked   float64 // share of successes that found others whose work is known, decayed
 	late     float64 // share of outcomes told after a later in-flight sample
 	turn     int     // counts Refreshes: large pools are refitted in turns
 	refresh  float64 // time of the last Refresh
@@ -112,6 +115,7 @@ type peer struct {
 	mix              float64 // the mean request it gets, in mean requests of the pool
 	mixN             float64
 	square           float64 // mean square of the same
+	within           float64 // squared coefficient of variation of a service time of which class and size are known
 	rate             float64 // arrivals (as completions) a ms, decayed
 	rateMS           float64 // time that is a mean of
 	latency          float64

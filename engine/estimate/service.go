@@ -63,6 +63,9 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 			k.hint = o.Weight
 		}
 		k.hint += (o.Weight - k.hint) / min(k.seen+1, poolTau)
+		p.hinted += (1 - p.hinted) / 1000
+	} else {
+		p.hinted -= p.hinted / 1000
 	}
 	k.seen++
 	size := k.size(o.Weight)
@@ -70,9 +73,16 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 		p.work = ms
 	}
 	expect := p.service(pe, o.Class) * size
-	mean := p.meanWork(pe)
 	held := float64(o.InFlight) + pe.others.around(now-o.TotalMS)
-	wait := pe.curve.wait(held) * mean
+	weighs := pe.meanMix() // a mean request of those held, in mean requests of the pool
+	if o.InFlight > 0 {
+		p.worked -= p.worked / 1000
+	}
+	if o.Work > 0 && o.InFlight > 0 {
+		p.worked += 1.0 / 1000
+		weighs = min(o.Work/float64(o.InFlight), 1e6)
+	}
+	wait := pe.curve.wait(held) * weighs * p.work * pe.slowness()
 	at := ms * pe.drift.factor // the response time, had the peer its long-run speed
 	if wait <= 0 {
 		const f = 1 - 1/poolTau
@@ -84,7 +94,7 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 	// While little is known of the pair the cap must not cut what is merely unexpected.
 	at = min(at, max(k.outlier()*expect+outlier*wait, outlier*p.slow.value()*max(0, 1-cl.seen/50)))
 	keep := (1 - 1/min(max(cl.seen/2, 50), cellTau)) * p.faded(cl)
-	cl.add(held, at, size, pe.meanMix(), keep)
+	cl.add(held, at, size, weighs, keep)
 	cl.at = p.now
 	pe.curve.count(held)
 
@@ -98,6 +108,7 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 	base := expect / (pe.slowness() * p.work) // in mean requests of the pool
 	pe.mix += (base - pe.mix) / pe.mixN
 	pe.square += (base*base*(1+k.cv2()) - pe.square) / pe.mixN
+	pe.within += (k.cv2() - pe.within) / pe.mixN
 	return base
 }
 

@@ -11,6 +11,7 @@ type PeerView struct {
 	SpeedSlow    float64 // the same over the long run
 	Concurrency  float64 // requests worked on at a time before the next one waits (learned)
 	WorkMS       float64 // mean service time of the mix the peer gets, ms
+	Mix          float64 // the mean request it gets, in mean requests of the pool
 	CV2          float64 // squared coefficient of variation of that
 	ArrivalRate  float64 // requests a ms, decayed
 	TotalRate    float64 // the same of all balancers, as far as the peer reports its load
@@ -34,7 +35,7 @@ func (p *Pool) Peer(i int) PeerView {
 	pe := &p.peers[i]
 	v := PeerView{
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
-		WorkMS: p.meanWork(pe) / pe.drift.factor, CV2: pe.cv2(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
+		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
 	}
@@ -117,3 +118,16 @@ func (p *Pool) ClassName(c int) string { return p.classes[c].name }
 
 // WorkMS is the mean service time of all requests on a typical peer, ms.
 func (p *Pool) WorkMS() float64 { return max(p.work, minMS) }
+
+// Hinted reports whether requests of the pool tell their size (Outcome.Weight) often enough to be heeded at the pick.
+func (p *Pool) Hinted() bool { return p.hinted > hintedShare }
+
+const hintedShare = 0.05
+
+// Size is how many times the usual of its class a request of a weight hint is; 1 without a hint.
+func (p *Pool) Size(c int, weight float64) float64 {
+	if c < 0 || c >= len(p.classes) {
+		c = 0
+	}
+	return p.classes[c].size(weight)
+}

@@ -35,15 +35,32 @@ type weir struct {
 	position []int32  // by peer of the scenario; -1 = no member
 	classes  []string
 	rows     []int // by class of the scenario: row of the table
+	kinds    []int // likewise: the estimators' index of that row
 	table    decide.Table
 	cand     []decide.Candidate // Usable and Admit as of the last news from the engine
 	live     []decide.Candidate // scratch of Pick
 	aside    aside
-	batch    []world.Outcome
-	inFlight []int32 // live counts of this balancer: the world's own slice
-	flushing bool    // whether the next tick is a batch's or the table's
+	batch    []ended
+	inFlight []int32   // live counts of this balancer: the world's own slice
+	work     []float64 // by peer of the scenario: the work of those, as lua/resty/weir keeps it
+	held     []held    // attempts under way, by cookie
+	free     []uint32  // unused places of held
+	flushing bool      // whether the next tick is a batch's or the table's
 
 	lastResort leastConn // where no member is usable
+}
+
+// held is what an attempt adds to the work of its peer, and what that was before.
+type held struct {
+	load   float64
+	found  float64
+	cookie uint32 // the attempt's, for others
+}
+
+// ended is an outcome on its way to the engine.
+type ended struct {
+	world.Outcome
+	work float64 // at the pick
 }
 
 // weirPeriodMS is how often batches are sent, and how often the table is made.
@@ -88,6 +105,7 @@ func makeWeir(s *world.Setup, v Variant) world.Balancer {
 	w := &weir{
 		rnd: s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
 		fill: v.Policy, watch: v.Watch, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
+		work:  make([]float64, len(s.Scenario.Peers)),
 		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
 		lastResort: leastConn{choices: newChoices(s.Rand)},
 	}
@@ -97,7 +115,7 @@ func makeWeir(s *world.Setup, v Variant) world.Balancer {
 	for _, c := range s.Scenario.Classes {
 		w.classes = append(w.classes, c.Name)
 	}
-	w.rows = make([]int, len(w.classes))
+	w.rows, w.kinds = make([]int, len(w.classes)), make([]int, len(w.classes))
 	if v.Learn != nil {
 		w.learn = newLearner(s, v.Learn, learned)
 	}
@@ -165,12 +183,12 @@ func (w *weir) observe(now float64) {
 		o := &w.batch[i]
 		at := int(w.position[o.Peer])
 		if at < 0 {
-			w.learn.forget(o)
+			w.learn.forget(&o.Outcome)
 			continue // no member any more: counted and skipped
 		}
 		class := w.est.Class(o.Now, w.classes[o.Class])
 		if w.learn != nil {
-			w.learn.ended(w, o, class)
+			w.learn.ended(w, &o.Outcome, class)
 		}
 		kind := kindOf(o.Kind)
 		w.health.Result(o.Now, at, kind)
@@ -179,7 +197,7 @@ func (w *weir) observe(now float64) {
 			header = -1
 		}
 		w.est.Observe(o.Now, estimate.Outcome{
-			Peer: at, Class: class, InFlight: int(o.InFlight), Kind: kind,
+			Peer: at, Class: class, InFlight: int(o.InFlight), Work: o.work, Kind: kind,
 			HeaderMS: header, TotalMS: o.LatencyMS, Weight: o.Weight, ReportedLoad: o.Utilisation, ReportedInFlight: float64(o.PeerInFlight),
 		})
 	}
@@ -209,9 +227,10 @@ func (w *weir) refresh(now float64) {
 	for i := range w.members {
 		w.health.Predict(now, i, w.est.Peer(i).Risk)
 	}
-	w.fill.Fill(now, w.est, decide.Params{Objective: decide.Mean}, &w.table)
+	w.fill.Fill(now, w.est, decide.Params{Objective: decide.Mean, Sizes: true}, &w.table)
 	for c, name := range w.classes {
 		w.rows[c] = w.table.Class(name)
+		w.kinds[c] = w.est.Listed()[w.rows[c]]
 	}
 	w.judge(now)
 	if w.learn != nil {
@@ -234,13 +253,14 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 	w.live = w.live[:0]
 	for i, p := range w.members {
 		c := w.cand[i]
-		c.InFlight = float64(a.InFlight[p])
+		c.InFlight, c.Work = float64(a.InFlight[p]), w.work[p]
 		c.Usable = c.Usable && w.aside.free(p, a.Now) && a.Untried(p)
 		w.live = append(w.live, c)
 	}
 	if w.learn != nil {
 		if to := w.learn.controlled(w, a); to >= 0 {
 			w.aside.picked(to, a.Now)
+			w.hold(a, to, 1)
 			return to
 		}
 	}
@@ -249,7 +269,12 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 		rule.Explore = 0 // a request that failed once is no subject for trials
 	}
 	to := int32(-1)
-	if c := decide.Pick(&w.table, w.rows[a.Class], w.live, rule, w.rnd); c.Peer >= 0 {
+	row := w.rows[a.Class]
+	size := 1.0
+	if w.table.Sized() {
+		size = w.est.Size(w.kinds[a.Class], a.Weight)
+	}
+	if c := decide.PickSized(&w.table, row, size, w.live, rule, w.rnd); c.Peer >= 0 {
 		to = w.members[c.Peer]
 		if w.learn != nil {
 			flags := replay.Flags(0)
@@ -265,14 +290,52 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 		to = w.lastResort.Pick(a)
 	}
 	w.aside.picked(to, a.Now)
+	w.hold(a, to, size)
 	return to
+}
+
+// hold adds the work of an attempt of a size to its peer's. The attempt's cookie, which is a watcher's or the learner's until then, becomes
+// its place in held + 1, so that 0 is none.
+func (w *weir) hold(a *world.Attempt, peer int32, size float64) {
+	h := held{load: w.table.Load(w.rows[a.Class], int(w.position[peer]), size), cookie: a.Cookie}
+	if w.table.Sized() { // before, each counts as one
+		h.found = w.work[peer]
+	}
+	w.work[peer] += h.load
+	if n := len(w.free); n > 0 {
+		at := w.free[n-1]
+		w.free = w.free[:n-1]
+		w.held[at] = h
+		a.Cookie = at + 1
+		return
+	}
+	w.held = append(w.held, h)
+	a.Cookie = uint32(len(w.held))
+}
+
+// release takes it off again: the very number that was added, so that the sums stay exact.
+func (w *weir) release(peer int32, cookie uint32) held {
+	if cookie == 0 {
+		return held{} // no pick was made for it
+	}
+	at := cookie - 1
+	h := w.held[at]
+	w.free = append(w.free, at)
+	w.work[peer] -= h.load
+	if w.inFlight[peer] == 0 {
+		w.work[peer] = 0 // what rounding left
+	}
+	return h
 }
 
 // Done implements world.Balancer. The reflex hears at once, the engine with the next batch.
 func (w *weir) Done(o *world.Outcome) {
 	w.aside.ended(w.members, o)
+	h := w.release(o.Peer, o.Cookie)
+	e := ended{*o, h.found}
+	e.Cookie = h.cookie
 	if w.watch != nil {
-		w.watch.Ended(o)
+		w.watch.Ended(&e.Outcome)
 	}
-	w.batch = append(w.batch, *o)
+	w.batch = append(w.batch, e)
 }

@@ -147,3 +147,20 @@ peers: [{count: 4, slots: 4`+reports+`}, {count: 4, slots: 4, speed: 0.5`+report
 		t.Errorf("mean %.1f ms with reports, %.1f without", told.MeanMS, blind.MeanMS)
 	}
 }
+
+func TestWeirMakesUseOfTheSizesRequestsTell(t *testing.T) {
+	of := func(hint string) world.Result {
+		return run(t, parse(t, `
+requests: 10000
+warmup: 10000
+arrivals: {load: 0.8}
+classes: [{service_ms: {mean: 100, dist: lognormal, cv: 3}, weight_hint: `+hint+`}]
+peers: [{count: 3, slots: 1}, {count: 3, slots: 1, speed: 0.4}]
+`), 1, newWeir)
+	}
+	if told, blind := of("true"), of("false"); told.MeanMS > 0.93*blind.MeanMS {
+		t.Errorf("mean %.1f ms with sizes, %.1f without", told.MeanMS, blind.MeanMS)
+	} else {
+		t.Logf("mean %.1f ms with sizes, %.1f without", told.MeanMS, blind.MeanMS)
+	}
+}
