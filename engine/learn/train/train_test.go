@@ -15,7 +15,7 @@ import (
 	"github.com/weirlb/weir/engine/sim/world"
 )
 
-func small() Options { return Options{Seed: 3, Rounds: 1, Worlds: 20, Requests: 4000, Share: 0.3} }
+func small() Options { return Options{Seed: 3, Rounds: 1, Worlds: 30, Requests: 2500, Share: 0.4} }
 
 func TestTrainingBeatsTheAnalyticCostsOnWorldsItHasNotSeen(t *testing.T) {
 	r, err := Run(context.Background(), small())
@@ -30,7 +30,7 @@ func TestTrainingBeatsTheAnalyticCostsOnWorldsItHasNotSeen(t *testing.T) {
 func TestTheModelDependsOnTheSeedAloneAndNotOnTheJobs(t *testing.T) {
 	train := func(jobs int, seed uint64) *model.Net {
 		opt := small()
-		opt.Worlds, opt.Requests, opt.Jobs, opt.Seed, opt.Rounds = 6, 2000, jobs, seed, 2
+		opt.Worlds, opt.Requests, opt.Jobs, opt.Seed, opt.Rounds = 4, 800, jobs, seed, 2
 		r, err := Run(context.Background(), opt)
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestTheModelDependsOnTheSeedAloneAndNotOnTheJobs(t *testing.T) {
 
 func TestTrainingGoesOnFromTheLastRound(t *testing.T) {
 	opt := small()
-	opt.Worlds, opt.Requests, opt.Rounds = 6, 2000, 2
+	opt.Worlds, opt.Requests, opt.Rounds = 4, 800, 2
 	stop := errors.New("stop")
 	var saved *model.Net
 	opt.Saved = func(_ int, net *model.Net) error { saved = net; return stop }
