@@ -127,15 +127,15 @@ func TestAModelThatIsWorseThanTheControlSliceIsRolledBack(t *testing.T) {
 	g := gate.New(gate.Options{})
 	live(t, g, 0)
 	unsure := blocks.Estimate{Value: 0.3, Low: -0.1, High: 0.7, Dev: 0.2, Blocks: 20}
-	if a := g.Watch(10_000, unsure, 20); a != gate.None {
+	if a := g.Watch(10_000, unsure, 30); a != gate.None {
 		t.Errorf("rolled back without confidence: %v", a)
 	}
 	few := blocks.Estimate{Value: 0.3, Low: 0.2, High: 0.4, Dev: 0.02, Blocks: blocks.Least - 1}
-	if a := g.Watch(10_000, few, 20); a != gate.None {
+	if a := g.Watch(11_000, few, 50); a != gate.None {
 		t.Errorf("rolled back without blocks: %v", a)
 	}
 	sure := blocks.Estimate{Value: 0.3, Low: 0.1, High: 0.5, Dev: 0.1, Blocks: 20}
-	if a := g.Watch(20_000, sure, 40); a != gate.RollBack {
+	if a := g.Watch(20_000, sure, 90); a != gate.RollBack {
 		t.Fatalf("not rolled back: %v", a)
 	}
 	if e := last(g); e.Step != gate.RolledBack || e.From != "old" || !strings.Contains(e.Reason, "30.0 %") {

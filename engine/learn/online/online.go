@@ -291,7 +291,7 @@ func (l *Loop) Step(ctx context.Context, now float64) {
 	}
 	switch l.gate.View().Phase {
 	case gate.Watched:
-		if now-l.watchedAt >= watchEveryMS {
+		if now-l.watchedAt >= watchEveryMS && l.gate.Due(now, l.slice.Controls()) {
 			l.watchedAt = now
 			l.do(now, l.gate.Watch(now, l.slice.Estimate(watchLevel), l.slice.Controls()))
 		}
