@@ -164,14 +164,14 @@ type Figures struct {
 type Result struct {
 	Policy, Control Figures
 	// Ratio of the means, policy over control: below 1 the policy is faster. Low and High are the ends of its 95 % interval; they
-	// need eight blocks, and twenty answers of the control slice.
+	// need six blocks, and twenty answers of the control slice.
 	Ratio, Low, High float64
 	P99Ratio         float64
 	Blocks           float64 // how many blocks of time it rests on, the faded ones counting less
 }
 
 const (
-	minBlocks  = 8
+	minBlocks  = 6
 	minControl = 20
 )
 

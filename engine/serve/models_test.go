@@ -480,3 +480,34 @@ func TestAModelThatCorrectsNothingIsToldAllTheSame(t *testing.T) {
 		t.Errorf("policy %s, version %d after %d", s.Policy, s.Version, before.Version)
 	}
 }
+
+// BenchmarkRefreshLearned16x20 is a refresh of the size that is to take less than 2 ms of one core.
+func BenchmarkRefreshLearned16x20(b *testing.B) {
+	for name, library := range map[string]string{"builtin": config.LibraryBuiltin, "onnxruntime": ""} {
+		b.Run(name, func(b *testing.B) {
+			e := large(b, 16, 20)
+			if err := e.Models().Configure(config.Model{File: config.ModelDefault, Library: library}); err != nil {
+				b.Skip(err)
+			}
+			p, _ := e.pool("big")
+			batches := lessons(b, 16, 20)
+			now := e.now() + 10_000
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				b.StopTimer()
+				p.learn(now, batches[i%len(batches)], batches[i%len(batches)].Records)
+				i++
+				p.mu.Lock()
+				p.filledAt = math.Inf(-1)
+				p.mu.Unlock()
+				now += 100
+				b.StartTimer()
+				p.refresh(now)
+			}
+			if s := e.State().Pool("big"); s.Policy != "learned" {
+				b.Fatal(s.Policy)
+			}
+		})
+	}
+}
