@@ -19,6 +19,7 @@ type scenariosCmd struct {
 	Seeds int      `default:"5" help:"Seeds; figures are medians over them."`
 	Only  []string `help:"Only these scenarios." placeholder:"NAME"`
 	Jobs  int      `help:"Runs at a time. Default: one a processor."`
+	Every float64  `default:"60" help:"Simulated seconds from one candidate of online learning to the next."`
 }
 
 func (scenariosCmd) name() string         { return "scenarios" }
@@ -81,8 +82,8 @@ func (c *scenariosCmd) measure(b *bench) (*result, error) {
 	policies := append(classical(), "sed_oracle", "greedy_oracle", "weir_analytic", "weir")
 	r := &result{
 		Seeds: seeds(c.Seeds),
-		Setup: fmt.Sprintf("weir simulate: every scenario of bench/scenarios; weir is the learned policy with %s, weir_analytic the same without a model. Medians over the seeds; ratios are medians of "+
-			"ratios on the same seed. Oracles know what nobody can know.", c.Model),
+		Setup: fmt.Sprintf("weir simulate: every scenario of bench/scenarios; weir is the learned policy with %s, which learns online from nothing but its own outcomes (a candidate each %g simulated seconds), weir_analytic the same without a model. Medians over the seeds; ratios are medians of "+
+			"ratios on the same seed. Oracles know what nobody can know.", c.Model, c.Every),
 	}
 	shown := table{Title: "Response times, ms, and what they are of least_conn's (mean, 99th percentile); best is the best classical rule", Columns: []string{
 		"scenario", "least_conn", "best", "analytic", "learned", "sed_oracle", "learned / best", "which",
@@ -90,7 +91,7 @@ func (c *scenariosCmd) measure(b *bench) (*result, error) {
 	met := map[string]float64{}
 	for i, s := range files {
 		b.say("%s, %d of %d", s.Name, i+1, len(files))
-		cmp := sim.Comparison{Scenario: s, Policies: policies, Seed: 1, Seeds: c.Seeds, Jobs: jobs(c.Jobs), Makers: map[string]policy.New{"weir": sim.Weir(net, nil)}, Progress: b.goOn}
+		cmp := sim.Comparison{Scenario: s, Policies: policies, Seed: 1, Seeds: c.Seeds, Jobs: jobs(c.Jobs), Makers: map[string]policy.New{"weir": sim.Weir(net, &sim.Learn{EveryS: c.Every})}, Progress: b.goOn}
 		rows, err := cmp.Run()
 		if err != nil {
 			return nil, err
