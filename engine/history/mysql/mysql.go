@@ -20,8 +20,9 @@ import (
 
 // Store is a MySQL or MariaDB database. Safe for concurrent use.
 type Store struct {
-	db   *sql.DB
-	name string
+	db     *sql.DB // for questions and the schema
+	writes *sql.DB // for batches
+	name   string
 
 	mu      sync.Mutex // guards what follows: Write's working memory
 	ids     map[history.Series]int32
@@ -34,7 +35,10 @@ type Store struct {
 
 var _ history.Store = (*Store)(nil)
 
-const connectWithin = 5 * time.Second
+const (
+	connectWithin = 5 * time.Second
+	answerWithin  = 8 * time.Second // an answer to one statement of a batch
+)
 
 // Open makes a store of a URL like mysql://user:password@host:3306/name, with ?socket=/path for a Unix socket and ?tls=true (or
 // skip-verify, preferred) for TLS, and sees that the server answers. The schema is not touched.
@@ -66,16 +70,26 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("history.url: %w", err)
 	}
+	// A commit and a rollback of this driver heed no context: without a deadline of the connection's own a server that froze in the middle
+	// of a transaction would hold the writer for good.
+	writing := conf.Clone()
+	writing.ReadTimeout, writing.WriteTimeout = answerWithin, answerWithin
+	writer, err := mysql.NewConnector(writing)
+	if err != nil {
+		return nil, fmt.Errorf("history.url: %w", err)
+	}
 	s := &Store{
-		db: sql.OpenDB(connector), name: fmt.Sprintf("the MySQL database %s on %s", conf.DBName, conf.Addr),
+		db: sql.OpenDB(connector), writes: sql.OpenDB(writer), name: fmt.Sprintf("the MySQL database %s on %s", conf.DBName, conf.Addr),
 		ids: map[history.Series]int32{}, bad: map[history.Series]bool{}, engines: map[[2]string]int32{},
 	}
-	s.db.SetMaxOpenConns(4)
+	s.db.SetMaxOpenConns(3)
+	s.writes.SetMaxOpenConns(1)
+	s.writes.SetConnMaxIdleTime(5 * time.Minute)
 	s.db.SetConnMaxIdleTime(5 * time.Minute)
 	ping, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	if err := s.db.PingContext(ping); err != nil {
-		_ = s.db.Close()
+		_ = s.Close()
 		return nil, s.wrap("connecting to", err)
 	}
 	return s, nil
@@ -90,7 +104,7 @@ func (quiet) Print(...any) {}
 func (s *Store) Describe() string { return s.name }
 
 // Close closes the connections.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error { return errors.Join(s.db.Close(), s.writes.Close()) }
 
 func (s *Store) wrap(doing string, err error) error {
 	if err == nil {
@@ -127,7 +141,11 @@ func (s *Store) locked(ctx context.Context, do func(*sql.Conn) error) error {
 	if got.Int64 != 1 {
 		return errors.New("another engine has been changing the tables for a minute")
 	}
-	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(?)", lockName) }()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectWithin)
+		defer cancel()
+		_, _ = conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", lockName)
+	}()
 	return do(conn)
 }
 

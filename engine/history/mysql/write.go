@@ -32,7 +32,7 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	}()
 	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
 	// one name that the server refuses must not undo the rest.
-	conn, err := s.db.Conn(ctx)
+	conn, err := s.writes.Conn(ctx)
 	if err != nil {
 		return history.Written{}, s.wrap("connecting to", err)
 	}

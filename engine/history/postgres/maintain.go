@@ -49,7 +49,11 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 		if _, err := conn.Exec(ctx, "SET lock_timeout = '2s'"); err != nil {
 			return err
 		}
-		defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), "RESET lock_timeout") }()
+		defer func() {
+			ctx, cancel := afterwards(ctx)
+			defer cancel()
+			_, _ = conn.Exec(ctx, "RESET lock_timeout")
+		}()
 		now := time.UnixMilli(nowMS).UTC()
 		for _, t := range tables(keep) {
 			var err error

@@ -24,8 +24,10 @@ func (s *Store) locked(ctx context.Context, do func(*pgx.Conn) error) error {
 		return err
 	}
 	defer func() {
-		if _, err := conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(lockKey)); err != nil {
-			_ = conn.Conn().Close(context.WithoutCancel(ctx)) // which gives it back
+		ctx, cancel := afterwards(ctx)
+		defer cancel()
+		if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(lockKey)); err != nil {
+			_ = conn.Conn().Close(ctx) // which gives it back
 		}
 	}()
 	return do(conn.Conn())

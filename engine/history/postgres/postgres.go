@@ -151,7 +151,11 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // after a commit this does nothing
+	defer func() {
+		ctx, cancel := afterwards(ctx)
+		defer cancel()
+		_ = tx.Rollback(ctx) // after a commit this does nothing
+	}()
 	tag, err := tx.Exec(ctx, "INSERT INTO weir_batch (writer, seq) VALUES ($1, $2) ON CONFLICT DO NOTHING", b.Writer, int64(b.Seq))
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
@@ -271,4 +275,9 @@ func (s *Store) events(ctx context.Context, tx pgx.Tx, events []history.Event, e
 		}
 	}
 	return bad, nil
+}
+
+// afterwards is a context for what must still be said when ctx is over: to a server that froze, not for good.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 }
