@@ -43,6 +43,11 @@ func TestTheTableSaysWhenTheMachineWasTooBusyToMeasure(t *testing.T) {
 	if !strings.Contains(b.String(), "30 ms late") {
 		t.Error(b.String())
 	}
+	late.LateP99 = 1300
+	printTable(&b, options{}, nil, quiet, late, quiet)
+	if !strings.Contains(b.String(), "too busy to compare anything") {
+		t.Error(b.String())
+	}
 }
 
 func TestTheTableSaysWhatTheFailuresWere(t *testing.T) {

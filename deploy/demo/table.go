@@ -54,7 +54,10 @@ func printTable(w io.Writer, opt options, peers []*peer, plain, classical, model
 		_, _ = fmt.Fprintf(w, "\nFailures with least_conn: %s; with the analytic policy: %s; with the learned one: %s. (An answer after 5 s is a time-out.)\n",
 			plain.failures(), classical.failures(), modelled.failures())
 	}
-	if late > 5 {
+	switch {
+	case late > 100:
+		_, _ = fmt.Fprintf(w, "\nThis machine was too busy to compare anything: the load generator itself was up to %.0f ms late (p99). Run it again when it is quiet.\n", late)
+	case late > 5:
 		_, _ = fmt.Fprintf(w, "\nThis machine was busy: the load generator itself was up to %.0f ms late (p99). That is in the figures above.\n", late)
 	}
 }
