@@ -10,11 +10,9 @@ import (
 	"sync"
 
 	"github.com/weirlb/weir/engine/learn/gate"
-	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
-	"github.com/weirlb/weir/models"
 )
 
 type simulateCmd struct {
@@ -52,7 +50,7 @@ func (c *simulateCmd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	net, err := c.net()
+	net, err := readModel(c.Model)
 	if err != nil {
 		return err
 	}
@@ -149,18 +147,3 @@ func loadScenarios(paths []string) ([]*scenario.Scenario, error) {
 
 // policyNames is for the help text.
 func policyNames() string { return strings.Join(policy.Names(), ", ") }
-
-// net reads the model.
-func (c *simulateCmd) net() (*model.Net, error) {
-	switch c.Model {
-	case "none":
-		return nil, nil
-	case "default":
-		file, err := models.Default()
-		if err != nil {
-			return nil, err
-		}
-		return fitting("the model built in", file)
-	}
-	return readModel(c.Model)
-}

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"github.com/weirlb/weir/engine/learn/recorded"
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
@@ -168,7 +168,7 @@ func resume(part, recipe string, opt *train.Options) error {
 
 // writeModel writes a model so that a reader finds the old file or the new one, whole.
 func writeModel(path string, net *model.Net, card map[string]string) error {
-	meta := model.Meta{Features: decide.InputNames(), Heads: []string{"log_cost_ratio"}, Card: card}
+	meta := model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: card}
 	file, err := model.Encode(net, meta)
 	if err != nil {
 		return err
@@ -197,25 +197,13 @@ func writeModel(path string, net *model.Net, card map[string]string) error {
 	return write(strings.TrimSuffix(path, ".onnx")+".md", []byte(meta.Markdown()))
 }
 
-// readModel reads a model that this engine's features fit.
+// readModel reads the network of a model that this engine's features fit: a file, "default" or "none" (nil), as model.file in weir.yaml.
 func readModel(path string) (*model.Net, error) {
-	file, err := model.ReadFile(path)
-	if err != nil {
+	m, err := serve.ReadModel(path)
+	if m == nil || err != nil {
 		return nil, err
 	}
-	return fitting(path, file)
-}
-
-// fitting decodes a model and refuses one of other features.
-func fitting(path string, file []byte) (*model.Net, error) {
-	net, meta, err := model.Decode(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if want := decide.InputNames(); !slices.Equal(meta.Features, want) {
-		return nil, fmt.Errorf("%s was trained on other features than this engine makes: %v instead of %v", path, meta.Features, want)
-	}
-	return net, nil
+	return m.Net, nil
 }
 
 // trainLine shows how far a training is: one line that is overwritten on a terminal, rounds only elsewhere.
