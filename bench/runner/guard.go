@@ -15,7 +15,8 @@ import (
 // cleanup. A parent-death signal alone is not enough: NGINX loses a SIGTERM that comes while it starts, and its master then stays for good.
 //
 // The runner writes process groups into the guard's standard input, "+PID" when one starts and "-PID" when it has ended and its number may be
-// another's. The end of that input is the end of the runner, since nobody else holds the other side.
+// another's. The end of that input is the end of the runner, since nobody else holds the other side. What the runner has started and not yet
+// told of when it is killed, within microseconds, has the parent-death signal only.
 type guard struct {
 	cmd *exec.Cmd
 	in  *os.File

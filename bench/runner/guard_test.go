@@ -36,6 +36,9 @@ func deafChildren() {
 	if _, err := b.start("deaf", nil, "sh", "-c", `trap "" TERM; sleep 60 & echo $$ $! >"$DIR/pids"; wait`); err != nil {
 		panic(err)
 	}
+	if err := os.WriteFile(b.dir+"/told", nil, 0o600); err != nil { // the guard knows of it now
+		panic(err)
+	}
 	time.Sleep(time.Minute)
 }
 
@@ -51,7 +54,8 @@ func TestAKilledRunnerLeavesNothingRunning(t *testing.T) {
 	within(t, 10*time.Second, "the runner's children to start", func() bool {
 		text, _ := os.ReadFile(dir + "/pids")
 		pids = strings.Fields(string(text))
-		return len(pids) == 2
+		_, err := os.Stat(dir + "/told")
+		return len(pids) == 2 && err == nil
 	})
 	_ = runner.Process.Kill()
 	_ = runner.Wait()
