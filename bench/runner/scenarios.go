@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
@@ -180,15 +181,11 @@ func jobs(n int) int {
 func (b *bench) goOn(int) error { return b.ctx.Err() }
 
 func readNet(path string) (*model.Net, error) {
-	file, err := model.ReadFile(path)
+	m, err := serve.ReadModel(path)
 	if err != nil {
 		return nil, err
 	}
-	net, _, err := model.Decode(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return net, nil
+	return m.Net, nil
 }
 
 func scenarioFiles(repo string, only []string) ([]*scenario.Scenario, error) {

@@ -12,14 +12,10 @@ package online
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"strconv"
 
 	"github.com/weirlb/weir/engine/decide"
-	"github.com/weirlb/weir/engine/learn/fit"
 	"github.com/weirlb/weir/engine/learn/gate"
-	"github.com/weirlb/weir/engine/learn/ope"
 	"github.com/weirlb/weir/engine/learn/replay"
 	"github.com/weirlb/weir/engine/learn/returns"
 	"github.com/weirlb/weir/engine/model"
@@ -305,119 +301,6 @@ func (l *Loop) Step(ctx context.Context, now float64) {
 		}
 	}
 	l.events()
-}
-
-// train makes a candidate and judges it.
-func (l *Loop) train(ctx context.Context, now float64) {
-	l.made++
-	c, learned, check, figures, err := l.fit(ctx, now)
-	if err != nil {
-		if ctx.Err() == nil {
-			l.host.Event(gate.Event{AtMS: now, Step: gate.Refused, From: l.serving.ID, Reason: "no candidate could be made: " + err.Error()})
-		}
-		return
-	}
-	figures["rows"] = float64(learned)
-	if c.ID == l.serving.ID {
-		return // a fit that changed nothing
-	}
-	l.gate.Candidate(now, c.ID, l.serving.ID, figures)
-	l.candidate = c.Model
-	if l.predictor, err = l.host.Propose(c); err != nil {
-		l.do(now, l.gate.Refuse(now, "it cannot be run: "+err.Error(), nil))
-		return
-	}
-	if l.predictor == nil {
-		l.predictor = c.predictor()
-	}
-	r, err := ope.Evaluate(ctx, c.predictor(), l.serving.predictor(), check, ope.Options{Seed: l.made, Pause: l.opt.Pause})
-	if ctx.Err() != nil {
-		l.do(now, l.gate.Refuse(now, "something else came before it was judged", nil))
-		return
-	}
-	l.do(now, l.gate.Judged(now, r, err))
-}
-
-// stretches is how many runs of decisions the store is cut into; every third is kept to judge by.
-const stretches = 30
-
-// fit makes a candidate of the decisions in the store, and returns those it was not fitted to.
-func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, check []replay.Decision, figures map[string]float64, err error) {
-	all := l.store.All()
-	rows, held := &fit.Rows{In: decide.Inputs}, &fit.Rows{In: decide.Inputs}
-	for i := range all {
-		d := &all[i]
-		ratio := float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4))
-		if i*stretches/len(all)%3 == 2 {
-			held.Add(d.Row(d.Chosen), ratio)
-			check = append(check, *d)
-			continue
-		}
-		rows.Add(d.Row(d.Chosen), ratio)
-	}
-	net := l.serving.Net
-	if net == nil {
-		net = model.New([]int{decide.Inputs, 32, 32, 1}, rand.New(rand.NewPCG(l.opt.Seed, 0x1817)))
-	}
-	before := net
-	// Returns tell the whole correction, and models have a part of it.
-	whole := before.Scaled(1 / l.opt.Shrink)
-	net = whole.Clone()
-	err = fit.Train(ctx, net, rows, fit.Options{
-		Epochs: l.opt.Epochs, Batch: 256, Rate: l.opt.Rate, Decay: l.opt.Decay, Towards: whole, Seed: l.opt.Seed + l.made, Step: l.opt.Pause,
-	})
-	if err != nil {
-		return c, 0, nil, nil, err
-	}
-	net = net.Scaled(l.opt.Shrink)
-	part, err := l.shorten(net, before, all)
-	if err != nil {
-		return c, 0, nil, nil, err
-	}
-	figures = map[string]float64{"step": part, "loss": fit.Loss(net, held), "loss_before": fit.Loss(before, held)}
-	card := map[string]string{
-		"name": fmt.Sprintf("online %d", l.made), "method": "fine-tuned on decisions of this engine, returns with the delay imposed on later requests",
-		"parent": l.serving.ID, "rows": strconv.Itoa(rows.Len()), "seed": strconv.FormatUint(l.opt.Seed, 10),
-		"loss":        strconv.FormatFloat(figures["loss"], 'f', 4, 64),
-		"loss_parent": strconv.FormatFloat(figures["loss_before"], 'f', 4, 64),
-	}
-	for k, v := range l.opt.Card {
-		card[k] = v
-	}
-	file, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: card})
-	if err != nil {
-		return c, 0, nil, nil, err
-	}
-	return Candidate{Model{model.ID(file), net}, file}, rows.Len(), check, figures, nil
-}
-
-// shorten goes back from a fitted network towards the one before until it sends few enough requests elsewhere, and returns the part of
-// the step that is left. What is recorded says little of a policy that differs much from what served, so a long step could not
-// be judged; several short ones can (conservative policy iteration: Kakade and Langford 2002).
-func (l *Loop) shorten(net, before *model.Net, all []replay.Decision) (float64, error) {
-	every := max(len(all)/500, 1)
-	var some []replay.Decision
-	for i := 0; i < len(all); i += every {
-		some = append(some, all[i])
-	}
-	part := 1.0
-	for {
-		moved, err := ope.Moved(net.Predictor(), Model{Net: before}.predictor(), some)
-		if err != nil || moved <= l.opt.MostMoved || part < 0.01 {
-			return part, err
-		}
-		part /= 2
-		for i := range net.W {
-			halve(net.W[i], before.W[i])
-			halve(net.B[i], before.B[i])
-		}
-	}
-}
-
-func halve(v, to []float32) {
-	for i := range v {
-		v[i] = (v[i] + to[i]) / 2
-	}
 }
 
 // do does what the gate asks for.
