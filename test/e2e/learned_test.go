@@ -101,8 +101,9 @@ func TestOnePeerThatReadsALittleLowerIsNotFloodedByALearnedTable(t *testing.T) {
 			t.Errorf("while one table served, %s got %.0f %% of %d requests; costs %v", p, 100*share, len(frozen), table.Costs)
 		}
 	}
-	if share := rig.Share(frozen, "a"); share < 0.03 {
-		t.Errorf("the fastest got %.1f %%", 100*share)
+	// Over many tables: within one, equal peers get from nothing to a quarter, as their estimates stood at that moment.
+	if share := rig.Share(all[:before], "a"); share < 0.05 {
+		t.Errorf("while tables came, the fastest got %.1f %% of %d requests", 100*share, before)
 	}
 }
 

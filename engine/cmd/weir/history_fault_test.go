@@ -197,17 +197,20 @@ func throughFaults(t *testing.T, server *dbserver.Server, readOnly, readWrite fu
 		return strings.Contains(m, "weir_history_spool_rows 0\n") && strings.Contains(m, "weir_history_queue_rows 0\n")
 	})
 	got, want := stored(t, url), l.count()
-	missing, twice := 0, 0
+	missing, twice, first, last := 0, 0, 0, 0
 	for i := range want {
 		if got[i] == 0 {
-			missing++
+			if missing == 0 {
+				first = i
+			}
+			missing, last = missing+1, i
 		}
 		if got[i] > 1 {
 			twice++
 		}
 	}
 	if missing > 0 || twice > 0 {
-		t.Errorf("of %d outcomes %d are missing and %d are stored twice", want, missing, twice)
+		t.Errorf("of %d outcomes %d are missing (between number %d and %d) and %d are stored twice", want, missing, first, last, twice)
 	}
 	if down, up := strings.Count(e.log.String(), "history store is down"), strings.Count(e.log.String(), "history store is up again"); down != len(faults) || up != len(faults) {
 		t.Errorf("%d outages: %d beginnings and %d ends are in the log", len(faults), down, up)

@@ -13,6 +13,7 @@ type queue struct {
 	oldest int // where the oldest is, once the list is full
 	spare  []Observed
 	events []history.Event
+	moving int // rows that were taken and are not in the spool yet; they count as queued until they are given back
 }
 
 func (q *queue) add(list []Observed) (dropped int, half bool) {
@@ -48,20 +49,22 @@ func (q *queue) take() (list []Observed, at int, events []history.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	list, at, events = q.list, q.oldest, q.events
+	q.moving = len(list) + len(events)
 	q.list, q.spare, q.oldest, q.events = q.spare[:0], nil, 0, nil
 	return list, at, events
 }
 
-// give returns the memory of what take gave.
+// give returns the memory of what take gave, which is in the spool now.
 func (q *queue) give(list []Observed) {
 	clear(list) // the texts must not outlive their batch
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.spare = list[:0]
+	q.spare, q.moving = list[:0], 0
 }
 
+// len counts the rows that are not in the spool.
 func (q *queue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.list) + len(q.events)
+	return len(q.list) + len(q.events) + q.moving
 }

@@ -120,12 +120,13 @@ func New(opt Options) *Recorder {
 		opt.Log.Error().Str("dir", opt.Dir).Str("error", r.dirtied.Error()).Msg("history has no folder: what waits is kept in memory and ends with the engine")
 	}
 	opt.Tel.Gauges(func() telemetry.HistoryGauges {
+		queued := r.queue.len() // before the spool: rows that move between the two count twice rather than not at all
 		_, rows, bytes := r.spool.Waiting()
 		up := 1.0
 		if r.outage.Load() != nil || r.store.Load() == nil {
 			up = 0
 		}
-		return telemetry.HistoryGauges{Queue: float64(r.queue.len()), SpoolRows: float64(rows), SpoolBytes: float64(bytes), Up: up}
+		return telemetry.HistoryGauges{Queue: float64(queued), SpoolRows: float64(rows), SpoolBytes: float64(bytes), Up: up}
 	})
 	return r
 }
