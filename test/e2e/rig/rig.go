@@ -249,9 +249,14 @@ func (r *Rig) finish() {
 func (r *Rig) checkAtEnd() {
 	// Runs in the test's clean-up, where FailNow is allowed.
 	r.WantIdle()
+	gone := 0
 	for line := range strings.Lines(r.NGINX.ErrorLog()) {
 		for _, bad := range []string{"[emerg]", "[alert]", "[crit]", "stack traceback", "failed to run", "lua entry thread aborted", "attempt to "} {
 			if strings.Contains(line, bad) && !r.expected(line) {
+				// Lua looks whether the socket is there before it connects; an engine that stops between the two leaves one such line.
+				if gone++; gone <= 3 && strings.Contains(line, "engine.sock failed (2: No such file or directory)") {
+					continue
+				}
 				r.T.Errorf("NGINX's error log: %s", strings.TrimSpace(line))
 			}
 		}
