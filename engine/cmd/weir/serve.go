@@ -44,6 +44,9 @@ func (c *serveCmd) Run(to streams) error {
 	return c.until(ctx, hup, to)
 }
 
+// settled is when what only starting needs has run.
+const settled = 2 * time.Second
+
 // until runs the engine until ctx ends.
 func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) error {
 	changes := watch.New(c.Config) // before the file is read, so that no change falls between
@@ -88,6 +91,15 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	eng.Start()
 	log.Info().Str("version", b.Version).Str("revision", b.Revision).Int("protocol", b.Protocol).Int("pools", len(conf.Pools)).
 		Str("socket", conf.Socket.Path).Str("admin", admin.Addr().String()).Msg("engine is running")
+
+	leave := time.AfterFunc(settled, func() {
+		if n, err := leavePages(); err != nil {
+			log.Debug().Str("error", err.Error()).Msg("pages of the program that only starting needed stay in memory")
+		} else {
+			log.Debug().Int64("kib", n>>10).Msg("pages of the program that only starting needed were left")
+		}
+	})
+	defer leave.Stop()
 
 	reload := func() {
 		conf, warnings, err := config.Load(c.Config, nil)
