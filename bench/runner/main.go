@@ -32,6 +32,7 @@ type cli struct {
 	Pick      pickCmd      `cmd:"" help:"Time of one pick for 10 to 4000 peers, and how close the sampled choice comes. 30 seconds."`
 	Scenarios scenariosCmd `cmd:"" help:"The learned policy in the simulator, in every scenario, beside classical rules and oracles, against its targets. 30 minutes."`
 	Ablation  ablationCmd  `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
+	Limits    limitsCmd    `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
 	Peers     peersCmd     `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`
 }
 

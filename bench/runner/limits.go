@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/weirlb/weir/engine/sim"
+	"github.com/weirlb/weir/engine/sim/policy"
+	"github.com/weirlb/weir/engine/sim/scenario"
+	"github.com/weirlb/weir/engine/sim/world"
+)
+
+// limitsCmd asks what any table over in-flight counts can reach where the world never changes. It makes the tables from
+// the world itself, with millions of requests of which everything is known, by policy iteration: measure what requests cost at each
+// peer and count under the present table, make that the table, and again (Krishnan 1990 is one such step by formula; Sutton and Barto
+// 2018, section 5.3). What Weir misses of the result, it misses by not knowing; what the result misses of a target, no such table has.
+type limitsCmd struct {
+	Seeds  int      `default:"5" help:"Seeds; figures are medians over them."`
+	Only   []string `default:"mixed-1slot-50,mixed-1slot-80,mixed-1slot-92,mixed-4slot-92" help:"Scenarios: one class, no events." placeholder:"NAME"`
+	Rounds int      `default:"40" help:"Rounds of policy iteration, each of --requests."`
+	// Seeds of the rounds differ from those that are measured.
+	Requests int `default:"1000000"`
+	Jobs     int `help:"Runs at a time. Default: one a processor."`
+}
+
+func (limitsCmd) name() string         { return "limits" }
+func (limitsCmd) limit() time.Duration { return time.Hour }
+
+// parts of the delay imposed on later requests that the tables charge; 0 = own response time only.
+func imposedParts() []float64 { return []float64{0, 0.25, 0.5, 0.75, 1} }
+
+func (c *limitsCmd) measure(b *bench) (*result, error) {
+	files, err := scenarioFiles(b.repo, c.Only)
+	if err != nil {
+		return nil, err
+	}
+	r := &result{
+		Seeds: seeds(c.Seeds),
+		Setup: fmt.Sprintf("weir simulate. Each cell is mean and 99th percentile over those of least_conn on the same seed, median over the seeds. The tables are found by %d rounds of %d requests with the world "+
+			"known, charging a part of the delay a request imposes on later ones; they are measured without exploration, control slice or estimates.", c.Rounds, c.Requests),
+	}
+	t := table{Title: "Mean and 99th percentile, of least_conn's", Columns: []string{"scenario", "sed_oracle", "greedy_oracle"}}
+	for _, part := range imposedParts() {
+		t.Columns = append(t.Columns, fmt.Sprintf("table, %g of the delay", part))
+	}
+	for i, s := range files {
+		if len(s.Classes) != 1 || len(s.Events) > 0 {
+			return nil, fmt.Errorf("%s: only scenarios of one class and without events have one best table", s.Name)
+		}
+		b.say("%s, %d of %d", s.Name, i+1, len(files))
+		makers := map[string]policy.New{}
+		policies := []string{"least_conn", "sed_oracle", "greedy_oracle"}
+		for _, part := range imposedParts() {
+			found, err := c.iterate(b, s, part)
+			if err != nil {
+				return nil, err
+			}
+			name := fmt.Sprint("table_", part)
+			policies = append(policies, name)
+			makers[name] = func(set *world.Setup) world.Balancer { return &tableBalancer{rnd: set.Rand, cost: found} }
+		}
+		rows, err := (&sim.Comparison{Scenario: s, Policies: policies, Seed: 1, Seeds: c.Seeds, Jobs: jobs(c.Jobs), Makers: makers, Progress: b.goOn}).Run()
+		if err != nil {
+			return nil, err
+		}
+		line := []string{s.Name}
+		for j := range rows[1:] {
+			line = append(line, fmt.Sprintf("%.3f %.3f", rows[j+1].Ratio(&rows[0], figure("mean_ms")), rows[j+1].Ratio(&rows[0], figure("p99_ms"))))
+		}
+		t.Rows = append(t.Rows, line)
+	}
+	r.Tables = append(r.Tables, t)
+	return r, nil
+}
+
+// counts is how many in-flight counts a table has a cost for; a longer queue costs as the last.
+const counts = 256
+
+// iterate returns cost[peer][n].
+func (c *limitsCmd) iterate(b *bench, s *scenario.Scenario, part float64) ([][]float64, error) {
+	known := *s
+	known.Requests, known.Warmup, known.Episodes = c.Requests, 0, 1
+	cost := make([][]float64, len(s.Peers))
+	for i, p := range s.Peers {
+		for n := range counts {
+			cost[i] = append(cost[i], s.MixMeanMS(i)/p.Speed*math.Max(1, float64(n+1)/float64(p.Slots)))
+		}
+	}
+	const step = 0.3
+	for round := range c.Rounds {
+		var seen *tableBalancer
+		run := sim.Comparison{Scenario: &known, Policies: []string{"table"}, Seed: uint64(1000 + round), Seeds: 1, Jobs: 1, Progress: b.goOn, Makers: map[string]policy.New{
+			"table": func(set *world.Setup) world.Balancer {
+				seen = &tableBalancer{rnd: set.Rand, cost: cost, spread: 0.1, learn: newReturns(s)}
+				return seen
+			},
+		}}
+		if _, err := run.Run(); err != nil {
+			return nil, err
+		}
+		for p := range cost {
+			seen.learn.improve(p, part, step, cost[p])
+		}
+	}
+	return cost, nil
+}
+
+// tableBalancer picks the lowest cost; with a spread, also what is nearly as low, so that more of the table is seen.
+type tableBalancer struct {
+	rnd    *rand.Rand
+	cost   [][]float64
+	spread float64
+	learn  *returnsOf // nil = only picks
+	weight []float64
+}
+
+// Pick implements world.Balancer.
+func (t *tableBalancer) Pick(a *world.Attempt) int32 {
+	best := math.Inf(1)
+	at := func(p int32) float64 { return t.cost[p][min(int(a.InFlight[p]), counts-1)] }
+	for _, p := range a.Present {
+		best = math.Min(best, at(p))
+	}
+	t.weight = t.weight[:0]
+	sum := 0.0
+	for _, p := range a.Present {
+		w := 0.0
+		if d := (at(p) - best) / best; d == 0 {
+			w = 1
+		} else if t.spread > 0 {
+			w = math.Pow(math.Max(0, 1-d/t.spread), 2)
+		}
+		sum += w
+		t.weight = append(t.weight, sum)
+	}
+	draw := t.rnd.Float64() * sum
+	to := a.Present[len(a.Present)-1]
+	for i, p := range a.Present {
+		if draw < t.weight[i] {
+			to = p
+			break
+		}
+	}
+	if t.learn != nil {
+		a.Cookie = t.learn.arrived(to, int(a.InFlight[to]))
+	}
+	return to
+}
+
+// Done implements world.Balancer.
+func (t *tableBalancer) Done(o *world.Outcome) {
+	if t.learn != nil {
+		t.learn.ended(o)
+	}
+}
