@@ -38,8 +38,9 @@ type Analytic struct {
 const DefaultDelay = 0.75
 
 // sizedDelay is the default where sizes are known. The delay a large request imposes is in proportion to its size, and it goes far out of its way for
-// it, which the mean gains from and the tail pays for: in 60 episodes of the Park world 650 / 4444 ms (mean / p99) at 0.75, 670 / 3571 at this.
-const sizedDelay = 0.375
+// it, which the mean gains from and the tail pays for: in 100 episodes of the Park world 669 / 3416 ms (mean / p99) at 0.375, 673 / 3202 at this,
+// 693 / 3156 at 0.05; greedy_oracle, which knows every size and speed, has 702 / 2970 there.
+const sizedDelay = 0.25
 
 // slope makes a peer with idle slots a little dearer for each busy one. Peers that are equally fast are then used evenly, as by
 // least_conn, and it covers what real peers lose before their slots are full.

@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -106,6 +107,33 @@ func TestThePickSendsALargeRequestWhereItIsServedFastAndASmallOneWhereItNeedNotW
 	}{{1, 1}, {4, 1}, {6, 0}, {100, 0}} { // 100 + 10 s against 30 s
 		if got := decide.PickSized(table, 0, c.size, cand, decide.Rule{}, rnd); got.Peer != c.to {
 			t.Errorf("size %v went to %s", c.size, table.Peers[got.Peer])
+		}
+	}
+}
+
+func TestOnlyRequestsOfUpToTheUsualSizeExplore(t *testing.T) {
+	table := &decide.Table{
+		Classes: []string{"*"}, Peers: []string{"fast", "slow"}, Cost: make([]float32, 2*decide.GridPoints),
+		Work: decide.Work{Share: make([]float32, 2*decide.GridPoints), Load: []float32{1, 1}, Mean: []float32{1, 1}, Knee: []float32{1, 1}},
+	}
+	for g, n := range decide.Grid() {
+		table.Cost[g], table.Cost[decide.GridPoints+g] = float32(n+1), 100*float32(n+1)
+	}
+	cand := []decide.Candidate{{Usable: true}, {Usable: true}}
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for size, want := range map[float64]float64{0.5: 0.95, 1: 0.95, 1.5: 1} {
+		explored := 0
+		for range 1000 {
+			c := decide.PickSized(table, 0, size, cand, decide.Rule{Explore: 0.1}, rnd)
+			if c.Explored {
+				explored++
+			}
+			if c.Peer == 0 && math.Abs(c.Propensity-want) > 1e-9 {
+				t.Fatalf("size %v: the propensity of the cheap peer is %v, want %v", size, c.Propensity, want)
+			}
+		}
+		if (explored > 0) != (want < 1) {
+			t.Errorf("size %v: %d of 1000 explored", size, explored)
 		}
 	}
 }
