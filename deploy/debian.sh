@@ -57,7 +57,7 @@ rm -f "$log"
 # Nor should they start at the next boot.
 if [ "$services" = no ] && [ -d /run/systemd/system ]; then
     for p in "$@"; do
-        case $p in nginx | prometheus) systemctl --quiet disable "$p" || true ;; esac
+        case $p in nginx | prometheus | prometheus-node-exporter) systemctl --quiet disable "$p" || true ;; esac
     done
 fi
 ROOT

@@ -102,7 +102,9 @@ type Pool struct {
 	Name     string `key:"name"`
 	Settings `key:",inline"`
 	Peers    []Peer `key:"peers"`
-	Line     int    `key:"-"` // where it stands in the file; no part of what Equal compares
+	// Metrics are what its servers say about themselves. They are no setting: a list cannot be compared with ==.
+	Metrics []Metric `key:"metrics"`
+	Line    int      `key:"-"` // where it stands in the file; no part of what Equal compares
 }
 
 // Peer is one static member of a pool.

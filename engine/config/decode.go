@@ -75,6 +75,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, p property, path string) 
 		d.pools(n, v, path)
 	case p.typ == reflect.TypeFor[[]Peer]():
 		d.peers(n, v, path)
+	case p.typ == reflect.TypeFor[[]Metric]():
+		d.metrics(n, v, path)
 	case p.typ == reflect.TypeFor[Settings]():
 		d.object(n, v, path)
 		d.base = v.Interface().(Settings)
@@ -216,7 +218,7 @@ func want(p property) string {
 // shown quotes a bad value for an error, unless the field may hold a secret.
 func shown(v reflect.Value, s string) string {
 	switch v.Interface().(type) {
-	case Secret, URL, StoreURL:
+	case Secret, URL, StoreURL, PageURL:
 		return "something else"
 	}
 	return quote(s)

@@ -1,8 +1,10 @@
 package config
 
+import "slices"
+
 // Equal tells whether two pools are the same in everything. The order of peers counts for nothing.
 func (p *Pool) Equal(q *Pool) bool {
-	if p.Name != q.Name || p.Settings != q.Settings || len(p.Peers) != len(q.Peers) {
+	if p.Name != q.Name || p.Settings != q.Settings || len(p.Peers) != len(q.Peers) || !slices.Equal(p.Metrics, q.Metrics) {
 		return false
 	}
 	weights := make(map[string]float64, len(p.Peers))

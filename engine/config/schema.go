@@ -62,7 +62,7 @@ type Key struct {
 func Keys() []Key {
 	c := Default()
 	c.Defaults.Check = DefaultCheck()
-	c.Pools = []Pool{{Settings: c.Defaults, Peers: []Peer{{Weight: 1}}}}
+	c.Pools = []Pool{{Settings: c.Defaults, Peers: []Peer{{Weight: 1}}, Metrics: []Metric{DefaultMetric()}}}
 	var keys []Key
 	walkKeys(reflect.ValueOf(c), "", &keys)
 	return keys

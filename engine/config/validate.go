@@ -32,7 +32,9 @@ func (d *decoder) validate(c *Config) {
 	d.label("instance", c.Instance)
 	d.settings(&c.Defaults, "defaults")
 	for i := range c.Pools {
-		d.settings(&c.Pools[i].Settings, "pools["+strconv.Itoa(i)+"]")
+		at := "pools[" + strconv.Itoa(i) + "]"
+		d.settings(&c.Pools[i].Settings, at)
+		d.checkMetrics(c, &c.Pools[i], at)
 	}
 }
 

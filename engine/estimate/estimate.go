@@ -120,7 +120,8 @@ type peer struct {
 	rateMS           float64 // time that is a mean of
 	latency          float64
 	latN             float64
-	load             float64
+	load             float64 // utilisation by its reports; negative = none
+	told             float64 // the same by server metrics, used where there are no reports; negative = none
 	others           others
 }
 
@@ -159,7 +160,7 @@ func (p *Pool) SetPeers(now float64, addrs []string) {
 			next = append(next, p.peers[i])
 			continue
 		}
-		n := peer{addr: a, joined: now, last: math.Inf(-1), load: -1, slow: 1, cells: make([]cell, len(p.classes))}
+		n := peer{addr: a, joined: now, last: math.Inf(-1), load: -1, told: -1, slow: 1, cells: make([]cell, len(p.classes))}
 		n.trace.start = now
 		n.trace.sampled = now
 		n.drift.reset(p.priors)

@@ -48,8 +48,8 @@ func (p *Pool) Feature(now float64, i, c int, dst *[Features]float32) {
 		latency = ln(pe.latency / max(p.latency, minMS))
 	}
 	load := -1.0
-	if pe.load >= 0 {
-		load = min(pe.load, 2)
+	if told := pe.utilisation(); told >= 0 {
+		load = min(told, 2)
 	}
 	cl := &pe.cells[c]
 	n := cl.n

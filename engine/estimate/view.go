@@ -27,7 +27,7 @@ type PeerView struct {
 	Samples      float64 // decayed successes
 	AgeMS        float64 // since the last outcome; +Inf = none
 	JoinedMS     float64 // time of joining
-	ReportedLoad float64 // decayed; negative = none
+	ReportedLoad float64 // by the peer's own reports, decayed, or else by Told; negative = none
 }
 
 // Peer returns what is known of peer i.
@@ -37,7 +37,7 @@ func (p *Pool) Peer(i int) PeerView {
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
 		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
-		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
+		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.utilisation(),
 	}
 	v.AgeMS = max(v.AgeMS, 0)
 	v.Others, v.OthersVar = pe.others.at(p.now, pe.latency)
@@ -47,6 +47,24 @@ func (p *Pool) Peer(i int) PeerView {
 	}
 	v.Risk = pe.risk()
 	return v
+}
+
+// Told tells the utilisation of peer i by a source other than its answers, 1 = busy; negative = none, any more. The peer's own reports
+// win over it.
+func (p *Pool) Told(i int, load float64) {
+	if i >= 0 && i < len(p.peers) {
+		p.peers[i].told = -1
+		if load >= 0 && load < 1000 {
+			p.peers[i].told = load
+		}
+	}
+}
+
+func (pe *peer) utilisation() float64 {
+	if pe.load >= 0 {
+		return pe.load
+	}
+	return pe.told
 }
 
 // risk combines two signs that a peer is about to fail: its fast failure rate is leaving the slow one, or it has lost much of its

@@ -90,7 +90,7 @@ const maxTransitions = 1024
 
 // Health is the health of one pool's peers. Several facts are kept apart per peer (drained, down, ejected, ramping, failing)
 // and the state is read off them in a fixed order, so no event can leave a peer stuck between two of them:
-// draining > down > ejected > slow start > suspect > up.
+// draining (told) > down > ejected > draining (at a limit) > slow start > suspect > up.
 //
 // The rules:
 //   - Ejection, consecutive rule: each failure counts 1, a success forgives half of the count. At Consecutive the peer is
@@ -102,6 +102,8 @@ const maxTransitions = 1024
 //   - Length: BaseMS x 2^(level-1), at most MaxMS. The level rises with each ejection and falls by one for each quiet time of
 //     WindowMS + 4 x the last length spent usable without failures enough to eject.
 //   - Return: by timer, through slow start; two failures in a row eject again until a success came.
+//   - Limit: a peer whose server metrics are at their limit is draining, as far as the cap, which ejected peers fill first, leaves
+//     room. It comes back through slow start.
 //   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough).
 //   - Panic: when health leaves no usable peer, all that are not draining are used; when only draining ones exist, those.
 //
@@ -134,6 +136,11 @@ type peer struct {
 	rampFrom float64 // start of slow start
 	ramping  bool
 
+	over    float64 // how far at its limit a server metric says it is; 0 = not
+	overWhy string
+	limited bool // out of traffic for that
+	chosen  bool // scratch of limits
+
 	count   float64 // failures in a row, halved by a success
 	suspect bool
 	window  window
@@ -147,6 +154,7 @@ type peer struct {
 	shrinks bool // prediction lowers its admit now
 	// returned is set from the end of an ejection to the next settle, which words the transition.
 	returned bool
+	spared   bool // the same for one that drained for its server metrics
 }
 
 // New returns the health of a pool without peers.
@@ -295,7 +303,7 @@ func (h *Health) mayEject(i int) bool {
 		if p.ejectedUntil > 0 {
 			out++
 		}
-		if j != i && p.healthy() {
+		if j != i && p.present() {
 			others++
 		}
 	}
@@ -363,6 +371,24 @@ func (h *Health) Undrain(now float64, i int) {
 func (h *Health) SetWeight(now float64, i int, weight float64) {
 	if h.has(i) {
 		h.peers[i].weight = sane(weight)
+	}
+}
+
+// Limit tells that a server metric of peer i is at its limit: over says how far (1 = just there) and why which; 0 ends it. The
+// peer is in no state to take traffic, though it answers still.
+func (h *Health) Limit(now float64, i int, over float64, why string) {
+	if !h.has(i) {
+		return
+	}
+	if !(over > 0) {
+		over, why = 0, ""
+	}
+	p := &h.peers[i]
+	if before := p.over; p.over != over || p.overWhy != why {
+		p.over, p.overWhy = over, why
+		if before > 0 || over > 0 {
+			h.settle(now, "")
+		}
 	}
 }
 

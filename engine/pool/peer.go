@@ -69,7 +69,7 @@ const (
 	SlowStart              // gets traffic; its share is bounded while it warms up
 	Ejected                // no traffic until a timer ends: passive evidence
 	Down                   // no traffic until probes pass: active evidence
-	Draining               // no traffic: the operator said so
+	Draining               // no traffic: the operator said so, or its server metrics are at their limit
 )
 
 // String returns the state's name on the wire.

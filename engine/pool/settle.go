@@ -21,11 +21,19 @@ func (h *Health) settle(now float64, why string) {
 		h.timers(&h.peers[i])
 	}
 	h.release()
+	h.limits()
 	for i := range h.peers {
 		p := &h.peers[i]
 		if s := p.derive(); s != p.state {
 			reason := why
 			switch {
+			case s == Draining && p.limited && !p.drained:
+				reason = p.overWhy
+			case p.state == Draining && p.spared:
+				reason = "its server metrics are below their limits again"
+				if p.over > 0 {
+					reason = "others have to drain before it"
+				}
 			case p.state == SlowStart && (s == Up || s == Suspect):
 				reason = "slow start ended"
 			case p.state == Ejected && (s == SlowStart || s == Up) && p.returned:
@@ -33,7 +41,7 @@ func (h *Health) settle(now float64, why string) {
 			}
 			h.note(p, s, reason)
 		}
-		p.returned = false
+		p.returned, p.spared = false, false
 	}
 	h.usability()
 	h.admission()
@@ -96,8 +104,54 @@ func (h *Health) release() {
 	}
 }
 
+// limits chooses who drains because its server metrics are at their limit: those that are the furthest, within the cap on who may be
+// out of traffic by evidence at one time. Ejected peers come first, since they fail now. One that drains keeps its place unless
+// another is clearly worse, and the last peer that is healthy never drains.
+func (h *Health) limits() {
+	room, healthy := h.cap(), 0
+	order := h.order[:0]
+	for i := range h.peers {
+		p := &h.peers[i]
+		switch {
+		case p.ejectedUntil > 0:
+			room--
+		case p.present():
+			healthy++
+			if p.over > 0 {
+				order = append(order, i)
+			}
+		}
+	}
+	h.order = order
+	place := func(i int) float64 {
+		if p := &h.peers[i]; p.limited {
+			return p.over * keepsPlace
+		}
+		return h.peers[i].over
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(place(j), place(i)) })
+	order = order[:max(min(room, healthy-1, len(order)), 0)]
+	for _, i := range order {
+		h.peers[i].chosen = true
+	}
+	for i := range h.peers {
+		p := &h.peers[i]
+		if p.limited && !p.chosen && p.present() {
+			p.spared = true
+			h.ramp(p)
+		}
+		p.limited, p.chosen = p.chosen, false
+	}
+}
+
+// keepsPlace is how much worse another must be to drain in the place of one that does.
+const keepsPlace = 1.05
+
 // healthy reports whether the peer may get traffic by its own facts, before the panic rule.
-func (p *peer) healthy() bool { return !p.drained && !p.down && p.ejectedUntil == 0 }
+func (p *peer) healthy() bool { return p.present() && !p.limited }
+
+// present is healthy, but for server metrics at their limit: a peer that drains for them only could take traffic, were it needed.
+func (p *peer) present() bool { return !p.drained && !p.down && p.ejectedUntil == 0 }
 
 func (p *peer) derive() State {
 	switch {
@@ -107,6 +161,8 @@ func (p *peer) derive() State {
 		return Down
 	case p.ejectedUntil > 0:
 		return Ejected
+	case p.limited:
+		return Draining
 	case p.ramping:
 		return SlowStart
 	case p.suspect:

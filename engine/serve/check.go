@@ -41,6 +41,7 @@ func (p *livePool) startChecks(joined bool) {
 	defer p.unlock()
 	p.started = true
 	p.startChecksLocked(joined)
+	p.startSources()
 }
 
 func (p *livePool) startChecksLocked(joined bool) {
@@ -65,7 +66,7 @@ func (p *livePool) startChecksLocked(joined bool) {
 }
 
 // stopChecks tells the checks that match to end and returns them; they are waited for without the mutex.
-func (p *livePool) stopChecks(match func(*check) bool) (stopped []*check) {
+func (p *livePool) stopChecks(match func(*check) bool) (stopped []ending) {
 	for addr, c := range p.checks {
 		if match(c) {
 			c.stop()

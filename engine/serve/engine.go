@@ -48,9 +48,10 @@ type Engine struct {
 
 	watching Watchers
 
-	history *record.Recorder // nil = off; set before Start
-	models  *Models
-	learner *Learner // nil = the engine does not learn models; set before Start
+	history    *record.Recorder // nil = off; set before Start
+	models     *Models
+	prometheus string   // URL, "" = none
+	learner    *Learner // nil = the engine does not learn models; set before Start
 
 	life    context.Context // ends when the engine stops
 	stop    context.CancelFunc
@@ -71,7 +72,7 @@ func (w *Watchers) Count() int { return int(w.n.Load()) }
 
 // New makes an engine with the pools of a configuration and publishes their first tables. It starts nothing; Start does.
 func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engine {
-	e := &Engine{log: log, tel: tel, start: time.Now(), instances: map[string]*instance{}, foreign: map[string]struct{}{}}
+	e := &Engine{log: log, tel: tel, start: time.Now(), instances: map[string]*instance{}, foreign: map[string]struct{}{}, prometheus: conf.PrometheusURL.Reveal()}
 	e.models = newModels(e)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.lastBatch.Store(-1)
@@ -178,7 +179,7 @@ func (e *Engine) Apply(conf *config.Config) config.Changes {
 	now := e.now()
 
 	pools := make(map[string]*livePool, len(conf.Pools))
-	var retired []*check
+	var retired []ending
 	for i := range conf.Pools {
 		c := &conf.Pools[i]
 		p, known := old[c.Name]

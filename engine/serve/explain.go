@@ -25,21 +25,22 @@ type Explanation struct {
 
 // PeerExplanation is one peer. Costs are of one more request at so many in flight, ms.
 type PeerExplanation struct {
-	Peer       string    `json:"peer"`
-	State      string    `json:"state"`
-	StateWhy   string    `json:"state_reason"`
-	Usable     bool      `json:"usable"`
-	Admit      float64   `json:"admit"`
-	Weight     float64   `json:"weight"`
-	Inflight   int       `json:"inflight"`
-	Cost       float64   `json:"cost_ms"` // at Inflight, by the policy
-	Analytic   float64   `json:"analytic_ms"`
-	Correction *float64  `json:"correction"` // factor of the model on that; null = no model
-	Share      float64   `json:"share"`      // probability to be picked, were every usable peer considered
-	Curve      []float32 `json:"analytic_curve"`
-	Learned    []float32 `json:"learned_curve"` // null = no model
-	Values     []float32 `json:"values"`        // of the features, at Inflight
-	Why        string    `json:"why"`           // what makes it dearer than the first; "" for the first
+	Peer       string         `json:"peer"`
+	State      string         `json:"state"`
+	StateWhy   string         `json:"state_reason"`
+	Usable     bool           `json:"usable"`
+	Admit      float64        `json:"admit"`
+	Weight     float64        `json:"weight"`
+	Inflight   int            `json:"inflight"`
+	Cost       float64        `json:"cost_ms"` // at Inflight, by the policy
+	Analytic   float64        `json:"analytic_ms"`
+	Correction *float64       `json:"correction"` // factor of the model on that; null = no model
+	Share      float64        `json:"share"`      // probability to be picked, were every usable peer considered
+	Curve      []float32      `json:"analytic_curve"`
+	Learned    []float32      `json:"learned_curve"` // null = no model
+	Values     []float32      `json:"values"`        // of the features, at Inflight
+	Metrics    []MetricFigure `json:"metrics"`       // what its server says of itself, now
+	Why        string         `json:"why"`           // what makes it dearer than the first; "" for the first
 }
 
 // Explain explains the row of a class.
@@ -88,6 +89,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 		one := PeerExplanation{
 			Peer: m.addr, State: h.State.String(), StateWhy: h.Reason, Usable: h.Usable, Admit: round3(h.Admit), Weight: h.Weight, Inflight: int(held),
 			Analytic: base, Cost: base, Values: values, Curve: make([]float32, decide.GridPoints),
+			Metrics: p.metricFigures(p.eng.now(), m.addr),
 		}
 		for g, n := range grid {
 			scratch := [decide.Inputs]float32{}

@@ -71,6 +71,7 @@ type PeerFigures struct {
 	SampleAgeMS  *float64       `json:"sample_age_ms"`
 	ReportedLoad *float64       `json:"reported_load"`
 	Check        *ProbeView     `json:"check"` // last active check
+	Metrics      []MetricFigure `json:"metrics"`
 }
 
 // LatencyFigures are quantiles in ms.
@@ -171,7 +172,7 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 		Admit: round3(h.Admit), Weight: h.Weight, StateAgeMS: now - h.SinceMS, Ejections: h.Ejections, Risk: finite(h.Risk),
 		Inflight: int(m.inflight.Load()), Attempts: m.attempts, Failures: map[string]uint64{}, Others: map[string]uint64{},
 		Speed: finite(v.Speed), Concurrency: finite(v.Concurrency), WorkMS: finite(v.WorkMS), FailureRate: finite(v.FailureRate),
-		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS),
+		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS), Metrics: p.metricFigures(now, m.addr),
 	}
 	if h.UntilMS > 0 {
 		f.StateLeft = finite(max(h.UntilMS-now, 0))

@@ -11,6 +11,7 @@ import (
 	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/history/record"
 	"github.com/weirlb/weir/engine/pool"
+	"github.com/weirlb/weir/engine/servermetrics"
 	"github.com/weirlb/weir/engine/telemetry"
 )
 
@@ -33,8 +34,9 @@ type livePool struct {
 	table   decide.Table    // as last filled
 	members []*member       // in the order of health, est and table
 	checks  map[string]*check
-	started bool // checks may run
-	retired bool // removed from the configuration; nothing may be published any more
+	meters  *meters // nil = no metrics are configured
+	started bool    // checks may run
+	retired bool    // removed from the configuration; nothing may be published any more
 
 	versus *compared // nil = no table was made yet
 
@@ -81,6 +83,7 @@ type member struct {
 	attempts uint64
 	kinds    [observedKinds]uint64 // attempts by kind
 	probe    *ProbeView            // last active check; nil = none yet
+	metered  servermetrics.Verdict // what its server metrics say, as health and estimators know it
 }
 
 const observedKinds = int(pool.IdleRace) + 1
@@ -110,9 +113,12 @@ func healthOptions(s *config.Settings) pool.Options {
 	return o
 }
 
+// ending is a goroutine that was told to end.
+type ending interface{ wait() }
+
 // configure makes c the pool's configuration, keeps what is known by address and fills the table; the caller publishes the
-// latest snapshot then. It returns the checks that were told to end, to be waited for without holding the mutex.
-func (p *livePool) configure(now float64, c *config.Pool) []*check {
+// latest snapshot then. It returns the checks and sources that were told to end, to be waited for without holding the mutex.
+func (p *livePool) configure(now float64, c *config.Pool) []ending {
 	p.mu.Lock()
 	defer p.unlock()
 	opt := healthOptions(&c.Settings)
@@ -128,11 +134,14 @@ func (p *livePool) configure(now float64, c *config.Pool) []*check {
 		p.setPolicy(c.Policy)
 	}
 	checkChanged := p.conf.Check != c.Check
+	metrics := p.conf.Metrics
 	p.conf = *c
 	p.setMembers(now)
-	stopped := p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 })
+	stopped := p.setMetrics(now, metrics)
+	stopped = append(stopped, p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 })...)
 	if p.started {
 		p.startChecksLocked(true)
+		p.startSources()
 	}
 	p.note()
 	p.fill(now)
@@ -181,13 +190,13 @@ func (m *member) effectiveWeight() float64 {
 	return m.confWeight
 }
 
-// retire ends the pool and returns its checks to be waited for.
-func (p *livePool) retire() []*check {
+// retire ends the pool and returns its checks and sources to be waited for.
+func (p *livePool) retire() []ending {
 	p.mu.Lock()
 	defer p.unlock()
 	p.retired = true
 	p.modelFailed(nil, "")
-	stopped := p.stopChecks(func(*check) bool { return true })
+	stopped := append(p.stopChecks(func(*check) bool { return true }), p.dropMetrics()...)
 	for _, m := range p.members {
 		m.tel.Remove()
 	}

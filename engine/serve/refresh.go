@@ -55,6 +55,9 @@ func (p *livePool) refresh(now float64) {
 	if p.retired {
 		return
 	}
+	if p.meters != nil {
+		p.heed(now)
+	}
 	p.health.Advance(now)
 	filled := false
 	if p.due(now) {
@@ -63,6 +66,7 @@ func (p *livePool) refresh(now float64) {
 	}
 	moved := p.note()
 	p.showComparison(now)
+	p.showMetrics(now)
 	switch before := p.latest.Load(); {
 	case moved, p.metaMoved(before):
 	case filled && differs(before.Table, &p.table):
@@ -116,7 +120,7 @@ func (p *livePool) tryFill(now float64) (fault string) {
 	p.est.Refresh(now)
 	p.weights = p.weights[:0]
 	for i := range p.members {
-		p.health.Predict(now, i, p.est.Peer(i).Risk)
+		p.health.Predict(now, i, p.risk(i))
 		p.weights = append(p.weights, p.health.View(i).Weight)
 	}
 	p.health.Advance(now)

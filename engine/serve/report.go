@@ -36,7 +36,7 @@ type ModelReport struct {
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model stale_observations config history stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model metrics stale_observations config history stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -117,6 +117,7 @@ func (p *livePool) inspect(r *Report) (learned bool) {
 	if p.modelFault != "" {
 		r.add("model", p.name, fmt.Sprintf("the model failed for pool %q, the analytic policy serves it: %s", p.name, p.modelFault))
 	}
+	p.inspectMetrics(r)
 	return p.learned != nil
 }
 

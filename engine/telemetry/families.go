@@ -19,6 +19,9 @@ func families() []family {
 		{"weir_peer_transitions_total", "counter", "Changes of the peer's state, by the state entered."},
 		{"weir_checks_total", "counter", "Active health checks of the peer, by result."},
 
+		{"weir_server_metric_value", "gauge", "Value of a metric that the peer's server tells of itself, by the name in the configuration; NaN when too old."},
+		{"weir_server_metric_collections_total", "counter", "Rounds of asking for a metric of a pool's servers: ok = there was a value for every peer."},
+
 		{"weir_pool_peers", "gauge", "Peers of the pool."},
 		{"weir_pool_usable_peers", "gauge", "Peers of the pool that may get traffic."},
 		{"weir_pool_panic", "gauge", "1 while no peer of the pool is usable by health and all of them are used, else 0."},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os/exec"
 	"strings"
 	"testing"
@@ -32,6 +33,10 @@ func full() *Metrics {
 	p.State(pool.SlowStart)
 	p.Check(true)
 	m.Peer("api", "[::1]:9001")
+	memory := m.ServerMetric("api", "memory")
+	memory.Collected(true)
+	memory.Set("a\"b\\c\nd\xff", 0.5)
+	memory.Set("a:1", math.NaN())
 	m.Pool("api").Refresh.Update(0.001)
 	m.History().Gauges(func() HistoryGauges { return HistoryGauges{Queue: 1, Up: 1} })
 	models := m.Models(func() float64 { return 1 })

@@ -86,6 +86,14 @@ func (c *explainCmd) print(w io.Writer, x *serve.Explanation) error {
 		}
 		fmt.Fprintln(t)
 	}
+	for i, p := range shown {
+		if len(p.Metrics) > 0 {
+			if i == 0 {
+				fmt.Fprintln(t, "\nSERVER METRICS")
+			}
+			fmt.Fprintf(t, "%s\t%s\n", p.Peer, metricsLine(p.Metrics))
+		}
+	}
 	c.features(t, x)
 	return t.Flush()
 }

@@ -145,7 +145,7 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "POOL\tPEER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tWHY")
+	fmt.Fprintln(t, "POOL\tPEER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tMETRICS\tWHY")
 	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range f.Pools {
 		if len(p.Peers) == 0 {
@@ -160,15 +160,34 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			if peer.Usable {
 				admit = percent(&peer.Admit)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", p.Name, peer.Addr, peer.State, admit, peer.Weight,
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, peer.Addr, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
-				number(peer.Concurrency), failed, peer.Reason)
+				number(peer.Concurrency), failed, metricsLine(peer.Metrics), peer.Reason)
 		}
 		if p.Panic {
 			fmt.Fprintf(t, "%s\t(no peer is healthy: all that are not draining are used)\n", p.Name)
 		}
 	}
 	return t.Flush()
+}
+
+// metricsLine is what a server says of itself in a word each: "memory 0.63/0.9 in 40 s", the limit and when it is reached at this climb.
+func metricsLine(metrics []serve.MetricFigure) string {
+	var words []string
+	for _, m := range metrics {
+		word := m.Name + " " + number(m.Value)
+		if m.Value != nil && m.Limit != nil {
+			word += "/" + number(m.Limit)
+			if m.ToLimitMS != nil && *m.ToLimitMS > 0 && *m.ToLimitMS < 3.6e6 {
+				word += fmt.Sprintf(" in %.0f s", *m.ToLimitMS/1000)
+			}
+		}
+		words = append(words, word)
+	}
+	if len(words) == 0 {
+		return "-"
+	}
+	return strings.Join(words, ", ")
 }
 
 func number(x *float64) string {

@@ -1,0 +1,210 @@
+package serve
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/servermetrics"
+	"github.com/weirlb/weir/engine/telemetry"
+)
+
+// meters are what a pool knows of its servers by their metrics, and who asks for them. The pool's mutex guards it.
+type meters struct {
+	board   *servermetrics.Board
+	tel     []*telemetry.ServerMetric // by metric
+	sources []*source
+}
+
+// MetricFigure is a metric of a peer, as the API tells it.
+type MetricFigure struct {
+	Name      string   `json:"name"`
+	Value     *float64 `json:"value"`  // null = not known, or too old
+	AgeMS     *float64 `json:"age_ms"` // null = there never was one
+	Limit     *float64 `json:"limit"`
+	ToLimitMS *float64 `json:"to_limit_ms"` // at the present climb; null = it does not climb
+	AtLimit   bool     `json:"at_limit"`
+}
+
+// setMetrics brings the meters in line with the configuration and returns the sources that were told to end. Values of metrics that
+// stay as they were are kept.
+func (p *livePool) setMetrics(now float64, before []config.Metric) (stopped []ending) {
+	if p.meters != nil && slices.Equal(before, p.conf.Metrics) {
+		p.keepMetered(now)
+		return nil
+	}
+	var former *servermetrics.Board
+	if p.meters != nil {
+		former = p.meters.board
+		stopped = p.dropMetrics()
+	}
+	p.meters = nil
+	if len(p.conf.Metrics) > 0 {
+		m := &meters{}
+		rules := make([]servermetrics.Rule, len(p.conf.Metrics))
+		for i, c := range p.conf.Metrics {
+			rules[i] = servermetrics.Rule{
+				Name: c.Name, Limit: c.Limit, HorizonMS: float64(c.HorizonMS), ExpireMS: float64(c.ExpireMS), Load: bool(c.Load),
+			}
+			m.tel = append(m.tel, p.eng.tel.ServerMetric(p.name, c.Name))
+		}
+		m.board = servermetrics.New(rules, former)
+		m.sources = newSources(p)
+		p.meters = m
+	}
+	p.keepMetered(now)
+	return stopped
+}
+
+// dropMetrics tells the sources to end and takes the series away.
+func (p *livePool) dropMetrics() (stopped []ending) {
+	if p.meters == nil {
+		return nil
+	}
+	for _, s := range p.meters.sources {
+		if s.started {
+			s.stop()
+			stopped = append(stopped, s)
+		}
+	}
+	p.meters.sources = nil
+	for _, t := range p.meters.tel {
+		t.Remove()
+	}
+	return stopped
+}
+
+// keepMetered forgets peers that left and heeds what is known of the others.
+func (p *livePool) keepMetered(now float64) {
+	for _, m := range p.members {
+		m.metered.Load = untold // the estimators may be new ones
+	}
+	if p.meters != nil {
+		addrs := p.addrs()
+		p.meters.board.Keep(addrs)
+		for _, t := range p.meters.tel {
+			t.Keep(addrs)
+		}
+	}
+	p.heed(now)
+}
+
+func (p *livePool) addrs() []string {
+	addrs := make([]string, len(p.members))
+	for i, m := range p.members {
+		addrs[i] = m.addr
+	}
+	return addrs
+}
+
+// untold is a utilisation that no verdict has.
+const untold = -2
+
+// heed has health and estimators know what the metrics say now. It runs at each refresh too, since values expire.
+func (p *livePool) heed(now float64) {
+	for i, m := range p.members {
+		v := servermetrics.Verdict{Load: -1}
+		if p.meters != nil {
+			v = p.meters.board.Verdict(now, m.addr)
+		}
+		if v == m.metered {
+			continue
+		}
+		moved := v.Risk != m.metered.Risk
+		m.metered = v
+		p.health.Limit(now, i, v.Over, v.Why)
+		p.est.Told(i, v.Load)
+		if moved {
+			p.health.Predict(now, i, p.risk(i))
+		}
+	}
+}
+
+// risk is how likely peer i is to fail soon, by its answers and by its metrics.
+func (p *livePool) risk(i int) float64 {
+	return 1 - (1-p.est.Peer(i).Risk)*(1-p.members[i].metered.Risk)
+}
+
+// measured takes in what a source brought: values by metric of the source and peer, and what went wrong, "" = nothing did.
+func (p *livePool) measured(s *source, values []map[string]float64, fault string) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.retired || p.meters == nil || !slices.Contains(p.meters.sources, s) {
+		return
+	}
+	now := p.eng.now()
+	for j, i := range s.at {
+		all := true
+		for _, m := range p.members {
+			v, ok := values[j][m.addr]
+			if ok {
+				p.meters.board.Put(now, i, m.addr, v)
+			}
+			all = all && ok
+		}
+		p.meters.tel[i].Collected(all)
+	}
+	p.sourceFault(s, fault)
+	p.heed(now)
+	p.changed(now)
+}
+
+// sourceFault notes whether a source works, and says so once when that changes.
+func (p *livePool) sourceFault(s *source, fault string) {
+	name, before, since := p.name, s.fault, s.since
+	s.fault = fault
+	switch {
+	case before == "" && fault != "":
+		s.since = time.Now()
+		p.later(func() {
+			p.eng.log.Warn().Str("pool", name).Str("metrics", s.names()).Str("fault", fault).
+				Msg("server metrics cannot be had; values expire and count for nothing then")
+		})
+	case before != "" && fault == "":
+		p.later(func() {
+			p.eng.log.Info().Str("pool", name).Str("metrics", s.names()).Float64("after_s", math.Round(time.Since(since).Seconds()*10)/10).
+				Msg("server metrics are back")
+		})
+	}
+}
+
+// showMetrics sets the series of the metrics.
+func (p *livePool) showMetrics(now float64) {
+	if p.meters == nil {
+		return
+	}
+	for _, m := range p.members {
+		for i, v := range p.meters.board.Values(now, m.addr) {
+			p.meters.tel[i].Set(m.addr, v.Value)
+		}
+	}
+}
+
+func (p *livePool) metricFigures(now float64, addr string) []MetricFigure {
+	out := []MetricFigure{}
+	if p.meters == nil {
+		return out
+	}
+	for _, v := range p.meters.board.Values(now, addr) {
+		f := MetricFigure{Name: v.Name, Value: finite(v.Value), AgeMS: finite(v.AgeMS), ToLimitMS: finite(v.ToLimitMS), AtLimit: v.Over}
+		if v.Limit > 0 {
+			f.Limit = &v.Limit
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// inspectMetrics adds which sources fail.
+func (p *livePool) inspectMetrics(r *Report) {
+	if p.meters == nil {
+		return
+	}
+	for _, s := range p.meters.sources {
+		if s.fault != "" {
+			r.add("metrics", p.name, fmt.Sprintf("%s of pool %q cannot be had: %s; the pool is served without", s.names(), p.name, s.fault))
+		}
+	}
+}
