@@ -148,6 +148,7 @@ func (p *livePool) measured(s *source, values []map[string]float64, fault string
 	}
 	p.sourceFault(s, fault)
 	p.heed(now)
+	p.showMetrics(now)
 	p.changed(now)
 }
 

@@ -34,6 +34,8 @@ type Options struct {
 	// ColdFactor multiplies the service times when the port opens; it falls linearly to 1 over Warm.
 	ColdFactor float64
 	Warm       time.Duration
+	// Full is called once when settings.memory is full, as the kernel's out-of-memory killer is; nil only fills it.
+	Full func()
 	// Seed makes the drawn service times repeatable; 0 takes a random one.
 	Seed uint64
 }
@@ -60,6 +62,9 @@ type Backend struct {
 	brown    bool // inside a brown-out
 	addr     string
 	opened   time.Time
+	leaking  *Memory     // settings.memory at the time it was set
+	leaks    time.Time   // then
+	full     *time.Timer // to Options.Full
 	door     door
 }
 
@@ -109,6 +114,9 @@ func Start(ctx context.Context, opt Options) (*Backend, error) {
 		<-ctx.Done()
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if b.full != nil {
+			b.full.Stop()
+		}
 		b.shut(true)
 	})
 	return b, nil
@@ -177,6 +185,7 @@ func (b *Backend) apply(change func()) error {
 		speed = min(speed, b.opt.Brownout.Speed)
 	}
 	b.queue.set(b.settings.Slots, speed)
+	b.leak()
 	if b.life.Err() != nil {
 		return nil
 	}

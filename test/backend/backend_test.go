@@ -386,3 +386,44 @@ func TestStreamsStayOpenUntilTheirClientLeaves(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryFillsIsToldAndEndsTheProcessWhenFull(t *testing.T) {
+	full := make(chan struct{})
+	b, c := start(t, Options{Settings: DefaultSettings(), Full: func() { close(full) }})
+	used := func() (x float64) {
+		res, err := client(t).Get("http://" + b.Addr() + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = res.Body.Close() }()
+		text, _ := io.ReadAll(res.Body)
+		_, rest, _ := strings.Cut(string(text), "\nbackend_memory_bytes ")
+		if _, err := fmt.Sscan(rest, &x); err != nil {
+			t.Fatalf("%v in %s", err, text)
+		}
+		return x / memoryLimit
+	}
+	if x := used(); x != 0 {
+		t.Errorf("at first %v is in use", x)
+	}
+	patch(t, c, `{"memory":{"from":0.5,"per_s":0.0001}}`)
+	if x := used(); x < 0.5 || x > 0.6 {
+		t.Errorf("half of it is in use, told is %v", x)
+	}
+	patch(t, c, `{"memory":{"from":0.5,"per_s":2}}`)
+	select {
+	case <-full:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it was never full")
+	}
+	if x := used(); x != 1 {
+		t.Errorf("full, told is %v", x)
+	}
+	patch(t, c, `{"memory":null}`)
+	if x := used(); x != 0 {
+		t.Errorf("emptied, told is %v", x)
+	}
+	if got := b.Stats().Requests; got != 0 {
+		t.Errorf("reading /metrics counts as %d requests", got)
+	}
+}

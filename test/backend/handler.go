@@ -44,6 +44,7 @@ type Answer struct {
 // serve is the peer's port. First the scripted faults, then the paths:
 //
 //	/healthz                     the status in settings.health, no queue
+//	/metrics                     memory and load in Prometheus' text format, no queue
 //	/ws                          WebSocket, echoes until it is closed
 //	/sse?n=10&every=100ms        events; n=0 until the client leaves
 //	/poll?wait=2s                answers after a time, outside the queue
@@ -70,6 +71,10 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(s.Health)
+		return
+	}
+	if r.URL.Path == "/metrics" {
+		b.metrics(w)
 		return
 	}
 	b.counts.requests.Add(1)

@@ -41,10 +41,19 @@ type Settings struct {
 	// Blackhole keeps the port open but with a full accept queue, so that a connect is neither accepted nor refused.
 	Blackhole bool `json:"blackhole"`
 
+	// Memory fills and is told at /metrics; full, the process ends (see Options.Full). Setting it begins anew at From; null empties it.
+	Memory *Memory `json:"memory"`
+
 	// Health is the status of /healthz. 0 means that a probe gets no answer.
 	Health int `json:"health"`
 	// Reports "orca" adds the endpoint-load-metrics header to each answer.
 	Reports string `json:"reports"`
+}
+
+// Memory is the part of a backend's memory that is in use, in [0, 1]: From at first, PerS more each second.
+type Memory struct {
+	From float64 `json:"from"`
+	PerS float64 `json:"per_s"`
 }
 
 // Fail is a scripted failure answer.
@@ -145,6 +154,12 @@ func (s Settings) Validate() error {
 		errs = append(errs, share("reset.share", r.Share))
 	}
 	errs = append(errs, share("hang", s.Hang))
+	if m := s.Memory; m != nil {
+		errs = append(errs, share("memory.from", m.From))
+		if !(m.PerS >= 0) || math.IsInf(m.PerS, 0) {
+			errs = append(errs, fmt.Errorf("memory.per_s: %v; memory only fills", m.PerS))
+		}
+	}
 	if s.Health != 0 {
 		errs = append(errs, status("health", s.Health))
 	}

@@ -102,6 +102,9 @@ func (b *Backend) Seen(id string) int {
 	return n
 }
 
+// Alive tells whether the process runs.
+func (b *Backend) Alive() bool { return b.proc.pid() != 0 }
+
 // Kill ends the process as a crash does: every connection is lost and the port refuses.
 func (b *Backend) Kill() { _ = b.proc.stop(syscall.SIGKILL, Patience) }
 

@@ -36,6 +36,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	opt.Full = func() { os.Exit(137) } // at once, with all its connections, as by the kernel
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	l, err := net.Listen("tcp", control)
