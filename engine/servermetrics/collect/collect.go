@@ -82,7 +82,9 @@ func (c *Client) get(ctx context.Context, target *url.URL, accept string) (*http
 	return res, body, nil
 }
 
-func place(u *url.URL) string { return u.Scheme + "://" + u.Host + "/" + strings.TrimPrefix(u.Path, "/") }
+func place(u *url.URL) string {
+	return u.Scheme + "://" + u.Host + "/" + strings.TrimPrefix(u.Path, "/")
+}
 
 // Query asks a Prometheus (or what speaks its API) for the value of an expression now. A scalar has no labels.
 func (c *Client) Query(ctx context.Context, base, query string) ([]expr.Series, error) {
