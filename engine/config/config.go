@@ -65,6 +65,10 @@ type Learn struct {
 	MinDecisions int     `key:"min_decisions" range:"500..1000000"` // new ones that a candidate takes
 	Decisions    int     `key:"decisions" range:"1000..1000000"`    // kept to learn from
 	MaxMB        int     `key:"max_mb" range:"1..4096"`             // they may take
+
+	Follow    Switch   `key:"follow"`    // whether models that other engines promote are made to serve here
+	Federated Switch   `key:"federated"` // whether what is trained is averaged with that of other engines
+	Share     StoreURL `key:"share"`     // where engines tell one another of models; Load has made it that of the history when empty
 }
 
 // Words that stand in Model in place of paths. A file of that name is written with a folder: ./default.

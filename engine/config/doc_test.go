@@ -126,6 +126,7 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		"defaults.check.interval_ms": "4444", "defaults.eject.max_ms": "70000", "defaults.max_stale_ms": "4444", "refresh_ms": "44", "defaults.retry.timeout_ms": "4444",
 		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic",
 		"learn.enabled": "true", "learn.every_ms": "44444", "learn.min_decisions": "777", "learn.decisions": "7777",
+		"learn.follow": "true", "learn.federated": "true", "learn.share": "postgres://h/d",
 	}
 	for _, k := range Keys() {
 		if k.Variable == "" || k.Path == "admin.token_file" {
@@ -139,12 +140,16 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		default:
 			value = "7"
 		}
-		c, _, err := Parse("f", []byte("defaults: {check: {}}"), vars(map[string]string{k.Variable: value}))
+		text := "defaults: {check: {}}"
+		if strings.HasPrefix(k.Path, "learn.f") { // takes something to share in, and to average
+			text += "\nlearn: {enabled: true, share: postgres://h/d}"
+		}
+		c, _, err := Parse("f", []byte(text), vars(map[string]string{k.Variable: value}))
 		if err != nil {
 			t.Errorf("%s=%s: %v", k.Variable, value, err)
 			continue
 		}
-		base, _, _ := Parse("f", []byte("defaults: {check: {}}"), none)
+		base, _, _ := Parse("f", []byte(text), none)
 		if reflect.DeepEqual(c, base) {
 			t.Errorf("%s=%s changes nothing", k.Variable, value)
 		}

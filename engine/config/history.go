@@ -104,3 +104,24 @@ func (d *decoder) history(c *Config) {
 	}
 	c.History.URL = StoreURL(u.String())
 }
+
+// sharing finds where models are shared, when they are.
+func (d *decoder) sharing(c *Config) {
+	l := &c.Learn
+	if !bool(l.Follow) && !bool(l.Federated) {
+		return
+	}
+	key := "learn.follow"
+	if l.Federated {
+		key = "learn.federated"
+		if !l.Enabled {
+			d.errorf(d.where("learn", key), "what is averaged has to be trained: set learn.enabled to true, or only learn.follow")
+		}
+	}
+	if l.Share == "" {
+		l.Share = c.History.URL
+	}
+	if text := l.Share.Reveal(); !strings.HasPrefix(text, "postgres:") && !strings.HasPrefix(text, "mysql:") {
+		d.errorf(d.where("learn", "learn.share", key), `engines share models in a database server: set learn.share to a URL as "postgres://user@host:5432/name" or "mysql://user@host:3306/name", or keep the history in one`)
+	}
+}

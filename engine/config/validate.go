@@ -26,6 +26,7 @@ func (d *decoder) validate(c *Config) {
 	d.socket(c)
 	d.admin(c)
 	d.history(c)
+	d.sharing(c)
 	c.Model.FileAt = d.places["model.file"].finding("")
 	c.Model.LibraryAt = d.places["model.library"].finding("")
 	d.label("zone", c.Zone)

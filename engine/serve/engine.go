@@ -51,6 +51,7 @@ type Engine struct {
 	history    *record.Recorder // nil = off; set before Start
 	models     *Models
 	prometheus string   // URL, "" = none
+	share      *sharing // nil = models are shared with no other engine; set before Start
 	learner    *Learner // nil = the engine does not learn models; set before Start
 
 	life    context.Context // ends when the engine stops
@@ -89,6 +90,9 @@ func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engin
 func (e *Engine) Start() {
 	e.lastTick.Store(int64(e.now()))
 	e.running.Go(e.refreshLoop)
+	if e.share != nil {
+		e.running.Go(func() { e.share.run(e.life) })
+	}
 	if e.learner != nil {
 		e.running.Go(func() { e.learner.run(e.life) })
 	}

@@ -25,10 +25,11 @@ type Learner struct {
 
 	hold    *evaluator // use of the candidate's evaluator, for its shadow
 	figures map[string]float64
-	working time.Time    // when the goroutine last came back from a pause
-	worked  atomic.Int64 // ns it has worked
-	abandon func()       // ends long work, when what serves has changed under it
-	basis   *Model       // what served when the work began
+	working time.Time               // when the goroutine last came back from a pause
+	worked  atomic.Int64            // ns it has worked
+	abandon func()                  // ends long work, when what serves has changed under it
+	basis   *Model                  // what served when the work began
+	offer   atomic.Pointer[offered] // an average of several engines, to be judged; nil = none
 
 	mu   sync.Mutex // guards view
 	view LearningView
@@ -47,6 +48,9 @@ func (e *Engine) Learn(c config.Learn, tune func(*online.Options)) {
 	opt := online.Options{
 		EveryMS: float64(c.EveryMS), Least: c.MinDecisions, Decisions: c.Decisions, Bytes: c.MaxMB << 20, Seed: uint64(time.Now().UnixNano()),
 		Pause: l.pause, Clock: e.now, Card: map[string]string{"instance": e.conf.Instance},
+	}
+	if bool(c.Federated) && e.share != nil {
+		opt.Share = e.share.trained
 	}
 	if tune != nil {
 		tune(&opt)
@@ -91,6 +95,7 @@ func (l *Learner) round(life context.Context) {
 	ctx, cancel := context.WithCancel(life)
 	defer cancel()
 	l.abandon, l.basis = cancel, l.eng.models.Serving()
+	l.judgeOffer(ctx, now)
 	l.loop.Step(ctx, now)
 	l.abandon = nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/learn/exchange"
 	"github.com/weirlb/weir/engine/telemetry"
 )
 
@@ -191,7 +192,31 @@ func (r *Models) Promote(id, by, why string) error {
 	r.replace(k)
 	r.activate("")
 	r.note("promoted", id, from, by, why)
+	r.eng.share.changed(k.Model, exchange.Promoted, by, why)
 	r.log.Info().Str("model", id).Str("before", from).Str("by", by).Str("why", why).Msg("model promoted")
+	return nil
+}
+
+// Adopt makes a model that another engine promoted the current one. A candidate that is being judged stays one.
+func (r *Models) Adopt(file []byte, origin, why string) error {
+	m, err := newModel(file, origin)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.entry(m)
+	if k == r.current && k.eval != nil {
+		return nil
+	}
+	if err := r.open(k); err != nil {
+		return &ModelError{m.ID, "cannot be run: " + err.Error()}
+	}
+	from := r.currentID()
+	r.replace(k)
+	r.activate("")
+	r.note("promoted", m.ID, from, followerName, origin+": "+why)
+	r.log.Info().Str("model", m.ID).Str("before", from).Str("by", followerName).Str("origin", origin).Str("why", why).Msg("model promoted")
 	return nil
 }
 
@@ -222,6 +247,7 @@ func (r *Models) Rollback(id, by, why string) error {
 		_ = r.open(p) // ready for the next rollback; if it cannot be, that one tells
 	}
 	r.note("rolled_back", r.currentID(), id, by, why)
+	r.eng.share.changed(k.Model, exchange.Withdrawn, by, why)
 	r.log.Warn().Str("model", id).Str("to", either(r.currentID(), "the analytic policy")).Str("by", by).Str("why", why).Msg("model rolled back")
 	return nil
 }

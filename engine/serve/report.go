@@ -36,7 +36,7 @@ type ModelReport struct {
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model metrics stale_observations config history stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model metrics stale_observations config history sharing stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -77,6 +77,7 @@ func (e *Engine) Report() Report {
 			f.at.UTC().Format(time.RFC3339), f.error))
 	}
 	e.inspectHistory(&r)
+	e.share.inspect(&r)
 	switch {
 	case e.life.Err() != nil:
 		r.Status = Unavailable

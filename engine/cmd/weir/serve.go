@@ -73,6 +73,7 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	defer eng.Close()
 	eng.Keep(keeper)
 	_ = eng.Models().Configure(conf.Model) // without a model the engine serves all the same; it has been logged and is in the health
+	eng.Share(conf.Learn)
 	eng.Learn(conf.Learn, nil)
 	var token api.Token
 	token.Set(conf.Admin.Token.Reveal())

@@ -28,6 +28,17 @@ func (l *Loop) train(ctx context.Context, now float64) {
 	if c.ID == l.serving.ID {
 		return // a fit that changed nothing
 	}
+	if l.opt.Share != nil {
+		l.host.Event(gate.Event{AtMS: now, Step: gate.Trained, Model: c.ID, From: l.serving.ID, Reason: "to be averaged with those of other engines", Figures: figures})
+		l.opt.Share(c, l.serving.ID, learned)
+		return
+	}
+	l.judge(ctx, now, c, check, figures)
+}
+
+// judge leads a candidate to the gates.
+func (l *Loop) judge(ctx context.Context, now float64, c Candidate, check []replay.Decision, figures map[string]float64) {
+	var err error
 	l.gate.Candidate(now, c.ID, l.serving.ID, figures)
 	l.candidate = c.Model
 	if l.predictor, err = l.host.Propose(c); err != nil {
@@ -45,6 +56,57 @@ func (l *Loop) train(ctx context.Context, now float64) {
 	l.do(now, l.gate.Judged(now, r, err))
 }
 
+// Offer judges a network that was made of the one that serves elsewhere, like a candidate of its own: it is shortened, and judged by the
+// third of the decisions that none is fitted to. False when nothing can be judged now: something is being tried, there is a pause, or
+// fewer decisions than a candidate takes.
+func (l *Loop) Offer(ctx context.Context, now float64, net *model.Net, card map[string]string) bool {
+	all := l.store.All()
+	if l.gate.View().Phase != gate.Idle || !l.gate.Ready(now) || l.serving.Net == nil || len(all) < l.opt.Least {
+		return false
+	}
+	defer l.events()
+	var check []replay.Decision
+	held := &fit.Rows{In: decide.Inputs}
+	for i := range all {
+		if d := &all[i]; heldBack(i, len(all)) {
+			held.Add(d.Row(d.Chosen), float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4)))
+			check = append(check, *d)
+		}
+	}
+	before := l.serving.Net
+	net = net.Clone()
+	part, err := l.shorten(net, before, all)
+	var c Candidate
+	if err == nil {
+		c, err = l.candidateOf(net, card)
+	}
+	if err != nil {
+		l.host.Event(gate.Event{AtMS: now, Step: gate.Refused, From: l.serving.ID, Reason: "what was offered cannot be judged: " + err.Error()})
+		return true
+	}
+	if c.ID != l.serving.ID {
+		l.made++
+		l.judge(ctx, now, c, check, map[string]float64{"step": part, "loss": fit.Loss(net, held), "loss_before": fit.Loss(before, held)})
+	}
+	return true
+}
+
+// candidateOf encodes a network with its card.
+func (l *Loop) candidateOf(net *model.Net, card map[string]string) (Candidate, error) {
+	card["parent"] = l.serving.ID
+	for k, v := range l.opt.Card {
+		card[k] = v
+	}
+	file, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: card})
+	if err != nil {
+		return Candidate{}, err
+	}
+	return Candidate{Model{model.ID(file), net}, file}, nil
+}
+
+// heldBack tells whether decision i of n is for judging.
+func heldBack(i, n int) bool { return i*stretches/n%3 == 2 }
+
 // stretches is how many runs of decisions the store is cut into; every third is kept to judge by.
 const stretches = 30
 
@@ -55,7 +117,7 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 	for i := range all {
 		d := &all[i]
 		ratio := float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4))
-		if i*stretches/len(all)%3 == 2 {
+		if heldBack(i, len(all)) {
 			held.Add(d.Row(d.Chosen), ratio)
 			check = append(check, *d)
 			continue
@@ -84,18 +146,12 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 	figures = map[string]float64{"step": part, "loss": fit.Loss(net, held), "loss_before": fit.Loss(before, held)}
 	card := map[string]string{
 		"name": fmt.Sprintf("online %d", l.made), "method": "fine-tuned on decisions of this engine, returns with the delay imposed on later requests",
-		"parent": l.serving.ID, "rows": strconv.Itoa(rows.Len()), "seed": strconv.FormatUint(l.opt.Seed, 10),
+		"rows": strconv.Itoa(rows.Len()), "seed": strconv.FormatUint(l.opt.Seed, 10),
 		"loss":        strconv.FormatFloat(figures["loss"], 'f', 4, 64),
 		"loss_parent": strconv.FormatFloat(figures["loss_before"], 'f', 4, 64),
 	}
-	for k, v := range l.opt.Card {
-		card[k] = v
-	}
-	file, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: card})
-	if err != nil {
-		return c, 0, nil, nil, err
-	}
-	return Candidate{Model{model.ID(file), net}, file}, rows.Len(), check, figures, nil
+	c, err = l.candidateOf(net, card)
+	return c, rows.Len(), check, figures, err
 }
 
 // shorten goes back from a fitted network towards the one before until it sends few enough requests elsewhere, and returns the part of

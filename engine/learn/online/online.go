@@ -74,6 +74,9 @@ type Options struct {
 	Pause func()
 	// Clock gives ms of any origin, for how long tables take; nil = they take no time.
 	Clock func() float64
+	// Share, when not nil, gets what was trained, and the number of decisions it was fitted to, in place of the gates: it is averaged with
+	// others' elsewhere. What comes of that is for Offer.
+	Share func(c Candidate, base string, decisions int)
 	// Card adds to a candidate's model card.
 	Card map[string]string
 }

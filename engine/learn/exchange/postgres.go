@@ -1,0 +1,159 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+type postgres struct {
+	conn  *pgx.Conn
+	name  string
+	leads bool
+}
+
+// Keys of advisory locks: "weir" and a number. One serialises publishers, so that sequence numbers become visible in their order; one is
+// held by the leader; one is held while the table is made.
+const (
+	lockPublish = 0x77656972_00000001
+	lockLead    = 0x77656972_00000002
+	lockTable   = 0x77656972_00000003
+)
+
+const postgresTable = `CREATE TABLE IF NOT EXISTS weir_shared_model (
+	seq      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	kind     text   NOT NULL,
+	model    text   NOT NULL,
+	base     text   NOT NULL,
+	instance text   NOT NULL,
+	zone     text   NOT NULL,
+	engine   text   NOT NULL,
+	why      text   NOT NULL,
+	samples  bigint NOT NULL,
+	at_ms    bigint NOT NULL,
+	file     bytea  NOT NULL
+)`
+
+func openPostgres(ctx context.Context, u *url.URL) (Exchange, error) {
+	query := u.Query()
+	for _, own := range []string{"weir_copy", "pool_max_conns"} { // of the history, which may be in the same URL
+		query.Del(own)
+	}
+	u.RawQuery = query.Encode()
+	conf, err := pgx.ParseConfig(u.String())
+	if err != nil {
+		return nil, errors.New("it has what PostgreSQL does not know; it must be as postgres://user@host:5432/name?sslmode=require")
+	}
+	if conf.ConnectTimeout <= 0 || conf.ConnectTimeout > within {
+		conf.ConnectTimeout = within
+	}
+	conf.RuntimeParams["application_name"] = "weir models"
+	ctx, cancel := context.WithTimeout(ctx, 2*within)
+	defer cancel()
+	p := &postgres{name: fmt.Sprintf("the PostgreSQL database %s on %s", conf.Database, conf.Host)}
+	if p.conn, err = pgx.ConnectConfig(ctx, conf); err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", p.name, err)
+	}
+	err = p.locked(ctx, lockTable, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, postgresTable)
+		return err
+	})
+	if err == nil {
+		_, err = p.conn.Exec(ctx, "LISTEN weir_shared_model")
+	}
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("preparing %s: %w", p.name, err)
+	}
+	return p, nil
+}
+
+// locked runs do in a transaction that holds a lock.
+func (p *postgres) locked(ctx context.Context, lock int64, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, p.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", lock); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+func (p *postgres) Publish(ctx context.Context, m Publication) error {
+	if err := m.clean(); err != nil {
+		return err
+	}
+	if m.File == nil {
+		m.File = []byte{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return p.locked(ctx, lockPublish, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO weir_shared_model (kind, model, base, instance, zone, engine, why, samples, at_ms, file) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			m.Kind, m.Model, m.Base, m.Instance, m.Zone, m.Engine, m.Why, m.Samples, m.AtMS, m.File)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM weir_shared_model WHERE kind = $1 AND seq <= (SELECT seq FROM weir_shared_model WHERE kind = $1 ORDER BY seq DESC OFFSET $2 LIMIT 1)`,
+			m.Kind, keeps(m.Kind))
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "NOTIFY weir_shared_model")
+		return err
+	})
+}
+
+func keeps(k Kind) int {
+	if k == Trained {
+		return keptTrained
+	}
+	return kept
+}
+
+func (p *postgres) After(ctx context.Context, seq int64, trained bool) ([]Publication, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*within)
+	defer cancel()
+	rows, err := p.conn.Query(ctx, `SELECT seq, kind, model, base, instance, zone, engine, why, samples, at_ms, file FROM weir_shared_model
+		WHERE seq > $1 AND (kind <> 'trained' OR $2) AND length(file) <= $3 ORDER BY seq`, seq, trained, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Publication, err error) {
+		err = row.Scan(&m.Seq, &m.Kind, &m.Model, &m.Base, &m.Instance, &m.Zone, &m.Engine, &m.Why, &m.Samples, &m.AtMS, &m.File)
+		return m, err
+	})
+}
+
+func (p *postgres) Wait(ctx context.Context, most time.Duration) error {
+	wait, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	if _, err := p.conn.WaitForNotification(wait); err != nil && wait.Err() == nil {
+		return err
+	}
+	if ctx.Err() == nil && p.conn.IsClosed() {
+		return errors.New("the connection was lost")
+	}
+	return nil
+}
+
+func (p *postgres) Lead(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if p.leads {
+		return true, p.conn.Ping(ctx) // a session that the server has ended holds nothing
+	}
+	err := p.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(lockLead)).Scan(&p.leads)
+	return p.leads, err
+}
+
+func (p *postgres) Describe() string { return p.name }
+
+func (p *postgres) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = p.conn.Close(ctx)
+}
