@@ -16,6 +16,9 @@ import (
 
 // train makes a candidate and judges it.
 func (l *Loop) train(ctx context.Context, now float64) {
+	if l.opt.Share != nil && l.serving.Net == nil {
+		return // each engine would begin at another network: an average of those means nothing
+	}
 	l.made++
 	c, learned, check, figures, err := l.fit(ctx, now)
 	if err != nil {
