@@ -5,12 +5,12 @@ func (p *Pool) Equal(q *Pool) bool {
 	if p.Name != q.Name || p.Settings != q.Settings || len(p.Peers) != len(q.Peers) {
 		return false
 	}
-	weights := make(map[string]float64, len(p.Peers))
+	peers := make(map[string]Peer, len(p.Peers))
 	for _, peer := range p.Peers {
-		weights[peer.Address] = peer.Weight
+		peers[peer.Address] = peer
 	}
 	for _, peer := range q.Peers {
-		if w, ok := weights[peer.Address]; !ok || w != peer.Weight {
+		if was, ok := peers[peer.Address]; !ok || was != peer {
 			return false
 		}
 	}

@@ -14,6 +14,22 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 			`weir.yaml:2: refresh_m: unknown key; did you mean "refresh_ms"?`,
 		},
 		{
+			"a backup that is a primary", "pools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", backup: true, tier: 0}]}\n",
+			"weir.yaml:2: pools[0].peers[0].backup: backup: true contradicts tier: 0: remove one",
+		},
+		{
+			"a primary that is a backup", "pools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", backup: false, tier: 2}]}\n",
+			"weir.yaml:2: pools[0].peers[0].backup: backup: false contradicts tier: 2: remove one",
+		},
+		{
+			"a tier out of range", "pools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", tier: 16}]}\n",
+			`weir.yaml:2: pools[0].peers[0].tier: must be a whole number from 0 to 15, is "16"`,
+		},
+		{
+			"a zone with a space", "zone: x\npools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", zone: a b}]}\n",
+			`weir.yaml:3: pools[0].peers[0].zone: must be at most 64 of A-Z a-z 0-9 . _ -, is "a b"`,
+		},
+		{
 			"swapped letters", "pools:\n- {name: a, preers: []}\n",
 			`weir.yaml:2: pools[0].preers: unknown key; did you mean "peers"?`,
 		},

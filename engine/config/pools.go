@@ -125,9 +125,29 @@ func (d *decoder) peers(n *yaml.Node, v reflect.Value, path string) {
 		}
 		first[addr] = item.Line
 		p.Address = addr
+		d.rank(&p, at)
+		if p.Zone != "" && !validName(p.Zone) {
+			d.errorf(d.places[at+".zone"], "must be at most %d of A-Z a-z 0-9 . _ -, is %s", maxNameSize, quote(p.Zone))
+		}
 		peers = append(peers, p)
 	}
 	v.Set(reflect.ValueOf(peers))
+}
+
+// rank makes a tier of `backup: true`.
+func (d *decoder) rank(p *Peer, at string) {
+	_, tier := d.places[at+".tier"]
+	switch {
+	case bool(p.Backup) && tier && p.Tier == 0:
+		d.errorf(d.places[at+".backup"], "backup: true contradicts tier: 0: remove one")
+	case bool(p.Backup) && !tier:
+		p.Tier = 1
+	case !bool(p.Backup) && p.Tier > 0:
+		if where, set := d.places[at+".backup"]; set {
+			d.errorf(where, "backup: false contradicts tier: %d: remove one", p.Tier)
+		}
+	}
+	p.Backup = p.Tier > 0
 }
 
 func (d *decoder) list(n *yaml.Node, path, what string, most int) ([]*yaml.Node, bool) {

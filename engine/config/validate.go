@@ -32,7 +32,14 @@ func (d *decoder) validate(c *Config) {
 	d.label("instance", c.Instance)
 	d.settings(&c.Defaults, "defaults")
 	for i := range c.Pools {
-		d.settings(&c.Pools[i].Settings, "pools["+strconv.Itoa(i)+"]")
+		at := "pools[" + strconv.Itoa(i) + "]"
+		d.settings(&c.Pools[i].Settings, at)
+		for j, peer := range c.Pools[i].Peers {
+			if peer.Zone != "" && c.Zone == "" {
+				d.warnf(d.where(at, at+".peers["+strconv.Itoa(j)+"].zone"), "counts for nothing: the engine's own zone is not told; add `zone: NAME` at the top level")
+				break
+			}
+		}
 	}
 }
 

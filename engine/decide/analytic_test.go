@@ -151,3 +151,19 @@ func TestCostsAreFinitePositiveAndNeverFallWithInFlight(t *testing.T) {
 		}
 	})
 }
+
+func TestAPeerInAnotherZoneCostsItsShareAndItsMillisecondsMoreAtEveryCount(t *testing.T) {
+	est := answered(10, 10)
+	near := fill(est, decide.Params{})
+	far := fill(est, decide.Params{Away: []decide.Away{{}, {Share: 0.5, MS: 2}}})
+	for c := range near.Classes {
+		for g, was := range near.Row(c, 1) {
+			if got, want := far.Row(c, 1)[g], was*1.5+2; math.Abs(float64(got-want)) > 1e-4*float64(want) {
+				t.Errorf("class %d, grid point %d: %v, want %v", c, g, got, want)
+			}
+			if far.Row(c, 0)[g] != near.Row(c, 0)[g] {
+				t.Errorf("the near peer's cost changed")
+			}
+		}
+	}
+}

@@ -98,6 +98,12 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		dst = strconv.AppendBool(append(dst, `,"usable":`...), p.Usable)
 		dst = appendNumber(append(dst, `,"admit":`...), p.Admit)
 		dst = appendNumber(append(dst, `,"weight":`...), p.Weight)
+		if p.Tier > 0 {
+			dst = strconv.AppendInt(append(dst, `,"tier":`...), int64(p.Tier), 10)
+		}
+		if p.Away > 0 {
+			dst = appendNumber(append(dst, `,"away":`...), p.Away)
+		}
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
@@ -121,6 +127,7 @@ func appendSettings(dst []byte, policy string, s *config.Settings) []byte {
 	number("eject_base_ms", float64(s.Eject.BaseMS))
 	number("eject_max_ms", float64(s.Eject.MaxMS))
 	number("eject_max_share", s.Eject.MaxShare)
+	number("tier_min_usable", s.Tiers.MinUsable)
 	return append(dst, '}')
 }
 

@@ -27,6 +27,7 @@ type Engine struct {
 	log   *telemetry.Log
 	tel   *telemetry.Metrics
 	start time.Time // origin of all times in ms; read through the monotonic clock
+	zone  string    // where the engine and its NGINX run; "" = not told
 	state atomic.Pointer[State]
 
 	publishing sync.Mutex // guards the making of the next State from the last
@@ -71,7 +72,7 @@ func (w *Watchers) Count() int { return int(w.n.Load()) }
 
 // New makes an engine with the pools of a configuration and publishes their first tables. It starts nothing; Start does.
 func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engine {
-	e := &Engine{log: log, tel: tel, start: time.Now(), instances: map[string]*instance{}, foreign: map[string]struct{}{}}
+	e := &Engine{log: log, tel: tel, start: time.Now(), zone: conf.Zone, instances: map[string]*instance{}, foreign: map[string]struct{}{}}
 	e.models = newModels(e)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.lastBatch.Store(-1)

@@ -49,6 +49,8 @@ type PeerFigures struct {
 	Drained    bool     `json:"drained"`
 	Admit      float64  `json:"admit"`
 	Weight     float64  `json:"weight"`
+	Tier       int      `json:"tier"` // 0 = primary, above = backup
+	Zone       *string  `json:"zone"` // null = not told
 	StateAgeMS float64  `json:"state_age_ms"`
 	StateLeft  *float64 `json:"state_left_ms"` // until a timer ends the state
 	Ejections  int      `json:"ejections"`
@@ -172,6 +174,10 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 		Inflight: int(m.inflight.Load()), Attempts: m.attempts, Failures: map[string]uint64{}, Others: map[string]uint64{},
 		Speed: finite(v.Speed), Concurrency: finite(v.Concurrency), WorkMS: finite(v.WorkMS), FailureRate: finite(v.FailureRate),
 		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS),
+	}
+	f.Tier = h.Tier
+	if m.zone != "" {
+		f.Zone = &m.zone
 	}
 	if h.UntilMS > 0 {
 		f.StateLeft = finite(max(h.UntilMS-now, 0))

@@ -48,6 +48,7 @@ type livePool struct {
 	latest      atomic.Pointer[Snapshot] // published, or about to be; written under the mutex
 	changes     []pool.Transition        // scratch
 	weights     []float64                // scratch
+	aways       []decide.Away            // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
 	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
 	feed        *feed                    // for the learner; nil = there is none
@@ -75,6 +76,8 @@ type member struct {
 
 	confWeight float64 // as in the file
 	weight     float64 // by the operator's word at run time; 0 = as in the file
+	zone       string
+	away       decide.Away // what its zone adds to its costs
 
 	inflight atomic.Int64 // over all NGINX; written under the mutex, read without it
 	recent   recent
@@ -103,7 +106,7 @@ func healthOptions(s *config.Settings) pool.Options {
 	o := pool.Defaults()
 	o.Consecutive, o.FailureShare, o.MinRequests = s.Eject.Consecutive, s.Eject.FailureShare, s.Eject.MinRequests
 	o.WindowMS, o.BaseMS, o.MaxMS = float64(s.Eject.IntervalMS), float64(s.Eject.BaseMS), float64(s.Eject.MaxMS)
-	o.MaxShare, o.SlowStartMS = s.Eject.MaxShare, float64(s.SlowStartMS)
+	o.MaxShare, o.SlowStartMS, o.MinUsable = s.Eject.MaxShare, float64(s.SlowStartMS), s.Tiers.MinUsable
 	if s.Check.Enabled {
 		o.Rise, o.Fall = s.Check.Rise, s.Check.Fall
 	}
@@ -161,7 +164,8 @@ func (p *livePool) setMembers(now float64) {
 			m.tel.Checked()
 		}
 		m.confWeight = peer.Weight
-		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Checked: p.conf.Check.Enabled})
+		m.zone, m.away = peer.Zone, p.away(peer.Zone)
+		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Tier: peer.Tier, Checked: p.conf.Check.Enabled})
 		addrs = append(addrs, peer.Address)
 		members = append(members, m)
 	}
@@ -288,7 +292,7 @@ func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
 	v := p.health.View(i)
 	now := Peer{
 		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
-		inflight: &m.inflight,
+		Tier: v.Tier, Away: m.away.Share, inflight: &m.inflight,
 	}
 	if last != nil {
 		now.Admit = steady(last.Admit, now.Admit)

@@ -36,7 +36,7 @@ type ModelReport struct {
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model stale_observations config history stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic backups policy model stale_observations config history stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -110,6 +110,9 @@ func (p *livePool) inspect(r *Report) (learned bool) {
 		r.add("panic", p.name, fmt.Sprintf("no peer of pool %q is healthy: all that are not draining are used", p.name))
 	case usable == 0:
 		r.add("no_usable_peer", p.name, fmt.Sprintf("every peer of pool %q is draining: they are used all the same", p.name))
+	}
+	if share := p.health.Backups(); share > 0 {
+		r.add("backups", p.name, fmt.Sprintf("too few primaries of pool %q are usable: its backups may take up to %.0f %% of the requests", p.name, 100*share))
 	}
 	if p.fault != "" {
 		r.add("policy", p.name, fmt.Sprintf("the table of pool %q could not be computed, the last one stays: %s", p.name, p.fault))

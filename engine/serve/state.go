@@ -87,6 +87,8 @@ type Peer struct {
 	Drained bool // by the operator's wish; such a peer may be usable when nothing else is
 	Admit   float64
 	Weight  float64
+	Tier    int     // 0 = primary
+	Away    float64 // share by which another zone makes it dearer
 
 	inflight *atomic.Int64 // owned by the pool's member; the one part that is live
 }

@@ -162,7 +162,7 @@ func (s *series) Remove() {
 }
 
 // states is the number of health states.
-const states = int(pool.Draining) + 1
+const states = pool.States
 
 // kinds is the number of kinds of outcome.
 const kinds = int(pool.IdleRace) + 1

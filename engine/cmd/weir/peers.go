@@ -145,7 +145,7 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "POOL\tPEER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tWHY")
+	fmt.Fprintln(t, "POOL\tPEER\tTIER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tWHY")
 	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range f.Pools {
 		if len(p.Peers) == 0 {
@@ -160,7 +160,7 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			if peer.Usable {
 				admit = percent(&peer.Admit)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", p.Name, peer.Addr, peer.State, admit, peer.Weight,
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", p.Name, peer.Addr, peer.Tier, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
 				number(peer.Concurrency), failed, peer.Reason)
 		}

@@ -322,10 +322,22 @@ func TestStaticPeersAreReadAsTheLuaSideReadsThem(t *testing.T) {
 		{"10.0.0.1:1 10.0.0.1:1", "[{10.0.0.1:1 1}]", "is there twice"},
 		{"::1:9001", "[]", "write [::1]:9001"},
 		{"app:80", "[]", "DNS discovery"},
-		{"10.0.0.1:1 backup", "[{10.0.0.1:1 1}]", `"backup"`},
+		{"10.0.0.1:1 backup weight=2, 10.0.0.2:1 weight=3 tier=4", "[{10.0.0.1:1 2 tier 1} {10.0.0.2:1 3 tier 4}]", ""},
+		{"backup", "[]", `"backup": backup or a tier follows`},
+		{"10.0.0.1:1 backup tier=2", "[{10.0.0.1:1 1 tier 1}]", `"tier=2": backup or a tier follows`},
+		{"10.0.0.1:1 tier=16", "[{10.0.0.1:1 1}]", "whole number from 0 to 15"},
+		{"10.0.0.1:1 down", "[{10.0.0.1:1 1}]", `"down"`},
 	} {
 		peers, problems := StaticPeers(c.in)
-		if got := fmt.Sprint(peers); got != c.peers || !strings.Contains(strings.Join(problems, "\n"), c.problems) || (c.problems == "") != (len(problems) == 0) {
+		words := []string{}
+		for _, p := range peers {
+			word := fmt.Sprintf("{%s %v", p.Address, p.Weight)
+			if p.Tier > 0 {
+				word += fmt.Sprintf(" tier %d", p.Tier)
+			}
+			words = append(words, word+"}")
+		}
+		if got := fmt.Sprint(words); got != c.peers || !strings.Contains(strings.Join(problems, "\n"), c.problems) || (c.problems == "") != (len(problems) == 0) {
 			t.Errorf("%q: got %s, %q", c.in, got, problems)
 		}
 	}

@@ -2,13 +2,14 @@
 -- tested outside it, and nothing that the JIT cannot compile. engine/decide has the same rule in Go for the simulator.
 --
 -- A "view" is what pools.lua makes of a pool: FFI arrays indexed by position 0 .. n-1
---   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8,
+--   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8, tiers: nil or what tiers.lua needs,
 --   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid,
 --   past: 1 / width of the grid's last step, for counts past its end,
 --   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 local random = require "resty.weir.random"
+local tiers = require "resty.weir.tiers"
 
 local rnd = random.float
 local floor, min, max, huge = math.floor, math.min, math.max, math.huge
@@ -102,6 +103,9 @@ end
 -- Candidates for this request into cand[]; returns how many. A peer is one unless the engine says not usable, this NGINX
 -- has set it aside, its admit share excludes it this time, or the request has been there.
 local function candidates(view, m, now, heed_admit)
+    if view.tiers then
+        return tiers.candidates(view, order, m, now, heed_admit, cand, was_tried)
+    end
     local slot, usable, admit, peer = view.slot, view.usable, view.admit, shm.peer
     local k = 0
     local draw = heed_admit and -1 or 0
@@ -358,6 +362,9 @@ function _M.pick(view, row, now, local_rule, with_streams)
     end
     if k == 0 then
         k = candidates(view, m, now, false) -- only peers with a bounded share are left
+    end
+    if k == 0 and view.tiers then
+        k = tiers.fall(view, order, m, now, cand, was_tried)
     end
     if k == 0 then
         k = last_resort(view, m)

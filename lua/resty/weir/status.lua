@@ -30,7 +30,8 @@ local function pool_status(view, now)
         local s = view.slot[i]
         local p = shm.peer[s]
         peers[#peers + 1] = {
-            addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.weight[i],
+            addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.told_weight[i],
+            tier = view.tiers and view.tiers.tier[i] or 0,
             inflight = shm.inflight(s) + shm.inflight_streams(s), streams = shm.inflight_streams(s), picks = p.picks, fails = p.fails,
             set_aside_ms = p.aside_ms > now and round(p.aside_ms - now) or 0,
         }

@@ -75,7 +75,11 @@ func (r *Rig) ConfigText() string {
 		}
 		b.WriteString("    peers:\n")
 		for _, m := range r.members[p.Name] {
-			fmt.Fprintf(&b, "      - {address: %q}\n", r.Addr(m))
+			more := ""
+			if s := p.PeerSettings[m]; s != "" {
+				more = ", " + s
+			}
+			fmt.Fprintf(&b, "      - {address: %q%s}\n", r.Addr(m), more)
 		}
 	}
 	return b.String()

@@ -76,8 +76,12 @@ func (n *NGINX) config() string {
 		}
 		var addrs []string
 		for _, s := range static {
-			name, _, _ := strings.Cut(s, " ")
-			addrs = append(addrs, n.rig.Addr(name))
+			name, words, _ := strings.Cut(s, " ")
+			addr := n.rig.Addr(name)
+			if p.Static != nil && words != "" {
+				addr += " " + words
+			}
+			addrs = append(addrs, addr)
 		}
 		upstream := p.Upstream
 		if upstream == "" {

@@ -46,7 +46,9 @@ type Pool struct {
 	Settings string
 	// Location is added to location /NAME/, Upstream to the upstream.
 	Location, Upstream string
-	// Static is the snippet's own list of peers; nil means all of Peers.
+	// PeerSettings is YAML added to a peer of weir.yaml, by name: "backup: true, zone: b".
+	PeerSettings map[string]string
+	// Static is the snippet's own list of peers, each with what stands behind its address: "b backup". nil means all of Peers.
 	Static []string
 	// IPv6 puts the backends on ::1.
 	IPv6 bool
