@@ -132,8 +132,9 @@ type Settings struct {
 	SlowStartMS      int     `key:"slow_start_ms" range:"0..3600000"`
 	Tiers            Tiers   `key:"tiers"`
 	// ZoneCost is how much dearer, as a fraction, a peer in another zone than the engine's is; ZoneCostMS is added to that.
-	ZoneCost   float64 `key:"zone_cost" range:"0..100"`
-	ZoneCostMS float64 `key:"zone_cost_ms" range:"0..60000"`
+	ZoneCost   float64  `key:"zone_cost" range:"0..100"`
+	ZoneCostMS float64  `key:"zone_cost_ms" range:"0..60000"`
+	Affinity   Affinity `key:"affinity"`
 }
 
 // Tiers says when backups take part.
@@ -213,6 +214,7 @@ func DefaultSettings() Settings {
 		SlowStartMS: 10_000,
 		Tiers:       Tiers{MinUsable: 0.7},
 		ZoneCost:    0.3,
+		Affinity:    DefaultAffinity(),
 	}
 }
 

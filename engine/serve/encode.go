@@ -104,12 +104,16 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		if p.Away > 0 {
 			dst = appendNumber(append(dst, `,"away":`...), p.Away)
 		}
+		if p.Keeps {
+			dst = append(dst, `,"keeps":true`...)
+		}
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
 }
 
-func appendSettings(dst []byte, policy string, s *config.Settings) []byte {
+func appendSettings(dst []byte, policy string, c *config.Pool) []byte {
+	s := &c.Settings
 	dst = appendString(append(dst, `{"policy":`...), policy)
 	number := func(key string, x float64) {
 		dst = appendNumber(append(append(append(dst, `,"`...), key...), `":`...), x)
@@ -128,7 +132,29 @@ func appendSettings(dst []byte, policy string, s *config.Settings) []byte {
 	number("eject_max_ms", float64(s.Eject.MaxMS))
 	number("eject_max_share", s.Eject.MaxShare)
 	number("tier_min_usable", s.Tiers.MinUsable)
-	return append(dst, '}')
+	return append(appendAffinity(dst, c), '}')
+}
+
+// appendAffinity says nothing where there is none.
+func appendAffinity(dst []byte, c *config.Pool) []byte {
+	a := &c.Affinity
+	if a.By == config.AffinityNone || a.By == "" {
+		return dst
+	}
+	dst = appendString(append(dst, `,"affinity":{"by":`...), string(a.By))
+	dst = appendNumber(append(dst, `,"break_at":`...), a.BreakAt)
+	if a.By == config.AffinityHash {
+		dst = appendString(append(dst, `,"key":`...), a.Key)
+		dst = appendNumber(append(dst, `,"balance_factor":`...), a.BalanceFactor)
+		return append(dst, '}')
+	}
+	dst = appendString(append(dst, `,"cookie":{"name":`...), c.CookieName())
+	dst = strconv.AppendInt(append(dst, `,"max_age":`...), int64(a.Cookie.TTLMS/1000), 10)
+	dst = appendString(append(dst, `,"path":`...), a.Cookie.Path)
+	dst = appendString(append(dst, `,"samesite":`...), string(a.Cookie.SameSite))
+	dst = appendString(append(dst, `,"secure":`...), string(a.Cookie.Secure))
+	dst = strconv.AppendBool(append(dst, `,"httponly":`...), bool(a.Cookie.HTTPOnly))
+	return append(dst, "}}"...)
 }
 
 // Decide returns the answer of /decide for a row of the table: a table without the pick. The bytes are shared and must

@@ -282,7 +282,7 @@ func (p *livePool) snapshot() *Snapshot {
 		s.Peers[i] = p.peerNow(i, m, last)
 	}
 	s.rows = make([]atomic.Pointer[[]byte], len(s.shape.classes))
-	s.settings = appendSettings(nil, s.Policy, &s.Settings)
+	s.settings = appendSettings(nil, s.Policy, &p.conf)
 	s.meta = append(s.appendPeers(nil), s.settings...)
 	return s
 }
@@ -293,6 +293,9 @@ func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
 	now := Peer{
 		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
 		Tier: v.Tier, Away: m.away.Share, inflight: &m.inflight,
+	}
+	if a := &p.conf.Affinity; a.By == config.AffinityCookie {
+		now.Keeps = v.Fit && !v.Usable && p.eng.now()-v.SinceMS < float64(a.DrainMS)
 	}
 	if last != nil {
 		now.Admit = steady(last.Admit, now.Admit)

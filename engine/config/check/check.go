@@ -54,6 +54,10 @@ type checker struct {
 	cfgPath  string
 	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
 	used     map[string]bool
+
+	secretFile string // of sticky cookies, as init() is told; "" = not told
+	secretAt   *nginxconf.Directive
+	secretSeen bool
 }
 
 func (c *checker) tree(path string, main []*nginxconf.Directive) {

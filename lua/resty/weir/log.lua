@@ -118,6 +118,7 @@ end
 
 local function policy_of(a)
     local flags = a.flags
+    if flags >= 32 then return "affinity" end
     if flags >= 16 then return "panic" end
     if flags >= 8 then return "local" end
     if flags == 2 then return "control" end

@@ -25,7 +25,7 @@ local SAMPLE = 128
 
 local _M = {
     FULL_SCAN = FULL_SCAN, SAMPLE = SAMPLE,
-    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16,
+    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16, BOUND = 32, MAX_PEERS = MAX_PEERS,
     -- the result of the last pick, in the module rather than in a table made per pick
     inflight = 0, cost = -1, propensity = 1, flags = 0, trial = false,
     sure = false, -- a retry has somewhere to go, without looking further
@@ -129,29 +129,6 @@ local function candidates(view, m, now, heed_admit)
     return k
 end
 
--- No usable peer is left. Better a doubtful peer than none: every one that is not draining and not tried, then even draining ones.
-local function last_resort(view, m)
-    local slot, draining = view.slot, view.draining
-    local k = 0
-    for j = 0, m - 1 do
-        local i = order[j]
-        if draining[i] == 0 and not was_tried(slot[i]) then
-            cand[k] = i
-            k = k + 1
-        end
-    end
-    if k == 0 then
-        for j = 0, m - 1 do
-            local i = order[j]
-            if not was_tried(slot[i]) then
-                cand[k] = i
-                k = k + 1
-            end
-        end
-    end
-    return k
-end
-
 local function settle(view, i, cost, propensity, flags)
     _M.inflight, _M.cost, _M.propensity, _M.flags = load[i], cost, propensity, flags
     -- a peer whose time aside is over is tried by one request at a time
@@ -217,6 +194,29 @@ local function cost_at(view, row, i)
     local at = (row * view.n + i) * view.ng + view.gi[known]
     local cost = view.cost
     return cost[at] + (cost[at + 1] - cost[at]) * (view.gf[known] + (l - known) * view.past)
+end
+
+-- For affinity.lua, which chooses by other rules among the same candidates.
+_M.load, _M.cand, _M.settle, _M.cost_at = load, cand, settle, cost_at
+
+-- Fills cand[] and load[] from all peers of the view, however many; returns how many candidates there are.
+function _M.whole(view, now, with_streams)
+    for i = 0, view.n - 1 do
+        order[i] = i
+    end
+    order_n = view.n
+    read_loads(view, view.n, with_streams)
+    local k = candidates(view, view.n, now, false)
+    if k == 0 and view.tiers then
+        k = tiers.fall(view, order, view.n, now, cand, was_tried)
+    end
+    return k
+end
+
+-- May a request that is bound to the peer at position i go there? A peer that goes out of use in good health keeps its own for a time.
+function _M.may_stay(view, i, now)
+    local p = shm.peer[view.slot[i]]
+    return (view.usable[i] == 1 or view.keeps[i] == 1) and p.aside_ms <= now and p.trial_ms <= now and not was_tried(view.slot[i])
 end
 
 local function by_table(view, row, k)
@@ -367,7 +367,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
         k = tiers.fall(view, order, m, now, cand, was_tried)
     end
     if k == 0 then
-        k = last_resort(view, m)
+        k = tiers.last_resort(view, order, m, cand, was_tried)
         if k == 0 then
             return -1
         end

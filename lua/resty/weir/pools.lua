@@ -77,6 +77,7 @@ local function arrays(view, peers)
     view.admit = ffi.new("float[?]", n)
     view.weight = ffi.new("float[?]", n)
     view.standby = ffi.new("uint8_t[?]", n)
+    view.keeps = ffi.new("uint8_t[?]", n)
     view.addr, view.host, view.port, view.state, view.told_weight = {}, {}, {}, {}, {} -- by position
     view.addr_of = {} -- by slot
     for i, p in ipairs(peers) do
@@ -85,6 +86,7 @@ local function arrays(view, peers)
         view.draining[i - 1] = p.state == "draining" and 1 or 0
         view.admit[i - 1] = p.admit or 1
         view.standby[i - 1] = p.state == "standby" and 1 or 0
+        view.keeps[i - 1] = p.keeps and 1 or 0
         view.told_weight[i - 1] = (p.weight and p.weight > 0) and p.weight or 1
         -- a peer in another zone: in the costs that is reckoned in, the rules that have none take it for a weaker one
         view.weight[i - 1] = view.told_weight[i - 1] / (1 + (p.away or 0))
@@ -207,6 +209,10 @@ local function from_blob(name, blob, old)
         view.class_index[c] = i - 1
     end
     view.row_of = {} -- this worker's class number -> row; filled as classes turn up
+    local told = type(meta.settings) == "table" and meta.settings.affinity
+    if told then -- loaded when first needed: it reads NGINX's variables, and most pools have none
+        view.affinity = require("resty.weir.affinity").prepare(view, told, old and old.affinity)
+    end
     return view
 end
 

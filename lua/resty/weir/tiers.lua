@@ -94,6 +94,13 @@ function _M.candidates(view, order, m, now, heed_admit, cand, was_tried)
     return k
 end
 
+-- The part of its full share that the backup at position i may take, as of the last candidates(); 1 when nothing else is left.
+function _M.share(view, i)
+    local t = view.tiers
+    local share = max(view.usable[i] == 1 and view.admit[i] or 0, t.lack[t.tier[i]])
+    return share > 0 and share or 1
+end
+
 -- Nobody that should be used is left: those that stand by, of the lowest tier that has one. Returns how many.
 function _M.fall(view, order, m, now, cand, was_tried)
     view.tiers.at = -1 -- whoever comes next reckons anew
@@ -108,6 +115,29 @@ function _M.fall(view, order, m, now, cand, was_tried)
             end
             cand[k] = i
             k = k + 1
+        end
+    end
+    return k
+end
+
+-- No usable peer is left, of no tier. Better a doubtful peer than none: every one that is not draining and not tried, then even draining ones.
+function _M.last_resort(view, order, m, cand, was_tried)
+    local slot, draining = view.slot, view.draining
+    local k = 0
+    for j = 0, m - 1 do
+        local i = order[j]
+        if draining[i] == 0 and not was_tried(slot[i]) then
+            cand[k] = i
+            k = k + 1
+        end
+    end
+    if k == 0 then
+        for j = 0, m - 1 do
+            local i = order[j]
+            if not was_tried(slot[i]) then
+                cand[k] = i
+                k = k + 1
+            end
         end
     end
     return k

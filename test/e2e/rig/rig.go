@@ -30,6 +30,8 @@ type Options struct {
 	NoLog bool
 	// Env is added to the engine's environment.
 	Env []string
+	// NGINXEnv is added to NGINX's environment.
+	NGINXEnv []string
 	// Config is added to weir.yaml at the top level.
 	Config string
 	// Main, HTTP and Server are added to nginx.conf at their level.
