@@ -119,7 +119,6 @@ func TestASecretIsChangedWithoutLosingASession(t *testing.T) {
 	write(secretNew)
 	r.NGINX.Reload()
 	wantStay(r, "with the new secret alone", pair, "a", 20)
-
 }
 
 func TestAStickySessionStaysThroughReloadAndRestartsAndFollowsTheAddress(t *testing.T) {

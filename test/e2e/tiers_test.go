@@ -133,10 +133,10 @@ func TestTrafficSpillsToTheOtherZoneLittleByLittleAsLoadGrows(t *testing.T) {
 		}},
 	})
 	get := rig.Request{Path: "/api/x"}
-	traffic(r, time.Second, 3, get) // so that the engine knows the peers
+	traffic(r, 700*time.Millisecond, 3, get) // so that the engine knows the peers
 	var shares []float64
 	for _, parallel := range []int{1, 6, 24} {
-		s := shareOf(traffic(r, 900*time.Millisecond, parallel, get), "f1", "f2")
+		s := shareOf(traffic(r, 700*time.Millisecond, parallel, get), "f1", "f2")
 		t.Logf("%d at a time: %.2f go to the other zone", parallel, s)
 		shares = append(shares, s)
 	}
