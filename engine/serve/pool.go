@@ -254,6 +254,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 	}
 	p.tel.Peers.Set(float64(len(s.Peers)))
 	p.tel.Usable.Set(float64(usable))
+	p.tel.Backups.Set(p.health.Backups())
 	p.tel.Classes.Set(float64(len(s.Table.Classes)))
 	p.tel.Panic.Set(map[bool]float64{true: 1}[s.Panic])
 }

@@ -21,6 +21,7 @@ func families() []family {
 
 		{"weir_pool_peers", "gauge", "Peers of the pool."},
 		{"weir_pool_usable_peers", "gauge", "Peers of the pool that may get traffic."},
+		{"weir_pool_backups", "gauge", "Share of the requests that backups may take because too few primaries are usable; 0 while they stand by."},
 		{"weir_pool_panic", "gauge", "1 while no peer of the pool is usable by health and all of them are used, else 0."},
 		{"weir_pool_classes", "gauge", "Request classes of the pool that have a row of their own in its table."},
 		{"weir_table_age_seconds", "gauge", "Time since the decision table of the pool was computed."},

@@ -157,13 +157,17 @@ func TestAStickySessionStaysThroughReloadAndRestartsAndFollowsTheAddress(t *test
 	r.NGINX.Start()
 	r.WaitConnected()
 	check("after a restart of NGINX")
-	for _, path := range []string{"/weir-status", ""} {
-		text := r.Engine.Log() + r.NGINX.ErrorLog()
-		if path != "" {
-			text = r.Do(rig.Request{Path: path}).Body
-		}
+	status := r.Do(rig.Request{Path: "/weir-status"}).Body
+	if !strings.Contains(status, `"affinity_secret":"file"`) || !strings.Contains(status, `"affinity":"cookie"`) {
+		t.Errorf("/weir-status does not tell of it: %s", status)
+	}
+	_, api := r.Engine.Get("/api/pools/api")
+	_, table := r.Engine.Post("/decide", "application/json", []byte(`{"pool":"api"}`))
+	for where, text := range map[string]string{
+		"/weir-status": status, "the engine's log": r.Engine.Log(), "NGINX's log": r.NGINX.ErrorLog(), "the API": string(api), "/decide": string(table),
+	} {
 		if strings.Contains(text, secretOld) {
-			t.Errorf("the secret is to be seen in %q", path)
+			t.Errorf("%s shows the secret", where)
 		}
 	}
 }

@@ -61,6 +61,9 @@ func TestBackupsTakeOverAsPrimariesDieAndGiveBackWithoutAFailedRequest(t *testin
 	if status, body := r.Engine.Get("/api/health"); status != 200 || !strings.Contains(string(body), `"backups"`) {
 		t.Errorf("the health does not tell: %s", body)
 	}
+	if s := r.Engine.Samples(`weir_pool_backups{pool="api"} 1`); len(s) != 1 {
+		t.Errorf("the metrics say %q", r.Engine.Samples("weir_pool_backups"))
+	}
 	for _, name := range []string{"a", "b", "c", "d"} {
 		r.Backend(name).Start()
 	}
