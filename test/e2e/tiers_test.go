@@ -50,10 +50,22 @@ func TestBackupsTakeOverAsPrimariesDieAndGiveBackWithoutAFailedRequest(t *testin
 		if s > most[i]+0.1 {
 			t.Errorf("with %d of 4 primaries left the backups got %.0f %%, they may have %.0f", 3-i, 100*s, 100*most[i])
 		}
-		if i == 2 && s == 0 || i == 3 && s != 1 {
-			t.Errorf("with %d of 4 primaries left the backups got %.0f %%", 3-i, 100*s)
+		if i == 2 { // soon they are known to be as fast, and get about what they may
+			r.Eventually("the backups take their part beside the last primary", func() error {
+				if s = shareOf(r.Send(300, 6, get), "e", "f"); s < 0.15 {
+					return fmt.Errorf("they have %.2f", s)
+				}
+				return nil
+			})
+			t.Logf("and soon %.2f", s)
+			if s > most[i]+0.12 {
+				t.Errorf("the backups got %.0f %%, they may have %.0f", 100*s, 100*most[i])
+			}
 		}
-		if s < last-0.1 {
+		if i == 3 && s != 1 {
+			t.Errorf("with no primary left the backups got %.0f %%", 100*s)
+		}
+		if s < last-0.2 {
 			t.Errorf("with %d of 4 primaries left the backups got %.0f %%, before %.0f", 3-i, 100*s, 100*last)
 		}
 		last = s
