@@ -264,7 +264,8 @@ type PoolStatus struct {
 // PeerStatus is one peer of /weir-status.
 type PeerStatus struct {
 	Addr       string  `json:"addr"`
-	InFlight   int     `json:"inflight"`
+	InFlight   int     `json:"inflight"` // streams included
+	Streams    int     `json:"streams"`
 	State      string  `json:"state"`
 	Usable     bool    `json:"usable"`
 	Admit      float64 `json:"admit"`
