@@ -11,7 +11,7 @@ repo=$PWD
 . deploy/debian.sh
 build_env
 need_go "$repo"
-need_tools buildah podman debootstrap runc crun curl jq ca-certificates
+need_tools buildah podman debootstrap runc crun docker-compose curl jq ca-certificates
 if [ "$(id -u)" != 0 ]; then
     echo "images.sh: run it as root: images are built with chroot and run with runc" >&2
     exit 1
@@ -172,6 +172,11 @@ run_engine=(podman run -d --name "$id-engine" "${strict[@]}" --read-only-tmpfs=f
 nginx_options=("${strict[@]}" --read-only-tmpfs=false --tmpfs /run --tmpfs /var/lib/nginx --tmpfs /etc/nginx/conf.d -v "$id-run:/run/weir"
     -v "$work/templates:/etc/nginx/templates:ro" -e "LISTEN=127.0.0.1:$web" -e "APP_PEERS=127.0.0.1:$port_a, 127.0.0.1:$port_b")
 sample() { podman run -d --name "$id-$1" "${strict[@]}" --cap-drop ALL localhost/weir-sample --name "$1" --listen "127.0.0.1:$2" --class '*:2' >/dev/null; }
+
+# What deploy/compose.yaml puts together is read by compose, by NGINX and by the engine; networks of its kind need more than a chroot.
+quietly docker-compose -f deploy/compose.yaml config
+quietly podman run --rm --tmpfs /etc/nginx/conf.d -v "$repo/deploy/compose/templates:/etc/nginx/templates:ro" -e 'APP_PEERS=172.30.83.11:8080' localhost/weir-nginx nginx -t
+quietly podman run --rm -v "$repo/deploy/compose/etc:/etc/weir:ro" localhost/weir-engine check
 
 sample a "$port_a"
 sample b "$port_b"
