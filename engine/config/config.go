@@ -102,7 +102,12 @@ type Pool struct {
 	Name     string `key:"name"`
 	Settings `key:",inline"`
 	Peers    []Peer `key:"peers"`
-	Line     int    `key:"-"` // where it stands in the file; no part of what Equal compares
+	// PeersFile holds more peers; the engine reads it again when it changes. Empty = none.
+	PeersFile string `key:"peers_file"`
+	DNS       []DNS  `key:"dns"` // names whose addresses are peers too
+
+	Line        int     `key:"-"` // where it stands in the file; no part of what Equal compares
+	PeersFileAt Finding `key:"-"` // where PeersFile was set, without a message; no part of it either
 }
 
 // Peer is one static member of a pool.

@@ -77,6 +77,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, p property, path string) 
 		d.pools(n, v, path)
 	case p.typ == reflect.TypeFor[[]Peer]():
 		d.peers(n, v, path)
+	case p.typ == reflect.TypeFor[[]DNS]():
+		d.dns(n, v, path)
+	case p.typ == reflect.TypeFor[Addresses]():
+		d.resolvers(n, v, path)
 	case p.typ == reflect.TypeFor[Settings]():
 		d.object(n, v, path)
 		d.base = v.Interface().(Settings)

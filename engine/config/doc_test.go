@@ -54,7 +54,7 @@ func documented(path string) string {
 
 func TestThePageHasEveryKeyWithItsDefaultAndRange(t *testing.T) {
 	table := rows(t)
-	known := map[string]bool{"defaults": true, "pools": true, "pools[].peers": true, "check": true}
+	known := map[string]bool{"defaults": true, "pools": true, "pools[].peers": true, "pools[].dns": true, "check": true}
 	for _, k := range Keys() {
 		name := documented(k.Path)
 		known[name] = true

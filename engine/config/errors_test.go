@@ -207,7 +207,7 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 		},
 		{
 			"a peer by host name", "pools:\n- {name: a, peers: [\"app.internal:80\"]}",
-			`weir.yaml:2: pools[0].peers[0]: "app.internal:80": is a host name; give the IP address and port, as 10.0.0.1:8080 (DNS discovery is not there yet)`,
+			`weir.yaml:2: pools[0].peers[0]: "app.internal:80": is a host name; give the IP address and port, as 10.0.0.1:8080 (names go under dns)`,
 		},
 		{
 			// Field case 12: a peer that swallows packets would use up the whole budget.

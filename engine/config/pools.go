@@ -39,12 +39,23 @@ func (d *decoder) pools(n *yaml.Node, v reflect.Value, path string) {
 		before := len(d.errs)
 		d.object(item, reflect.ValueOf(&p).Elem(), at)
 		d.poolName(p.Name, at, first, len(d.errs) > before)
-		if len(p.Peers) == 0 && len(d.errs) == before {
+		if len(p.Peers) == 0 && !p.Discovers() && len(d.errs) == before {
 			d.warnf(d.places[at], "pool %q has no peers: every request for it is answered 503", p.Name)
+		}
+		if where, set := d.places[at+".peers_file"]; set {
+			p.PeersFileAt = where.finding("")
+			d.peersFile(&p, where)
 		}
 		pools = append(pools, p)
 	}
 	v.Set(reflect.ValueOf(pools))
+}
+
+func (d *decoder) peersFile(p *Pool, where place) {
+	if strings.ContainsFunc(p.PeersFile, func(r rune) bool { return r < ' ' }) || len(p.PeersFile) > 4096 {
+		d.errorf(where, "must be the path of a file, is %s", quote(p.PeersFile))
+		p.PeersFile = ""
+	}
 }
 
 func (d *decoder) poolName(name, at string, first map[string]int, failed bool) {

@@ -230,7 +230,7 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 	dst = append(dst, `,"pools":[`...)
 	n := 0
 	for _, p := range s.Pools {
-		if p.Version <= since {
+		if p.Version <= since || p.Pending {
 			continue
 		}
 		if n++; n > 1 {
@@ -253,5 +253,21 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 		}
 		dst = appendString(dst, r.Name)
 	}
-	return append(dst, "]}"...)
+	dst = append(dst, ']')
+	n = 0
+	for _, p := range s.Pools {
+		if !p.Pending {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		} else {
+			dst = append(dst, `,"pending":[`...)
+		}
+		dst = appendString(dst, p.Name)
+	}
+	if n > 0 {
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
 }

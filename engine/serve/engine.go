@@ -32,8 +32,9 @@ type Engine struct {
 
 	publishing sync.Mutex // guards the making of the next State from the last
 
-	applying sync.Mutex // guards conf and serialises changes of the set of pools
+	applying sync.Mutex // guards conf and started, and serialises changes of the set of pools
 	conf     *config.Config
+	started  bool                                 // Start was called
 	pools    atomic.Pointer[map[string]*livePool] // replaced whole by Apply
 
 	refreshMS  atomic.Int64
@@ -94,8 +95,10 @@ func (e *Engine) Start() {
 	}
 	e.applying.Lock()
 	defer e.applying.Unlock()
+	e.started = true
 	for _, p := range *e.pools.Load() {
 		p.startChecks(false)
+		p.startSources()
 	}
 }
 
@@ -179,12 +182,13 @@ func (e *Engine) Apply(conf *config.Config) config.Changes {
 	now := e.now()
 
 	pools := make(map[string]*livePool, len(conf.Pools))
-	var retired []*check
+	var retired []ending
 	for i := range conf.Pools {
 		c := &conf.Pools[i]
 		p, known := old[c.Name]
 		if !known {
 			p = newPool(e, c.Name)
+			p.started, p.sourcing = e.started, e.started
 		}
 		pools[c.Name] = p
 		if known && !slices.Contains(changes.Changed, c.Name) {
@@ -198,7 +202,7 @@ func (e *Engine) Apply(conf *config.Config) config.Changes {
 		retired = append(retired, old[name].retire()...)
 	}
 	e.conf = conf
-	for _, c := range retired { // outside every pool's mutex: a check that is ending may be waiting for one
+	for _, c := range retired { // outside every pool's mutex: what is ending may be waiting for one
 		c.wait()
 	}
 	return changes

@@ -22,19 +22,26 @@ type livePool struct {
 
 	// mu guards everything below. It is held for one batch of outcomes, one refresh, one probe's result or one change by the
 	// operator; nothing under it waits for the network.
-	mu      sync.Mutex
-	conf    config.Pool
-	est     *estimate.Pool
-	health  *pool.Health
-	policy  decide.Policy
-	learned *decide.Learned // the policy, when it is the learned one; else nil
-	eval    *evaluator      // whose predictor learned.Model is; not a use of it
-	serving string          // the policy that the table was made by
-	table   decide.Table    // as last filled
-	members []*member       // in the order of health, est and table
-	checks  map[string]*check
-	started bool // checks may run
-	retired bool // removed from the configuration; nothing may be published any more
+	mu       sync.Mutex
+	conf     config.Pool
+	est      *estimate.Pool
+	health   *pool.Health
+	policy   decide.Policy
+	learned  *decide.Learned     // the policy, when it is the learned one; else nil
+	eval     *evaluator          // whose predictor learned.Model is; not a use of it
+	serving  string              // the policy that the table was made by
+	table    decide.Table        // as last filled
+	members  []*member           // in the order of health, est and table
+	sources  []*source           // of members, in the order of the configuration, the static peers left out
+	roster   []config.Peer       // who is in the pool by all sources
+	origin   map[string][]string // names of the sources by address
+	leaving  []config.Peer       // members that stay until new sources have answered
+	checks   map[string]*check
+	started  bool    // checks may run
+	sourcing bool    // sources may run
+	pending  bool    // NGINX has not heard of the pool, and is not to yet; see waits
+	bornAt   float64 // ms
+	retired  bool    // removed from the configuration; nothing may be published any more
 
 	versus *compared // nil = no table was made yet
 
@@ -92,7 +99,7 @@ func newPool(e *Engine, name string) *livePool {
 	p := &livePool{
 		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{}, serving: analytic,
 		checks: map[string]*check{}, inflight: map[string]map[string]int{},
-		filledAt: math.Inf(-1), trafficAt: math.Inf(-1),
+		filledAt: math.Inf(-1), trafficAt: math.Inf(-1), pending: true, bornAt: e.now(),
 	}
 	if e.learner != nil {
 		p.feed = newFeed()
@@ -114,8 +121,10 @@ func healthOptions(s *config.Settings) pool.Options {
 }
 
 // configure makes c the pool's configuration, keeps what is known by address and fills the table; the caller publishes the
-// latest snapshot then. It returns the checks that were told to end, to be waited for without holding the mutex.
-func (p *livePool) configure(now float64, c *config.Pool) []*check {
+// latest snapshot then. It returns what was told to end, to be waited for without holding the mutex. Only Apply calls it, so that the
+// sources do not change while those of c are made ready.
+func (p *livePool) configure(now float64, c *config.Pool) []ending {
+	wanted := p.wanted(c, p.sources)
 	p.mu.Lock()
 	defer p.unlock()
 	opt := healthOptions(&c.Settings)
@@ -132,27 +141,39 @@ func (p *livePool) configure(now float64, c *config.Pool) []*check {
 	}
 	checkChanged := p.conf.Check != c.Check
 	p.conf = *c
+	var stopped []ending
+	for _, s := range p.setSources(now, wanted) {
+		stopped = append(stopped, s)
+	}
+	p.enroll()
 	p.setMembers(now)
-	stopped := p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 })
+	for _, k := range p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 }) {
+		stopped = append(stopped, k)
+	}
 	if p.started {
 		p.startChecksLocked(true)
 	}
+	p.startSourcesLocked()
 	p.note()
 	p.fill(now)
+	p.pending = p.waits(now)
 	p.remember(p.snapshot(), now)
 	return stopped
 }
 
-// setMembers brings members, health and estimators in line with the configured peers.
+// ending is a goroutine of the pool that was told to end.
+type ending interface{ wait() }
+
+// setMembers brings members, health and estimators in line with the roster.
 func (p *livePool) setMembers(now float64) {
 	known := make(map[string]*member, len(p.members))
 	for _, m := range p.members {
 		known[m.addr] = m
 	}
-	specs := make([]pool.PeerSpec, 0, len(p.conf.Peers))
-	addrs := make([]string, 0, len(p.conf.Peers))
-	members := make([]*member, 0, len(p.conf.Peers))
-	for _, peer := range p.conf.Peers {
+	specs := make([]pool.PeerSpec, 0, len(p.roster))
+	addrs := make([]string, 0, len(p.roster))
+	members := make([]*member, 0, len(p.roster))
+	for _, peer := range p.roster {
 		m := known[peer.Address]
 		delete(known, peer.Address)
 		if m == nil {
@@ -185,13 +206,23 @@ func (m *member) effectiveWeight() float64 {
 	return m.confWeight
 }
 
-// retire ends the pool and returns its checks to be waited for.
-func (p *livePool) retire() []*check {
+// retire ends the pool and returns its checks and sources to be waited for.
+func (p *livePool) retire() []ending {
 	p.mu.Lock()
 	defer p.unlock()
 	p.retired = true
 	p.modelFailed(nil, "")
-	stopped := p.stopChecks(func(*check) bool { return true })
+	var stopped []ending
+	for _, k := range p.stopChecks(func(*check) bool { return true }) {
+		stopped = append(stopped, k)
+	}
+	for _, s := range p.sources {
+		s.tel.Remove()
+		if s.stop != nil {
+			s.stop()
+			stopped = append(stopped, s)
+		}
+	}
 	for _, m := range p.members {
 		m.tel.Remove()
 	}
@@ -262,7 +293,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 // snapshot makes the immutable copy of the pool as it is now. What did not change is shared with the published one.
 func (p *livePool) snapshot() *Snapshot {
 	before := p.latest.Load()
-	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.serving, Panic: p.health.Panic()}
+	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.serving, Panic: p.health.Panic(), Pending: p.pending}
 	if before != nil && slices.Equal(before.shape.classes, p.table.Classes) && slices.Equal(before.shape.peers, p.table.Peers) {
 		s.shape = before.shape
 	} else {

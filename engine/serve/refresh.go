@@ -55,6 +55,7 @@ func (p *livePool) refresh(now float64) {
 	if p.retired {
 		return
 	}
+	p.showPending(now)
 	p.health.Advance(now)
 	filled := false
 	if p.due(now) {

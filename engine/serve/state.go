@@ -70,6 +70,7 @@ type Snapshot struct {
 	Settings    config.Settings
 	Policy      string
 	Panic       bool
+	Pending     bool // who is in it is not known yet: NGINX is told to keep what it knows
 
 	shape    *shape
 	meta     []byte // JSON of peers and settings; what it says decides MetaVersion

@@ -32,6 +32,7 @@ func full() *Metrics {
 	p.State(pool.SlowStart)
 	p.Check(true)
 	m.Peer("api", "[::1]:9001")
+	m.Source("api", "dns", "dns app.internal").Looked(true, 2, true)
 	m.Pool("api").Refresh.Update(0.001)
 	m.History().Gauges(func() HistoryGauges { return HistoryGauges{Queue: 1, Up: 1} })
 	models := m.Models(func() float64 { return 1 })

@@ -30,6 +30,11 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 	}
 	if cfg != nil {
 		(&checker{Report: &r, cfg: cfg, cfgPath: cfgPath}).model()
+		for i := range cfg.Pools {
+			if p := &cfg.Pools[i]; p.PeersFile != "" {
+				r.Errors = append(r.Errors, p.PeersFileFindings()...)
+			}
+		}
 	}
 	if nginxPath != "" {
 		tree, problems := nginxconf.Read(nginxPath)

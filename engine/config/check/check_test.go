@@ -321,7 +321,7 @@ func TestStaticPeersAreReadAsTheLuaSideReadsThem(t *testing.T) {
 		{"10.0.0.1:1 weight=NaN", "[{10.0.0.1:1 1}]", `"weight=NaN": a weight is a number`},
 		{"10.0.0.1:1 10.0.0.1:1", "[{10.0.0.1:1 1}]", "is there twice"},
 		{"::1:9001", "[]", "write [::1]:9001"},
-		{"app:80", "[]", "DNS discovery"},
+		{"app:80", "[]", "names go under dns"},
 		{"10.0.0.1:1 backup weight=2, 10.0.0.2:1 weight=3 tier=4", "[{10.0.0.1:1 2 tier 1} {10.0.0.2:1 3 tier 4}]", ""},
 		{"backup", "[]", `"backup": backup or a tier follows`},
 		{"10.0.0.1:1 backup tier=2", "[{10.0.0.1:1 1 tier 1}]", `"tier=2": backup or a tier follows`},

@@ -103,6 +103,9 @@ func (c *checker) staticPeers(file, key string, call weirCallArgs, u *upstream) 
 	if u.pool == nil {
 		return
 	}
+	if u.pool.Discovers() {
+		return // who will be in the pool is not in the configuration
+	}
 	for _, p := range peers {
 		at := slices.IndexFunc(u.pool.Peers, func(q config.Peer) bool { return q.Address == p.Address })
 		if at >= 0 && u.pool.Peers[at].Tier != p.Tier {

@@ -169,6 +169,28 @@ func (r *Rig) SetPeers(pool string, names ...string) {
 	r.WriteConfig()
 }
 
+// Settings is what a pool has beside its name and peers.
+func (r *Rig) Settings(pool string) string {
+	for _, p := range r.opt.Pools {
+		if p.Name == pool {
+			return p.Settings
+		}
+	}
+	r.T.Fatalf("no pool %q", pool)
+	return ""
+}
+
+// SetSettings changes them in weir.yaml. It does not wait.
+func (r *Rig) SetSettings(pool, settings string) {
+	r.T.Helper()
+	for i := range r.opt.Pools {
+		if r.opt.Pools[i].Name == pool {
+			r.opt.Pools[i].Settings = settings
+		}
+	}
+	r.WriteConfig()
+}
+
 // Eventually polls a condition until it holds, for at most Patience.
 func (r *Rig) Eventually(what string, holds func() error) {
 	r.T.Helper()
