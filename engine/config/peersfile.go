@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
+	"os"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -14,6 +16,9 @@ import (
 
 // ReadPeersFile reads the file of a pool's `peers_file`. See ParsePeers.
 func ReadPeersFile(path string) ([]Peer, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("reading the peers: %s is no regular file", path) // a pipe would block
+	}
 	data, err := readBounded(path, maxFileSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading the peers: %w", err)
@@ -62,12 +67,17 @@ func beforeComment(line string) string {
 	return strings.TrimPrefix(line, "\ufeff")
 }
 
-var (
-	bracketed = regexp.MustCompile(`^\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.%]*\]`) // [::1]:9001, and not [10.0.0.1:8080]
-	yamlStart = regexp.MustCompile(`^([-\[{]|peers[ \t]*:)`)
-)
+var yamlStart = regexp.MustCompile(`^([-\[{]|peers[ \t]*:)`)
 
-func asYAML(line string) bool { return yamlStart.MatchString(line) && !bracketed.MatchString(line) }
+// asYAML tells the forms apart by the first line. A bracket begins a list, or an IPv6 address.
+func asYAML(line string) bool {
+	if inside, _, closed := strings.Cut(strings.TrimPrefix(line, "["), "]"); closed && line[0] == '[' {
+		if _, err := netip.ParseAddr(inside); err == nil {
+			return false
+		}
+	}
+	return yamlStart.MatchString(line)
+}
 
 func (d *decoder) peersLines(text string) []Peer {
 	var peers []Peer

@@ -8,13 +8,14 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"github.com/weirlb/weir/engine/config"
 )
 
 // Peer is a member of a pool as a source tells it.
 type Peer struct {
-	Address  string  // canonical, as config.ParseAddress gives it
-	Weight   float64 // 0.01 to 1000
-	Priority int     // as in an SRV record: the lowest is used first; 0 where the source knows no priorities
+	config.Peer
+	Priority int // as in an SRV record: the lowest is used first; 0 where the source knows no priorities
 }
 
 // Update is what a source knows after one look.

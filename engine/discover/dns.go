@@ -19,6 +19,8 @@ import (
 const (
 	maxPeers   = 4096 // of a pool
 	maxTargets = 256  // of SRV records in one answer
+	// maxFailed questions may fail in one look; the rest are not asked. Hundreds of time-outs in turn would hold the look up.
+	maxFailed = 4
 	// slowest is how far apart looks may grow while the servers fail.
 	slowest = 30 * time.Second
 )
@@ -136,6 +138,10 @@ type looking struct {
 // get answers a question, by its last good answer when it fails.
 func (l *looking) get(q question) (records, bool) {
 	l.used[q] = true
+	if len(l.failed) >= maxFailed {
+		got, ok := l.last[q]
+		return got, ok
+	}
 	got, err := l.ask.ask(l.ctx, q)
 	var none *errNone
 	switch {
@@ -186,7 +192,7 @@ func (l *looking) add(addrs []netip.Addr, port int, weight float64, priority int
 			l.bad = append(l.bad, fmt.Errorf("the answer has %s, which cannot be a peer: %w", a, err))
 			continue
 		}
-		l.peers = append(l.peers, Peer{Address: canonical, Weight: weight, Priority: priority})
+		l.peers = append(l.peers, Peer{Peer: config.Peer{Address: canonical, Weight: weight}, Priority: priority})
 	}
 }
 

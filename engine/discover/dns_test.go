@@ -94,6 +94,38 @@ func TestAnAliasIsFollowedAndItsTTLCounts(t *testing.T) {
 	}
 }
 
+func TestAnAliasWithoutItsTargetIsNoAnswer(t *testing.T) {
+	s := dnsserver.Start(t)
+	s.Set(t, "app.internal", "app.internal. 5 IN CNAME b.elsewhere.")
+	d, now := source(s, nil)
+	d.look(t.Context())
+	*now = now.Add(time.Hour)
+	u, _ := d.look(t.Context())
+	want(t, u, "unknown", "has an alias and not what it stands for")
+}
+
+func TestALookEndsWhenTooManyTargetsFail(t *testing.T) {
+	s := dnsserver.Start(t)
+	var lines []string
+	for i := range 100 {
+		lines = append(lines, fmt.Sprintf("app.internal. 30 IN SRV 0 1 80 far%d.internal.", i))
+		s.Set(t, fmt.Sprintf("far%d.internal", i), fmt.Sprintf("far%d.internal. 30 IN A 10.0.0.%d", i, i+1))
+	}
+	s.Set(t, "app.internal", lines...)
+	d, _ := source(s, func(c *config.DNS) { c.Type = config.RecordSRV })
+	u, _ := d.look(t.Context())
+	if u.Queries < 200 {
+		t.Errorf("%d queries", u.Queries)
+	}
+	before := said(u)
+	s.Fail(dns.TypeA, dnsserver.ServFail)
+	u, _ = d.look(t.Context())
+	want(t, u, before, "SERVFAIL")
+	if u.Queries > 20 {
+		t.Errorf("%d queries of a server that fails", u.Queries)
+	}
+}
+
 func TestAFailingServerKeepsTheLastAnswer(t *testing.T) {
 	for how, says := range map[dnsserver.Fault]string{
 		dnsserver.ServFail: "SERVFAIL", dnsserver.Refused: "REFUSED", dnsserver.Silent: "no answer within 100 ms",

@@ -41,7 +41,7 @@ func (f *File) Read() Update {
 	}
 	u := Update{Known: true, Peers: make([]Peer, len(peers))}
 	for i, p := range peers {
-		u.Peers[i] = Peer{Address: p.Address, Weight: p.Weight}
+		u.Peers[i] = Peer{Peer: p}
 	}
 	order(u.Peers)
 	return u
@@ -96,6 +96,9 @@ func (f *File) Run(ctx context.Context, tell func(Update)) {
 }
 
 func (f *File) missing() error {
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", f.path)
+	}
 	file, err := os.Open(f.path)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,8 +186,12 @@ func read(in *dns.Msg, q question) (records, error) {
 		got.ttl = time.Duration(ttl) * time.Second
 		return got, nil
 	}
-	if referral(in) {
+	switch {
+	case referral(in):
 		return records{}, errors.New("the server refers to others instead of answering")
+	case len(names) > 1 && !slices.ContainsFunc(in.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }):
+		// Without the zone's word for it (RFC 2308, section 2.2) this is a server that does not look aliases up.
+		return records{}, errors.New("the answer has an alias and not what it stands for")
 	}
 	return records{}, &errNone{fmt.Sprintf("%s: the name has no such records", q)}
 }

@@ -233,27 +233,27 @@ func (s *source) take(now float64, u discover.Update) {
 }
 
 // enroll makes the roster of the pool's sources and reports whether it is another one than before. The order is that of the
-// configuration, static peers first; an address has the weight of the first that names it.
+// configuration, static peers first; an address is as the first that names it says.
 func (p *livePool) enroll() bool {
 	roster := make([]config.Peer, 0, len(p.roster))
 	origin := make(map[string][]string, len(p.roster))
-	add := func(from, addr string, weight float64) {
-		if _, there := origin[addr]; !there {
+	add := func(from string, peer config.Peer) {
+		if _, there := origin[peer.Address]; !there {
 			if len(roster) >= maxMembers {
 				return
 			}
-			roster = append(roster, config.Peer{Address: addr, Weight: weight})
+			roster = append(roster, peer)
 		}
-		origin[addr] = append(origin[addr], from)
+		origin[peer.Address] = append(origin[peer.Address], from)
 	}
 	for _, peer := range p.conf.Peers {
-		add(static, peer.Address, peer.Weight)
+		add(static, peer)
 	}
 	answered := true
 	for _, s := range p.sources {
 		answered = answered && s.known
 		for _, peer := range discover.First(s.peers) {
-			add(s.from.Name(), peer.Address, peer.Weight)
+			add(s.from.Name(), peer.Peer)
 		}
 	}
 	if answered {
@@ -261,7 +261,7 @@ func (p *livePool) enroll() bool {
 	}
 	for _, peer := range p.leaving {
 		if _, there := origin[peer.Address]; !there {
-			add("leaving", peer.Address, peer.Weight)
+			add("leaving", peer)
 		}
 	}
 	p.origin = origin
