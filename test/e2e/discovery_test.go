@@ -35,7 +35,7 @@ func named(t *testing.T, opt rig.Options, settings string, backends ...string) (
 	for i, b := range backends {
 		r.StartBackendOn(b, fmt.Sprintf("127.0.0.%d:%d", 2+i, port))
 	}
-	r.SetSettings("api", fmt.Sprintf("%s\ndns: {name: app.internal, port: %d, type: a, resolvers: [%q], min_ttl_ms: 200, max_ttl_ms: 1000, timeout_ms: 200}", settings, port, server.Addr))
+	r.SetSettings("api", fmt.Sprintf("%s\ndns: {name: app.internal, port: %d, type: a, resolvers: [%q], min_ttl_ms: 200, max_ttl_ms: 400, timeout_ms: 200}", settings, port, server.Addr))
 	return r, server, zone
 }
 
