@@ -111,6 +111,8 @@ func TestAPeersFileIsFoundBesideTheConfiguration(t *testing.T) {
 func TestAPeersFileHasLinesOrYAML(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.1:80\n\n # none\n10.0.0.2:80 weight=0.5 # half\r\n[::1]:9001\nunix:/run/a": "[{10.0.0.1:80 1} {10.0.0.2:80 0.5} {[::1]:9001 1} {unix:/run/a 1}]",
+		"10.0.0.1:80 zone=eu-1 backup weight=2\n10.0.0.2:80 tier=3":                        "[{10.0.0.1:80 2 tier=1 true zone=eu-1} {10.0.0.2:80 1 tier=3 true zone=}]",
+		"- {address: '10.0.0.1:80', backup: true, zone: eu-1}":                             "[{10.0.0.1:80 1 tier=1 true zone=eu-1}]",
 		"[::1]:9001\n":                                              "[{[::1]:9001 1}]",
 		"\ufeff# a mark of Windows\n10.0.0.1:80":                    "[{10.0.0.1:80 1}]",
 		"# YAML\n- 10.0.0.1:80\n- {address: '[::1]:80', weight: 2}": "[{10.0.0.1:80 1} {[::1]:80 2}]",
@@ -127,9 +129,13 @@ func TestAPeersFileHasLinesOrYAML(t *testing.T) {
 		"---\n":                               "p:2: must be a list of peers, is empty; write [] if the pool is meant to be empty",
 		"peers:\n":                            "p:1: peers: must be a list of peers, is empty; write [] if the pool is meant to be empty",
 		"10.0.0.1:80\x00":                     "p: holds a NUL byte: it is no text",
-		"10.0.0.1:80 weight=0":                `p:1: after the address may stand weight=N, N a number from 0.01 to 1000, is "weight=0"`,
-		"10.0.0.1:80 weight=NaN":              `p:1: after the address may stand weight=N, N a number from 0.01 to 1000, is "weight=NaN"`,
-		"10.0.0.1:80 2":                       `p:1: after the address may stand weight=N, N a number from 0.01 to 1000, is "2"`,
+		"10.0.0.1:80 weight=0":                `p:1: "weight=0": a weight is a number from 0.01 to 1000`,
+		"10.0.0.1:80 weight=NaN":              `p:1: "weight=NaN": a weight is a number from 0.01 to 1000`,
+		"10.0.0.1:80 2":                       `p:1: "2": after an address may stand weight=N, backup, tier=N and zone=NAME`,
+		"10.0.0.1:80 backup=1":                `p:1: "backup=1": after an address may stand weight=N, backup, tier=N and zone=NAME`,
+		"10.0.0.1:80 tier=16":                 `p:1: "tier=16": a tier is a whole number from 0 to 15`,
+		"10.0.0.1:80 tier=1 backup":           `p:1: "backup": the tier is told already`,
+		"10.0.0.1:80 zone=":                   `p:1: "zone=": a zone is 1 to 64 of A-Z a-z 0-9 . _ -`,
 		"10.0.0.1:80\napp.internal:80\nx:y:z": "p:2: \"app.internal:80\": is a host name; give the IP address and port, as 10.0.0.1:8080 (names go under dns)\np:3: \"x:y:z\": must be an address and a port, as 10.0.0.1:8080, [::1]:9001 or unix:/path",
 		"[::1]:80\n[0:0::1]:80":               "p:2: peer [::1]:80 is in this file already, on line 1: remove one",
 		"- 10.0.0.1:80\n- {adress: x}":        "p:2: [1].adress: unknown key; did you mean \"address\"?\np:2: [1]: has no address: write {address: \"10.0.0.1:8080\"}",
@@ -137,7 +143,15 @@ func TestAPeersFileHasLinesOrYAML(t *testing.T) {
 		"- [":                                 "p:1: is not valid YAML: did not find expected node content",
 	} {
 		peers, err := ParsePeers("p", []byte(text))
-		got := fmt.Sprint(peers)
+		words := []string{}
+		for _, p := range peers {
+			word := fmt.Sprintf("{%s %g", p.Address, p.Weight)
+			if p.Tier > 0 || p.Zone != "" || bool(p.Backup) {
+				word += fmt.Sprintf(" tier=%d %v zone=%s", p.Tier, p.Backup, p.Zone)
+			}
+			words = append(words, word+"}")
+		}
+		got := fmt.Sprint(words)
 		if err != nil {
 			got = err.Error()
 		}

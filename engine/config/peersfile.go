@@ -28,7 +28,7 @@ func ReadPeersFile(path string) ([]Peer, error) {
 
 // ParsePeers reads a list of peers in one of two forms; name stands in the errors, an *Error with every problem found.
 //
-// Lines: an address each, with an optional weight=N behind it, as in NGINX; # begins a comment. YAML (or JSON): the list that
+// Lines: an address each, with weight=N, backup, tier=N and zone=NAME behind it if need be; # begins a comment. YAML (or JSON): the list that
 // `peers` of weir.yaml takes, alone or under the key peers.
 //
 // A text without any entry is refused. It is what a disk that is full or a script that failed leaves behind, and would take every
@@ -101,14 +101,9 @@ func (d *decoder) peersLines(text string) []Peer {
 			continue
 		}
 		p.Address = addr
-		if len(fields) > 1 {
-			text, named := strings.CutPrefix(fields[1], "weight=")
-			w, err := strconv.ParseFloat(text, 64)
-			if !named || err != nil || !(w >= 0.01 && w <= 1000) || len(fields) > 2 {
-				d.errorf(at, "after the address may stand weight=N, N a number from 0.01 to 1000, is %s", quote(strings.Join(fields[1:], " ")))
-				continue
-			}
-			p.Weight = w
+		if err := p.words(fields[1:]); err != nil {
+			d.errorf(at, "%v", err)
+			continue
 		}
 		if line, dup := first[addr]; dup {
 			d.errorf(at, "peer %s is in this file already, on line %d: remove one", addr, line)
@@ -119,6 +114,48 @@ func (d *decoder) peersLines(text string) []Peer {
 	}
 	return peers
 }
+
+// words reads what stands behind an address in a line, in any order, each at most once.
+func (p *Peer) words(fields []string) error {
+	seen := map[string]bool{}
+	for _, word := range fields {
+		name, value, named := strings.Cut(word, "=")
+		if name == "backup" && !named {
+			name, value = "tier", "1"
+		} else if !named {
+			name = ""
+		}
+		if seen[name] {
+			return fmt.Errorf("%s: the %s is told already", quote(word), name)
+		}
+		seen[name] = true
+		switch name {
+		case "weight":
+			w, err := strconv.ParseFloat(value, 64)
+			if err != nil || !(w >= 0.01 && w <= 1000) {
+				return fmt.Errorf("%s: a weight is a number from 0.01 to 1000", quote(word))
+			}
+			p.Weight = w
+		case "tier":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 0 || n > maxTier {
+				return fmt.Errorf("%s: a tier is a whole number from 0 to %d", quote(word), maxTier)
+			}
+			p.Tier, p.Backup = n, n > 0
+		case "zone":
+			if !validName(value) {
+				return fmt.Errorf("%s: a zone is 1 to %d of A-Z a-z 0-9 . _ -", quote(word), maxNameSize)
+			}
+			p.Zone = value
+		default:
+			return fmt.Errorf("%s: after an address may stand weight=N, backup, tier=N and zone=NAME", quote(word))
+		}
+	}
+	return nil
+}
+
+// maxTier is the range of `tier`.
+const maxTier = 15
 
 func (d *decoder) peersYAML(data []byte) []Peer {
 	var doc yaml.Node

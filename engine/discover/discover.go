@@ -12,11 +12,8 @@ import (
 	"github.com/weirlb/weir/engine/config"
 )
 
-// Peer is a member of a pool as a source tells it.
-type Peer struct {
-	config.Peer
-	Priority int // as in an SRV record: the lowest is used first; 0 where the source knows no priorities
-}
+// Peer is a member of a pool as a source tells it, its address canonical.
+type Peer = config.Peer
 
 // Update is what a source knows after one look.
 type Update struct {
@@ -38,15 +35,6 @@ type Source interface {
 	Name() string
 	// Run calls tell with every look's result, in its own goroutine and never twice at a time, until ctx ends; then it returns.
 	Run(ctx context.Context, tell func(Update))
-}
-
-// First gives the peers of the lowest priority number. The others are for when these fail, which is for tiers to decide.
-func First(peers []Peer) []Peer {
-	if len(peers) == 0 {
-		return nil
-	}
-	lowest := slices.MinFunc(peers, func(a, b Peer) int { return a.Priority - b.Priority }).Priority
-	return slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return p.Priority != lowest })
 }
 
 // order sorts by address, so that a set has one form however it was told.

@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ type looking struct {
 	ctx    context.Context
 	ttl    time.Duration
 	used   map[question]bool
-	peers  []Peer
+	peers  []found
 	none   []error // definite answers that there is nothing
 	failed []error
 	bad    []error    // records that cannot be peers
@@ -192,7 +193,7 @@ func (l *looking) add(addrs []netip.Addr, port int, weight float64, priority int
 			l.bad = append(l.bad, fmt.Errorf("the answer has %s, which cannot be a peer: %w", a, err))
 			continue
 		}
-		l.peers = append(l.peers, Peer{Peer: config.Peer{Address: canonical, Weight: weight}, Priority: priority})
+		l.peers = append(l.peers, found{Peer{Address: canonical, Weight: weight}, priority})
 	}
 }
 
@@ -270,14 +271,13 @@ func weightsOf(srvs []*dns.SRV) []float64 {
 
 // update sums the look up.
 func (l *looking) update() Update {
-	order(l.peers)
-	l.peers = merge(l.peers)
+	peers := tiers(l.peers)
 	problems := errors.Join(append(l.failed, l.bad...)...)
 	switch {
-	case len(l.peers) > 0:
+	case len(peers) > 0:
 		l.believe()
 		l.emptyAt = time.Time{}
-		return Update{Known: true, Peers: l.peers, Err: problems}
+		return Update{Known: true, Peers: peers, Err: problems}
 	case len(l.failed) > 0 || len(l.none) == 0:
 		return Update{Err: problems} // nothing is known for sure
 	}
@@ -300,19 +300,33 @@ func (l *looking) believe() {
 	}
 }
 
-// merge makes one of peers with the same address: of the lowest priority, and there of the highest weight.
-func merge(peers []Peer) []Peer {
-	out := peers[:0]
-	for _, p := range peers {
-		n := len(out)
-		switch {
-		case n == 0 || out[n-1].Address != p.Address:
-			out = append(out, p)
-		case p.Priority < out[n-1].Priority:
-			out[n-1] = p
-		case p.Priority == out[n-1].Priority:
-			out[n-1].Weight = max(out[n-1].Weight, p.Weight)
+// found is a peer with the priority of its SRV record; 0 for plain addresses.
+type found struct {
+	Peer
+	priority int
+}
+
+const maxTier = 15
+
+// tiers makes tiers of priorities, 0 of the lowest number that is there, and one of peers with the same address: the one of the lowest
+// priority, and there of the highest weight.
+func tiers(all []found) []Peer {
+	slices.SortFunc(all, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), strings.Compare(a.Address, b.Address), cmp.Compare(b.Weight, a.Weight))
+	})
+	peers := make([]Peer, 0, len(all))
+	there := make(map[string]bool, len(all))
+	tier := 0
+	for i, f := range all {
+		if i > 0 && f.priority != all[i-1].priority {
+			tier = min(tier+1, maxTier)
+		}
+		if !there[f.Address] {
+			there[f.Address] = true
+			f.Tier, f.Backup = tier, tier > 0
+			peers = append(peers, f.Peer)
 		}
 	}
-	return out
+	order(peers)
+	return peers
 }

@@ -45,8 +45,8 @@ func said(u Update) string {
 		if p.Weight != 1 {
 			text += fmt.Sprintf(" weight=%g", p.Weight)
 		}
-		if p.Priority != 0 {
-			text += fmt.Sprintf(" priority=%d", p.Priority)
+		if p.Tier != 0 {
+			text += fmt.Sprintf(" tier=%d", p.Tier)
 		}
 		all = append(all, text)
 	}
@@ -267,12 +267,9 @@ func TestServiceRecordsHaveTheirOwnPortsWeightsAndPriorities(t *testing.T) {
 	s.Set(t, "far.internal", "far.internal. 30 IN A 10.0.0.3")
 	d, _ := source(s, func(c *config.DNS) { c.Type = config.RecordSRV })
 	u, ttl := d.look(t.Context())
-	all := "10.0.0.1:8001 weight=0.5, 10.0.0.1:8004 weight=0.01, 10.0.0.2:8003 priority=9, 10.0.0.3:8002 weight=1.5, [::1]:8001 weight=0.5, [::1]:8004 weight=0.01"
+	all := "10.0.0.1:8001 weight=0.5, 10.0.0.1:8004 weight=0.01, 10.0.0.2:8003 tier=1, 10.0.0.3:8002 weight=1.5, [::1]:8001 weight=0.5, [::1]:8004 weight=0.01"
 	if want(t, u, all, ""); ttl != 3*time.Second {
 		t.Errorf("the TTL is %v", ttl)
-	}
-	if first := First(u.Peers); len(first) != 5 {
-		t.Errorf("of the first priority are %v", first)
 	}
 	s.Fail(dns.TypeA, dnsserver.ServFail) // of far.internal only: the others come with the answer
 	u, _ = d.look(t.Context())

@@ -39,10 +39,7 @@ func (f *File) Read() Update {
 	if err != nil {
 		return Update{Err: shorten(err)}
 	}
-	u := Update{Known: true, Peers: make([]Peer, len(peers))}
-	for i, p := range peers {
-		u.Peers[i] = Peer{Peer: p}
-	}
+	u := Update{Known: true, Peers: peers}
 	order(u.Peers)
 	return u
 }

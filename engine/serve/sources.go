@@ -252,8 +252,8 @@ func (p *livePool) enroll() bool {
 	answered := true
 	for _, s := range p.sources {
 		answered = answered && s.known
-		for _, peer := range discover.First(s.peers) {
-			add(s.from.Name(), peer.Peer)
+		for _, peer := range s.peers {
+			add(s.from.Name(), peer)
 		}
 	}
 	if answered {

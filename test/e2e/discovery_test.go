@@ -213,7 +213,7 @@ func TestIPv6PeersAndServiceRecordsFromDNSWorkToTheLastLabel(t *testing.T) {
 	r.SetSettings("srv", "dns:\n  - {name: _http._tcp.srv.internal, type: srv, resolvers: ["+server.Addr+"]}\n")
 	r.Engine.Start()
 	waitMembers(r, "six", "a")
-	waitMembers(r, "srv", "b", "c")
+	waitMembers(r, "srv", "b", "c", "backup")
 	addr := r.Addr("a")
 	if !strings.HasPrefix(addr, "[::1]:") {
 		t.Fatalf("the peer is on %s", addr)
@@ -237,8 +237,15 @@ func TestIPv6PeersAndServiceRecordsFromDNSWorkToTheLastLabel(t *testing.T) {
 	if b, c := r.Engine.Figures("srv", "b"), r.Engine.Figures("srv", "c"); b.Weight != 0.5 || c.Weight != 1.5 {
 		t.Errorf("the weights are %g and %g", b.Weight, c.Weight)
 	}
+	if s := r.Engine.State("srv", "backup"); s != "standby" || r.Backend("backup").Stats().Requests != 0 {
+		t.Errorf("the peer of the higher priority number is %s and had %d requests", s, r.Backend("backup").Stats().Requests)
+	}
 	r.Backend("b").Set(`{"refuse":true}`)
+	r.Backend("c").Set(`{"refuse":true}`)
 	r.WantAll(r.Send(20, 4, rig.Request{Path: "/srv/x"}), 200)
+	if r.Backend("backup").Stats().Requests == 0 {
+		t.Error("with the others gone it had none")
+	}
 	if out := r.Weir("peers", "--admin", r.Engine.Admin()); !strings.Contains(out, "dns _http._tcp.srv.internal srv") || !strings.Contains(out, addr) {
 		t.Errorf("weir peers says\n%s", out)
 	}
@@ -346,7 +353,7 @@ func TestAPeersFileIsSwappedUnderLoadAndABadOneIsRefused(t *testing.T) {
 	for text, says := range map[string][2]string{ // what the health says, and weir check
 		r.Addr("a") + "\nnonsense\n":      {`peers:2: "nonsense"`, "peers:2"},
 		"":                                {"holds no peers", "holds no peers"},
-		r.Addr("a") + " weight=0\n":       {"peers:1: after the address may stand weight=N", "may stand weight=N"},
+		r.Addr("a") + " weight=0\n":       {`peers:1: "weight=0": a weight is a number`, "a weight is a number"},
 		"- " + r.Addr("b") + "\n- {x: 1}": {"peers:2: [1].x: unknown key", "unknown key"},
 	} {
 		swap(text)
