@@ -47,7 +47,7 @@ func TestTheExampleOfDNSIsAnsweredByThePeersThatDNSNames(t *testing.T) {
 	run(t, dir, env, weir, "serve", "--config", dir+"/weir.yaml")
 	run(t, dir, env, binary, "-p", dir, "-e", dir+"/error.log", "-c", dir+"/nginx.conf", "-g", "daemon off;")
 	eventually(t, dir, "NGINX answers from the peer that DNS names", func() error {
-		body, err := get("http://" + web + "/")
+		body, err := get(http.DefaultClient, "http://"+web+"/")
 		if err == nil && body != "named" {
 			err = fmt.Errorf("the answer is %q", body)
 		}
