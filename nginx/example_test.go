@@ -36,6 +36,7 @@ func here(t *testing.T, text, dir string) string {
 		"/run/nginx.pid", dir+"/nginx.pid",
 		"user www-data;", "",
 		"listen 80;", "listen 127.0.0.1:18080;",
+		"listen 80 http2;", "listen 127.0.0.1:18080 http2;",
 	).Replace(text)
 	head, body, found := strings.Cut(text, "http {\n")
 	if !found {

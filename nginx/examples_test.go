@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,13 +101,17 @@ func example(t *testing.T, weir, folder string) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	conf := read(t, filepath.Join(folder, "nginx.conf"))
+	client := http.DefaultClient
+	if strings.Contains(conf, "listen 80 http2;") {
+		client = http2Client()
+		t.Cleanup(client.CloseIdleConnections)
+	}
 	backends := map[string]string{}
 	local := func(text string) string {
 		text = regexp.MustCompile(`\b10\.\d+\.\d+\.\d+:\d+`).ReplaceAllStringFunc(text, func(addr string) string {
 			if backends[addr] == "" {
-				s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from "+addr) }))
-				t.Cleanup(s.Close)
-				backends[addr] = s.Listener.Addr().String()
+				backends[addr] = backend(t, dir, addr, strings.Contains(conf, "proxy_pass https://"))
 			}
 			return backends[addr]
 		})
@@ -139,14 +142,14 @@ func example(t *testing.T, weir, folder string) {
 	run(t, dir, env, weir, "serve", "--config", dir+"/weir.yaml")
 	run(t, dir, env, binary, "-p", dir, "-e", dir+"/error.log", "-c", dir+"/nginx.conf", "-g", "daemon off;")
 	eventually(t, dir, "the engine is watched by NGINX", func() error {
-		body, err := get("http://" + admin + "/api/health")
+		body, err := get(http.DefaultClient, "http://"+admin+"/api/health")
 		if err == nil && !regexp.MustCompile(`"watch_clients":[1-9]`).MatchString(body) {
 			err = fmt.Errorf("%s", body)
 		}
 		return err
 	})
 	eventually(t, dir, "NGINX answers from a backend", func() error {
-		body, err := get("http://" + web + "/")
+		body, err := get(client, "http://"+web+"/")
 		if err == nil && backends[strings.TrimPrefix(body, "from ")] == "" {
 			err = fmt.Errorf("the answer is %q", body)
 		}
@@ -154,14 +157,14 @@ func example(t *testing.T, weir, folder string) {
 	})
 }
 
-func get(url string) (string, error) {
+func get(client *http.Client, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -39,7 +39,7 @@ func ParseAddress(s string) (string, error) {
 			}
 		}
 		if isHostName(s) {
-			return "", errors.New("is a host name without a port; peers are IP addresses with a port, as 10.0.0.1:8080 (DNS discovery is not there yet)")
+			return "", errors.New("is a host name without a port; peers are IP addresses with a port, as 10.0.0.1:8080 (names go under dns)")
 		}
 		return "", errors.New("must be an address and a port, as 10.0.0.1:8080, [::1]:9001 or unix:/path")
 	}
@@ -47,7 +47,7 @@ func ParseAddress(s string) (string, error) {
 		return "", fmt.Errorf("the port must be a number from 1 to 65535, is %s", quote(port))
 	}
 	if isHostName(host) {
-		return "", errors.New("is a host name; give the IP address and port, as 10.0.0.1:8080 (DNS discovery is not there yet)")
+		return "", errors.New("is a host name; give the IP address and port, as 10.0.0.1:8080 (names go under dns)")
 	}
 	return "", errors.New("must be an address and a port, as 10.0.0.1:8080, [::1]:9001 or unix:/path")
 }

@@ -108,7 +108,13 @@ type Pool struct {
 	Peers    []Peer `key:"peers"`
 	// Metrics are what its servers say about themselves. They are no setting: a list cannot be compared with ==.
 	Metrics []Metric `key:"metrics"`
-	Line    int      `key:"-"` // where it stands in the file; no part of what Equal compares
+
+	// PeersFile holds more peers; the engine reads it again when it changes. Empty = none.
+	PeersFile string `key:"peers_file"`
+	DNS       []DNS  `key:"dns"` // names whose addresses are peers too
+
+	Line        int     `key:"-"` // where it stands in the file; no part of what Equal compares
+	PeersFileAt Finding `key:"-"` // where PeersFile was set, without a message; no part of it either
 }
 
 // Peer is one static member of a pool.
@@ -116,6 +122,9 @@ type Peer struct {
 	// Address is canonical: "10.0.0.1:8080", "[::1]:9001" or "unix:/path". It is the peer's identity.
 	Address string  `key:"address"`
 	Weight  float64 `key:"weight" range:"0.01..1000"`
+	Tier    int     `key:"tier" range:"0..15"` // 0 = primary, above = backup of that order
+	Backup  Switch  `key:"backup"`             // short for tier 1; Parse makes Tier of it
+	Zone    string  `key:"zone"`
 }
 
 // Settings is everything a pool has besides its name and peers. It holds no pointer, so two can be compared with ==.
@@ -133,6 +142,16 @@ type Settings struct {
 	Check            Check   `key:"check"`
 	Eject            Eject   `key:"eject"`
 	SlowStartMS      int     `key:"slow_start_ms" range:"0..3600000"`
+	Tiers            Tiers   `key:"tiers"`
+	// ZoneCost is how much dearer, as a fraction, a peer in another zone than the engine's is; ZoneCostMS is added to that.
+	ZoneCost   float64  `key:"zone_cost" range:"0..100"`
+	ZoneCostMS float64  `key:"zone_cost_ms" range:"0..60000"`
+	Affinity   Affinity `key:"affinity"`
+}
+
+// Tiers says when backups take part.
+type Tiers struct {
+	MinUsable float64 `key:"min_usable" range:"0.01..1"` // usable share of a tier, by weight, under which the next takes part
 }
 
 // Classes bounds how many request classes are learned apart.
@@ -205,6 +224,9 @@ func DefaultSettings() Settings {
 			BaseMS: 1000, MaxMS: 60_000, MaxShare: 0.5,
 		},
 		SlowStartMS: 10_000,
+		Tiers:       Tiers{MinUsable: 0.7},
+		ZoneCost:    0.3,
+		Affinity:    DefaultAffinity(),
 	}
 }
 

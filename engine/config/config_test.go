@@ -74,7 +74,7 @@ pools:
     peers:
       - "10.0.0.1:8080"
       - {address: "[::1]:9001", weight: 2.5}
-      - unix:/run/app.sock
+      - {address: unix:/run/app.sock, backup: true, zone: b}
     classes: {top: 7}
     spread: 0.3
     control: 0.1
@@ -84,6 +84,11 @@ pools:
     check: {path: /healthz, interval_ms: 3000, timeout_ms: 500, rise: 1, fall: 4, pass: "200-299,401", host: app.example, method: HEAD}
     eject: {consecutive: 4, failure_share: 0.3, min_requests: 9, interval_ms: 4000, base_ms: 50, max_ms: 700, max_share: 0.25}
     slow_start_ms: 0
+    tiers: {min_usable: 0.5}
+    zone_cost: 0.2
+    zone_cost_ms: 1.5
+    affinity:
+      {by: hash, key: $arg_user, break_at: 2, balance_factor: 1.5, drain_ms: 1000, cookie: {name: sid, ttl_ms: 60000, path: /x, samesite: none, secure: true, httponly: false}}
   - {name: plain, peers: ["10.0.0.2:1"]}
   - {name: bare, check: off, peers: ["10.0.0.2:1"]}
 `)
@@ -94,9 +99,14 @@ pools:
 			Policy: Analytic, Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
 			Retry: Retry{2, 900, 0.1, 3},
 			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD"},
-			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25},
+			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
+			Affinity: Affinity{AffinityHash, "$arg_user", 2, 1.5, 1000, Cookie{"sid", 60_000, "/x", "None", "true", false}},
 		},
-		Peers: []Peer{{"10.0.0.1:8080", 1}, {"[::1]:9001", 2.5}, {"unix:/run/app.sock", 1}},
+		Peers: []Peer{
+			{Address: "10.0.0.1:8080", Weight: 1},
+			{Address: "[::1]:9001", Weight: 2.5},
+			{Address: "unix:/run/app.sock", Weight: 1, Tier: 1, Backup: true, Zone: "b"},
+		},
 	}
 	if !api.Equal(&want) {
 		t.Errorf("got  %+v\nwant %+v", api, want)

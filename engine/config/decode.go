@@ -71,12 +71,18 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, p property, path string) 
 		d.value(n, v.FieldByName("Path"), property{name: "path", typ: reflect.TypeFor[string]()}, path)
 	case p.typ == reflect.TypeFor[Check]():
 		d.check(n, v, path)
+	case p.typ == reflect.TypeFor[Affinity]() && n.Kind == yaml.ScalarNode && !isNull(n):
+		d.affinityOff(n, v, path)
 	case p.typ == reflect.TypeFor[[]Pool]():
 		d.pools(n, v, path)
 	case p.typ == reflect.TypeFor[[]Peer]():
 		d.peers(n, v, path)
 	case p.typ == reflect.TypeFor[[]Metric]():
 		d.metrics(n, v, path)
+	case p.typ == reflect.TypeFor[[]DNS]():
+		d.dns(n, v, path)
+	case p.typ == reflect.TypeFor[Addresses]():
+		d.resolvers(n, v, path)
 	case p.typ == reflect.TypeFor[Settings]():
 		d.object(n, v, path)
 		d.base = v.Interface().(Settings)
@@ -162,6 +168,16 @@ func (d *decoder) check(n *yaml.Node, v reflect.Value, path string) {
 		v.Set(reflect.ValueOf(DefaultCheck()))
 	}
 	d.object(n, v, path)
+}
+
+// affinityOff reads `affinity: off`, which drops what stands in `defaults`.
+func (d *decoder) affinityOff(n *yaml.Node, v reflect.Value, path string) {
+	switch strings.ToLower(n.Value) {
+	case "off", "false", "no", "none":
+		v.Set(reflect.ValueOf(DefaultAffinity()))
+	default:
+		d.errorf(d.at(n, path), `must be a mapping as {by: cookie}, or "off", is %s`, describe(n))
+	}
 }
 
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, p property, path string) {

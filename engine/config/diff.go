@@ -4,15 +4,17 @@ import "slices"
 
 // Equal tells whether two pools are the same in everything. The order of peers counts for nothing.
 func (p *Pool) Equal(q *Pool) bool {
-	if p.Name != q.Name || p.Settings != q.Settings || len(p.Peers) != len(q.Peers) || !slices.Equal(p.Metrics, q.Metrics) {
+	if p.Name != q.Name || p.Settings != q.Settings || len(p.Peers) != len(q.Peers) || p.PeersFile != q.PeersFile ||
+		!slices.Equal(p.Metrics, q.Metrics) ||
+		!slices.EqualFunc(p.DNS, q.DNS, func(a, b DNS) bool { return a.Equal(&b) }) {
 		return false
 	}
-	weights := make(map[string]float64, len(p.Peers))
+	peers := make(map[string]Peer, len(p.Peers))
 	for _, peer := range p.Peers {
-		weights[peer.Address] = peer.Weight
+		peers[peer.Address] = peer
 	}
 	for _, peer := range q.Peers {
-		if w, ok := weights[peer.Address]; !ok || w != peer.Weight {
+		if was, ok := peers[peer.Address]; !ok || was != peer {
 			return false
 		}
 	}

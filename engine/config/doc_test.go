@@ -54,7 +54,7 @@ func documented(path string) string {
 
 func TestThePageHasEveryKeyWithItsDefaultAndRange(t *testing.T) {
 	table := rows(t)
-	known := map[string]bool{"defaults": true, "pools": true, "pools[].peers": true, "pools[].metrics": true, "check": true}
+	known := map[string]bool{"defaults": true, "pools": true, "pools[].peers": true, "pools[].metrics": true, "pools[].dns": true, "check": true}
 	for _, k := range Keys() {
 		name := documented(k.Path)
 		known[name] = true
@@ -124,7 +124,9 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		"socket.path": "/x", "socket.mode": "0666", "admin.listen": "127.0.0.1:7", "log.level": "warn", "prometheus_url": "http://p", "defaults.objective": "p99",
 		"defaults.check.path": "/x", "defaults.check.pass": "418", "defaults.check.method": "HEAD", "defaults.retry.tries": "1", "defaults.check.timeout_ms": "7",
 		"defaults.check.interval_ms": "4444", "defaults.eject.max_ms": "70000", "defaults.max_stale_ms": "4444", "refresh_ms": "44", "defaults.retry.timeout_ms": "4444",
-		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic",
+		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic", "defaults.affinity.by": "cookie",
+		"defaults.affinity.cookie.samesite": "Strict", "defaults.affinity.cookie.secure": "true", "defaults.affinity.cookie.httponly": "false",
+		"defaults.affinity.cookie.path": "/x", "defaults.affinity.break_at": "7", "defaults.affinity.balance_factor": "7",
 		"learn.enabled": "true", "learn.every_ms": "44444", "learn.min_decisions": "777", "learn.decisions": "7777",
 		"learn.follow": "true", "learn.federated": "true", "learn.share": "postgres://h/d",
 	}

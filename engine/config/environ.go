@@ -110,7 +110,7 @@ func (d *decoder) put(root *yaml.Node, path, name, s string) {
 			fallthrough // a mapping shared by an anchor must not change for its other users
 		case next.Kind == yaml.MappingNode:
 			next = &yaml.Node{Kind: next.Kind, Tag: next.Tag, Line: next.Line, Content: slices.Clone(next.Content), Value: next.Value}
-		case next.Kind == 0, isNull(next), key == "check":
+		case next.Kind == 0, isNull(next), key == "check", key == "affinity":
 			next = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: next.Line}
 		case key == "socket" && next.Kind == yaml.ScalarNode: // the short form: a plain path
 			next = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: next.Line, Content: []*yaml.Node{
@@ -148,7 +148,7 @@ func serviceLink(value string) bool { return linkValue.MatchString(value) }
 // UnknownVariables warns of variables that begin with WEIR_ and that nothing reads, most often typing errors. environ is
 // what os.Environ gives. Kubernetes' own variables for services named weir are passed over.
 func UnknownVariables(environ []string) []Warning {
-	known := []string{"WEIR_SOCKET", "WEIR_CONFIG", "WEIR_ONNXRUNTIME", "WEIR_CACHE"}
+	known := []string{"WEIR_SOCKET", "WEIR_CONFIG", "WEIR_ONNXRUNTIME", "WEIR_CACHE", "WEIR_AFFINITY_SECRET_FILE"}
 	for _, k := range Keys() {
 		if k.Variable != "" {
 			known = append(known, k.Variable)

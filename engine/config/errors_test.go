@@ -14,6 +14,62 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 			`weir.yaml:2: refresh_m: unknown key; did you mean "refresh_ms"?`,
 		},
 		{
+			"a backup that is a primary", "pools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", backup: true, tier: 0}]}\n",
+			"weir.yaml:2: pools[0].peers[0].backup: backup: true contradicts tier: 0: remove one",
+		},
+		{
+			"a primary that is a backup", "pools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", backup: false, tier: 2}]}\n",
+			"weir.yaml:2: pools[0].peers[0].backup: backup: false contradicts tier: 2: remove one",
+		},
+		{
+			"a tier out of range", "pools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", tier: 16}]}\n",
+			`weir.yaml:2: pools[0].peers[0].tier: must be a whole number from 0 to 15, is "16"`,
+		},
+		{
+			"a zone with a space", "zone: x\npools:\n- {name: a, peers: [{address: \"10.0.0.1:1\", zone: a b}]}\n",
+			`weir.yaml:3: pools[0].peers[0].zone: must be at most 64 of A-Z a-z 0-9 . _ -, is "a b"`,
+		},
+		{
+			"affinity by hash without a key", "defaults:\n  affinity: {by: hash}\n",
+			"weir.yaml:2: defaults.affinity.by: affinity by hash needs a key: add `key: \"$arg_user\"` with a variable of NGINX",
+		},
+		{
+			"a key without a variable", "defaults:\n  affinity: {by: hash, key: user}\n",
+			`weir.yaml:2: defaults.affinity.key: must have a variable of NGINX in it, as "$arg_user", is "user"`,
+		},
+		{
+			"a key with a capture", "defaults:\n  affinity: {by: hash, key: $1}\n",
+			"weir.yaml:2: defaults.affinity.key: must not have captures as $1: `set` a variable of your own from them, is \"$1\"",
+		},
+		{
+			"a key with a lone dollar", "defaults:\n  affinity: {by: hash, key: $uri$}\n",
+			`weir.yaml:2: defaults.affinity.key: has a $ without the name of a variable after it; a $ itself cannot be in a key, is "$uri$"`,
+		},
+		{
+			"affinity that breaks for a dearer peer", "defaults:\n  affinity: {by: cookie, break_at: 0.5}\n",
+			"weir.yaml:2: defaults.affinity.break_at: must be 0, or from 1 on: below 1 a peer would be left for a dearer one, is 0.5",
+		},
+		{
+			"a bound below the fair part", "defaults:\n  affinity: {by: hash, key: $uri, balance_factor: 0.9}\n",
+			"weir.yaml:2: defaults.affinity.balance_factor: must be 0, or from 1.01 on: no peer can have less than its fair part, is 0.9",
+		},
+		{
+			"a cookie for all sites that is not secure", "defaults:\n  affinity: {by: cookie, cookie: {samesite: None}}\n",
+			"weir.yaml:2: defaults.affinity.cookie.samesite: None needs `secure: true`: browsers drop such a cookie otherwise",
+		},
+		{
+			"a cookie whose name is none", "defaults:\n  affinity: {by: cookie, cookie: {name: \"a;b\"}}\n",
+			`weir.yaml:2: defaults.affinity.cookie.name: must be 1 to 64 of the letters, digits and signs that a cookie's name may have, is "a;b"`,
+		},
+		{
+			"a cookie's path that ends the header", "defaults:\n  affinity: {by: cookie, cookie: {path: \"/; Domain=x\"}}\n",
+			`weir.yaml:2: defaults.affinity.cookie.path: must begin with / and have neither spaces nor semicolons, is "/; Domain=x"`,
+		},
+		{
+			"affinity as a word", "defaults: {affinity: cookie}\n",
+			`weir.yaml:1: defaults.affinity: must be a mapping as {by: cookie}, or "off", is a text`,
+		},
+		{
 			"swapped letters", "pools:\n- {name: a, preers: []}\n",
 			`weir.yaml:2: pools[0].preers: unknown key; did you mean "peers"?`,
 		},
@@ -151,7 +207,7 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 		},
 		{
 			"a peer by host name", "pools:\n- {name: a, peers: [\"app.internal:80\"]}",
-			`weir.yaml:2: pools[0].peers[0]: "app.internal:80": is a host name; give the IP address and port, as 10.0.0.1:8080 (DNS discovery is not there yet)`,
+			`weir.yaml:2: pools[0].peers[0]: "app.internal:80": is a host name; give the IP address and port, as 10.0.0.1:8080 (names go under dns)`,
 		},
 		{
 			// Field case 12: a peer that swallows packets would use up the whole budget.

@@ -21,7 +21,7 @@ const maxFileSize = 8 << 20
 // variables beginning with WEIR_ that nothing reads are warned of too (see UnknownVariables).
 //
 // On failure the error is an *Error with every problem found, or, when the file cannot be read, one that wraps the
-// cause. The warnings are given in either case. Relative state_file, token_file, history.dir, model.file and model.library are taken from the file's folder.
+// cause. The warnings are given in either case. Relative state_file, token_file, history.dir, model.file, model.library and peers_file are taken from the file's folder.
 func Load(path string, env func(string) (string, bool)) (*Config, []Warning, error) {
 	data, err := readBounded(path, maxFileSize)
 	if err != nil {
@@ -40,6 +40,9 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 	}
 	if c.Model.Library != LibraryBuiltin {
 		c.Model.Library = within(dir, c.Model.Library)
+	}
+	for i := range c.Pools {
+		c.Pools[i].PeersFile = within(dir, c.Pools[i].PeersFile)
 	}
 	if c.Admin.TokenFile != "" {
 		c.Admin.TokenFile = within(dir, c.Admin.TokenFile)

@@ -39,12 +39,23 @@ func (d *decoder) pools(n *yaml.Node, v reflect.Value, path string) {
 		before := len(d.errs)
 		d.object(item, reflect.ValueOf(&p).Elem(), at)
 		d.poolName(p.Name, at, first, len(d.errs) > before)
-		if len(p.Peers) == 0 && len(d.errs) == before {
+		if len(p.Peers) == 0 && !p.Discovers() && len(d.errs) == before {
 			d.warnf(d.places[at], "pool %q has no peers: every request for it is answered 503", p.Name)
+		}
+		if where, set := d.places[at+".peers_file"]; set {
+			p.PeersFileAt = where.finding("")
+			d.peersFile(&p, where)
 		}
 		pools = append(pools, p)
 	}
 	v.Set(reflect.ValueOf(pools))
+}
+
+func (d *decoder) peersFile(p *Pool, where place) {
+	if strings.ContainsFunc(p.PeersFile, func(r rune) bool { return r < ' ' }) || len(p.PeersFile) > 4096 {
+		d.errorf(where, "must be the path of a file, is %s", quote(p.PeersFile))
+		p.PeersFile = ""
+	}
 }
 
 func (d *decoder) poolName(name, at string, first map[string]int, failed bool) {
@@ -125,9 +136,29 @@ func (d *decoder) peers(n *yaml.Node, v reflect.Value, path string) {
 		}
 		first[addr] = item.Line
 		p.Address = addr
+		d.rank(&p, at)
+		if p.Zone != "" && !validName(p.Zone) {
+			d.errorf(d.places[at+".zone"], "must be at most %d of A-Z a-z 0-9 . _ -, is %s", maxNameSize, quote(p.Zone))
+		}
 		peers = append(peers, p)
 	}
 	v.Set(reflect.ValueOf(peers))
+}
+
+// rank makes a tier of `backup: true`.
+func (d *decoder) rank(p *Peer, at string) {
+	_, tier := d.places[at+".tier"]
+	switch {
+	case bool(p.Backup) && tier && p.Tier == 0:
+		d.errorf(d.places[at+".backup"], "backup: true contradicts tier: 0: remove one")
+	case bool(p.Backup) && !tier:
+		p.Tier = 1
+	case !bool(p.Backup) && p.Tier > 0:
+		if where, set := d.places[at+".backup"]; set {
+			d.errorf(where, "backup: false contradicts tier: %d: remove one", p.Tier)
+		}
+	}
+	p.Backup = p.Tier > 0
 }
 
 func (d *decoder) list(n *yaml.Node, path, what string, most int) ([]*yaml.Node, bool) {

@@ -62,7 +62,7 @@ type Key struct {
 func Keys() []Key {
 	c := Default()
 	c.Defaults.Check = DefaultCheck()
-	c.Pools = []Pool{{Settings: c.Defaults, Peers: []Peer{{Weight: 1}}, Metrics: []Metric{DefaultMetric()}}}
+	c.Pools = []Pool{{Settings: c.Defaults, Peers: []Peer{{Weight: 1}}, Metrics: []Metric{DefaultMetric()}, DNS: []DNS{DefaultDNS()}}}
 	var keys []Key
 	walkKeys(reflect.ValueOf(c), "", &keys)
 	return keys
@@ -75,7 +75,7 @@ func walkKeys(v reflect.Value, prefix string, keys *[]Key) {
 		switch {
 		case isObject(p.typ):
 			walkKeys(f, path+".", keys)
-		case p.typ.Kind() == reflect.Slice:
+		case p.typ.Kind() == reflect.Slice && p.typ.Elem().Kind() == reflect.Struct:
 			walkKeys(f.Index(0), path+"[].", keys)
 		default:
 			k := Key{Path: path, Default: fmt.Sprint(f.Interface()), Range: p.bounds}

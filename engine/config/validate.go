@@ -36,6 +36,12 @@ func (d *decoder) validate(c *Config) {
 		at := "pools[" + strconv.Itoa(i) + "]"
 		d.settings(&c.Pools[i].Settings, at)
 		d.checkMetrics(c, &c.Pools[i], at)
+		for j, peer := range c.Pools[i].Peers {
+			if peer.Zone != "" && c.Zone == "" {
+				d.warnf(d.where(at, at+".peers["+strconv.Itoa(j)+"].zone"), "counts for nothing: the engine's own zone is not told; add `zone: NAME` at the top level")
+				break
+			}
+		}
 	}
 }
 
@@ -109,6 +115,7 @@ func (d *decoder) settings(s *Settings, base string) {
 	if s.Eject.BaseMS > s.Eject.MaxMS {
 		d.errorf(at("eject.base_ms", "eject.max_ms"), "eject.base_ms (%d) must not exceed eject.max_ms (%d)", s.Eject.BaseMS, s.Eject.MaxMS)
 	}
+	d.affinity(&s.Affinity, at)
 	if !s.Check.Enabled {
 		return
 	}

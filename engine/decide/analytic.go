@@ -11,7 +11,7 @@ import (
 //	response(n) = service + wait(n)
 //	service     = base[c] x affinity[p][c] / speed[p]
 //	wait(n)     = (queue + min(queue, 1) x (cv2 - 1) / 2) / K x mean service time of the mix on p, queue = max(n + 1 - K, 0)
-//	cost(n)     = (response + delay + failing) / weight
+//	cost(n)     = (response + delay + failing) / weight x (1 + Away.Share) + Away.MS
 //	failing     = f / (1 - f) x (response + delay + penalty)
 //
 // delay is what the request costs those that come after it. In a queue with arrival rate a, working at rate min(n, K) / S, the total
@@ -97,6 +97,8 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		}
 		odds := v.FailureRate / (1 - v.FailureRate)
 		weight := par.weight(i)
+		factor, away := par.away(i)
+		weight /= factor
 		for c, idx := range est.Listed() {
 			service := est.Pair(i, idx).ServiceMS
 			size := service / mean
@@ -111,7 +113,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				}
 				own += size * delay[g]
 				own += odds * (own + penalty)
-				last = max(bounded(own/weight), last)
+				last = max(bounded(own/weight+away), last)
 				row[g] = float32(last)
 				if share != nil {
 					share[g] = float32(min((1+odds)*(service+size*delay[g])/weight/last, 1))

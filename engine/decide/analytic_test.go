@@ -2,6 +2,7 @@ package decide_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -150,4 +151,62 @@ func TestCostsAreFinitePositiveAndNeverFallWithInFlight(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAPeerInAnotherZoneCostsItsShareAndItsMillisecondsMoreAtEveryCount(t *testing.T) {
+	est := answered(10, 10)
+	near := fill(est, decide.Params{})
+	far := fill(est, decide.Params{Away: []decide.Away{{}, {Share: 0.5, MS: 2}}})
+	for c := range near.Classes {
+		for g, was := range near.Row(c, 1) {
+			if got, want := far.Row(c, 1)[g], was*1.5+2; math.Abs(float64(got-want)) > 1e-4*float64(want) {
+				t.Errorf("class %d, grid point %d: %v, want %v", c, g, got, want)
+			}
+			if far.Row(c, 0)[g] != near.Row(c, 0)[g] {
+				t.Errorf("the near peer's cost changed")
+			}
+		}
+	}
+}
+
+// So many clients, each with one request under way at a time, over two near peers and two far ones. The far ones' part rises with the load,
+// without a cliff, to what their price leaves them: 1 / (1 + 1.5).
+func TestTrafficSpillsToTheOtherZoneLittleByLittle(t *testing.T) {
+	est := answered(10, 10, 10, 10)
+	away := decide.Away{Share: 0.5}
+	table := fill(est, decide.Params{Away: []decide.Away{{}, {}, away, away}})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	last := 0.0
+	for clients := 1; clients <= 40; clients++ {
+		cand := make([]decide.Candidate, 4)
+		for i := range cand {
+			cand[i].Usable = true
+		}
+		var held []int
+		far, all := 0, 0
+		for range 4000 {
+			if len(held) == clients {
+				k := rnd.IntN(len(held))
+				cand[held[k]].InFlight--
+				held = append(held[:k], held[k+1:]...)
+			}
+			at := decide.Pick(table, 0, cand, decide.Rule{Spread: 0.1}, rnd).Peer
+			cand[at].InFlight++
+			held = append(held, at)
+			if all++; at >= 2 {
+				far++
+			}
+		}
+		share := float64(far) / float64(all)
+		if clients == 1 && share > 0.02 {
+			t.Errorf("one client sends %.2f to the other zone", share)
+		}
+		if share < last-0.06 || share > last+0.15 {
+			t.Errorf("from %d clients to %d the part of the other zone goes from %.2f to %.2f", clients-1, clients, last, share)
+		}
+		last = share
+	}
+	if last < 0.35 || last > 0.45 {
+		t.Errorf("at overload the part of the other zone is %.2f", last)
+	}
 }

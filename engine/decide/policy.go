@@ -15,6 +15,22 @@ type Params struct {
 	Objective Objective
 	Sizes     bool      // who picks heeds Table.Work and reports Outcome.Work; without it a pool's hints shape no costs
 	Weights   []float64 // operator's weight per peer; nil, missing or not > 0 means 1
+	Away      []Away    // what the way to each peer adds; nil or missing means nothing
+}
+
+// Away is what a peer costs beyond its own time because it is in another zone: cost x (1 + Share) + MS. It is part of the cost at every
+// in-flight count, so the near peers' costs rise to it as they fill up, and traffic spills over little by little.
+type Away struct {
+	Share float64 // of the cost; >= 0
+	MS    float64 // >= 0
+}
+
+func (p *Params) away(i int) (factor, ms float64) {
+	if i < len(p.Away) {
+		a := p.Away[i]
+		return 1 + max(a.Share, 0), max(a.MS, 0)
+	}
+	return 1, 0
 }
 
 func (p *Params) weight(i int) float64 {

@@ -82,6 +82,7 @@ const (
 	Stream                     // latency is to the first header byte only
 	Local                      // picked by NGINX's local rule, not by a table
 	Panic                      // no peer was usable
+	Bound                      // the client's affinity chose, not a draw
 )
 
 // Record is one attempt. Pool, Class and Peer are indexes into the batch's names.

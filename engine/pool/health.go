@@ -19,13 +19,14 @@ type Options struct {
 	SlowStartMS  float64 // ramp after joining or coming back; 0 = none
 	RiskShare    float64 // of the pool whose share prediction may shrink at once; 0 = none
 	RiskFloor    float64 // at full risk a peer's share is at most this part of an even share
+	MinUsable    float64 // share of a tier's weight under which the next tier takes part, in (0, 1]
 }
 
 // Defaults returns the rules used when the operator says nothing.
 func Defaults() Options {
 	return Options{
 		Consecutive: 5, FailureShare: 0.5, MinRequests: 20, WindowMS: 10_000, BaseMS: 1000, MaxMS: 60_000, MaxShare: 0.5,
-		Rise: 2, Fall: 3, SlowStartMS: 10_000, RiskShare: 0.3, RiskFloor: 0.1,
+		Rise: 2, Fall: 3, SlowStartMS: 10_000, RiskShare: 0.3, RiskFloor: 0.1, MinUsable: 0.7,
 	}
 }
 
@@ -40,7 +41,8 @@ func (o Options) sane() Options {
 	positive(&o.WindowMS, d.WindowMS)
 	positive(&o.BaseMS, d.BaseMS)
 	positive(&o.RiskFloor, d.RiskFloor)
-	o.RiskFloor = min(o.RiskFloor, 1)
+	positive(&o.MinUsable, d.MinUsable)
+	o.RiskFloor, o.MinUsable = min(o.RiskFloor, 1), min(o.MinUsable, 1)
 	if !(o.MaxMS >= o.BaseMS) {
 		o.MaxMS = o.BaseMS
 	}
@@ -57,6 +59,7 @@ func (o Options) sane() Options {
 type PeerSpec struct {
 	Addr   string
 	Weight float64 // operator's weight; not > 0 means 1
+	Tier   int     // 0 = primary, above = backups of that order, at most Tiers - 1
 	// Checked says that active checks run on this peer. Joining a pool that already has peers, it then waits, down, for its
 	// first passed probe: its port may open long after its name appears.
 	Checked bool
@@ -75,6 +78,8 @@ type View struct {
 	Ejections int     // since it joined
 	Risk      float64 // last prediction, 0..1
 	Drained   bool    // the operator's wish, whatever the state
+	Tier      int
+	Fit       bool // drained or standing by, but neither down nor ejected: it could still serve clients that are bound to it
 }
 
 // Transition is one change of state. A peer that joins or leaves makes none.
@@ -90,7 +95,7 @@ const maxTransitions = 1024
 
 // Health is the health of one pool's peers. Several facts are kept apart per peer (drained, down, ejected, ramping, failing)
 // and the state is read off them in a fixed order, so no event can leave a peer stuck between two of them:
-// draining (told) > down > ejected > draining (at a limit) > slow start > suspect > up.
+// draining (told) > down > ejected > draining (at a limit) > standby > slow start > suspect > up.
 //
 // The rules:
 //   - Ejection, consecutive rule: each failure counts 1, a success forgives half of the count. At Consecutive the peer is
@@ -105,6 +110,7 @@ const maxTransitions = 1024
 //   - Limit: a peer whose server metrics are at their limit is draining, as far as the cap, which ejected peers fill first, leaves
 //     room. It comes back through slow start.
 //   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough).
+//   - Tiers: a healthy peer of a tier that is not needed stands by; see tiers.
 //   - Panic: when health leaves no usable peer, all that are not draining are used; when only draining ones exist, those.
 //
 // Not safe for concurrent use; the pool's goroutine owns it.
@@ -116,12 +122,16 @@ type Health struct {
 	panic bool
 	log   []Transition
 	order []int // scratch of shrink
+	tiers tiers
 }
 
 type peer struct {
 	addr    string
 	weight  float64
+	tier    int
 	drained bool
+	standby bool // healthy, and its tier is not needed
+	fresh   bool // joined since the last settle
 
 	down       bool
 	waiting    bool // down since it joined, no probe passed yet
@@ -180,6 +190,7 @@ func (h *Health) SetOptions(now float64, opt Options) {
 func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 	h.tick(now)
 	boot := len(h.peers) == 0
+	h.tiers.any = false
 	next := make([]peer, 0, len(specs))
 	index := make(map[string]int, len(specs))
 	for _, s := range specs {
@@ -187,13 +198,15 @@ func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 			continue
 		}
 		index[s.Addr] = len(next)
+		tier := min(max(s.Tier, 0), Tiers-1)
+		h.tiers.any = h.tiers.any || tier > 0
 		if i, ok := h.index[s.Addr]; ok {
 			p := h.peers[i]
-			p.weight = sane(s.Weight)
+			p.weight, p.tier = sane(s.Weight), tier
 			next = append(next, p)
 			continue
 		}
-		p := peer{addr: s.Addr, weight: sane(s.Weight), since: h.now, quietFrom: h.now, state: Up, reason: "joined"}
+		p := peer{addr: s.Addr, weight: sane(s.Weight), tier: tier, fresh: true, since: h.now, quietFrom: h.now, state: Up, reason: "joined"}
 		if !boot {
 			if s.Checked {
 				p.down, p.waiting, p.state, p.reason = true, true, Down, "joined; waits for its first passed probe"
@@ -410,7 +423,8 @@ func (h *Health) View(i int) View {
 	p := &h.peers[i]
 	v := View{
 		Addr: p.addr, State: p.state, Usable: p.usable, Admit: p.admit, Weight: p.weight, Reason: p.reason, SinceMS: p.since,
-		Ejections: p.ejections, Risk: p.risk, Drained: p.drained,
+		Ejections: p.ejections, Risk: p.risk, Drained: p.drained, Tier: p.tier,
+		Fit: (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
 	}
 	switch p.state {
 	case Ejected:

@@ -60,6 +60,9 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
+// States is the number of states.
+const States = int(states)
+
 // State is the health state of a peer.
 type State uint8
 
@@ -70,6 +73,8 @@ const (
 	Ejected                // no traffic until a timer ends: passive evidence
 	Down                   // no traffic until probes pass: active evidence
 	Draining               // no traffic: the operator said so, or its server metrics are at their limit
+	Standby                // no traffic: a backup that is not needed
+	states                 // how many there are
 )
 
 // String returns the state's name on the wire.
@@ -87,6 +92,8 @@ func (s State) String() string {
 		return "down"
 	case Draining:
 		return "draining"
+	case Standby:
+		return "standby"
 	}
 	return "unknown"
 }

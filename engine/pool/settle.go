@@ -22,6 +22,7 @@ func (h *Health) settle(now float64, why string) {
 	}
 	h.release()
 	h.limits()
+	h.rank()
 	for i := range h.peers {
 		p := &h.peers[i]
 		if s := p.derive(); s != p.state {
@@ -29,6 +30,14 @@ func (h *Health) settle(now float64, why string) {
 			switch {
 			case s == Draining && p.limited && !p.drained:
 				reason = p.overWhy
+			case s == Standby && p.fresh:
+				p.state, p.reason = s, "joined; stands by: "+h.before(p.tier)
+				p.fresh = false
+				continue
+			case s == Standby:
+				reason = "stands by: " + h.before(p.tier)
+			case p.state == Standby && p.healthy():
+				reason = "takes part: " + h.before(p.tier)
 			case p.state == Draining && p.spared:
 				reason = "its server metrics are below their limits again"
 				if p.over > 0 {
@@ -41,7 +50,7 @@ func (h *Health) settle(now float64, why string) {
 			}
 			h.note(p, s, reason)
 		}
-		p.returned, p.spared = false, false
+		p.returned, p.spared, p.fresh = false, false, false
 	}
 	h.usability()
 	h.admission()
@@ -163,6 +172,8 @@ func (p *peer) derive() State {
 		return Ejected
 	case p.limited:
 		return Draining
+	case p.standby:
+		return Standby
 	case p.ramping:
 		return SlowStart
 	case p.suspect:
@@ -186,7 +197,7 @@ func (h *Health) usability() {
 		p := &h.peers[i]
 		switch {
 		case healthy > 0:
-			p.usable = p.healthy()
+			p.usable = p.healthy() && !p.standby
 		case staying > 0:
 			p.usable = !p.drained
 		default:
@@ -199,8 +210,20 @@ func (h *Health) usability() {
 //
 // Admit is a probability of being considered at all, so a peer's share can never pass it, whatever its costs say. That is how
 // slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. It needs somebody to carry the rest:
-// without a usable peer that is not ramping nobody is held back.
+// without a usable peer that is not ramping nobody is held back. A backup is considered no more often than its tier is needed.
 func (h *Health) admission() {
+	h.shares()
+	if !h.tiers.any || h.panic {
+		return
+	}
+	for i := range h.peers {
+		if p := &h.peers[i]; p.usable && h.tiers.lack[p.tier] > 0 {
+			p.admit = min(p.admit, h.tiers.lack[p.tier])
+		}
+	}
+}
+
+func (h *Health) shares() {
 	n, settled := 0, 0
 	for i := range h.peers {
 		p := &h.peers[i]
@@ -221,8 +244,7 @@ func (h *Health) admission() {
 	even := 1 / float64(n)
 	for i := range h.peers {
 		if p := &h.peers[i]; p.usable && p.ramping {
-			part := (h.now - p.rampFrom) / h.opt.SlowStartMS
-			p.admit = even * (0.1 + 0.9*min(max(part, 0), 1))
+			p.admit = even * h.warmth(p)
 		}
 	}
 	h.shrink(settled, even)

@@ -41,7 +41,7 @@ func (p *livePool) startChecks(joined bool) {
 	defer p.unlock()
 	p.started = true
 	p.startChecksLocked(joined)
-	p.startSources()
+	p.startCollectors()
 }
 
 func (p *livePool) startChecksLocked(joined bool) {
@@ -66,7 +66,7 @@ func (p *livePool) startChecksLocked(joined bool) {
 }
 
 // stopChecks tells the checks that match to end and returns them; they are waited for without the mutex.
-func (p *livePool) stopChecks(match func(*check) bool) (stopped []ending) {
+func (p *livePool) stopChecks(match func(*check) bool) (stopped []*check) {
 	for addr, c := range p.checks {
 		if match(c) {
 			c.stop()

@@ -30,10 +30,10 @@ func (p *livePool) compareAnew(now float64, policy, model string) {
 }
 
 // compare takes in an attempt. First attempts only: a further one is placed by the policy whoever placed the first. What NGINX placed
-// without a table, or without a usable peer, is no subject of the comparison; nor are attempts that tell nothing of the peer.
+// without a table, without a usable peer, or where a client's affinity chose, is no subject of the comparison; nor are attempts that tell nothing of the peer.
 func (p *livePool) compare(ended float64, r *observe.Record) {
 	c := p.versus
-	if c == nil || r.Attempt != 1 || r.Flags&(observe.Local|observe.Panic) != 0 || ended-float64(r.TotalMS) < c.since {
+	if c == nil || r.Attempt != 1 || r.Flags&(observe.Local|observe.Panic|observe.Bound) != 0 || ended-float64(r.TotalMS) < c.since {
 		return
 	}
 	failed := r.Kind.Failure()

@@ -98,12 +98,22 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		dst = strconv.AppendBool(append(dst, `,"usable":`...), p.Usable)
 		dst = appendNumber(append(dst, `,"admit":`...), p.Admit)
 		dst = appendNumber(append(dst, `,"weight":`...), p.Weight)
+		if p.Tier > 0 {
+			dst = strconv.AppendInt(append(dst, `,"tier":`...), int64(p.Tier), 10)
+		}
+		if p.Away > 0 {
+			dst = appendNumber(append(dst, `,"away":`...), p.Away)
+		}
+		if p.Keeps {
+			dst = append(dst, `,"keeps":true`...)
+		}
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
 }
 
-func appendSettings(dst []byte, policy string, s *config.Settings) []byte {
+func appendSettings(dst []byte, policy string, c *config.Pool) []byte {
+	s := &c.Settings
 	dst = appendString(append(dst, `{"policy":`...), policy)
 	number := func(key string, x float64) {
 		dst = appendNumber(append(append(append(dst, `,"`...), key...), `":`...), x)
@@ -121,7 +131,30 @@ func appendSettings(dst []byte, policy string, s *config.Settings) []byte {
 	number("eject_base_ms", float64(s.Eject.BaseMS))
 	number("eject_max_ms", float64(s.Eject.MaxMS))
 	number("eject_max_share", s.Eject.MaxShare)
-	return append(dst, '}')
+	number("tier_min_usable", s.Tiers.MinUsable)
+	return append(appendAffinity(dst, c), '}')
+}
+
+// appendAffinity says nothing where there is none.
+func appendAffinity(dst []byte, c *config.Pool) []byte {
+	a := &c.Affinity
+	if a.By == config.AffinityNone || a.By == "" {
+		return dst
+	}
+	dst = appendString(append(dst, `,"affinity":{"by":`...), string(a.By))
+	dst = appendNumber(append(dst, `,"break_at":`...), a.BreakAt)
+	if a.By == config.AffinityHash {
+		dst = appendString(append(dst, `,"key":`...), a.Key)
+		dst = appendNumber(append(dst, `,"balance_factor":`...), a.BalanceFactor)
+		return append(dst, '}')
+	}
+	dst = appendString(append(dst, `,"cookie":{"name":`...), c.CookieName())
+	dst = strconv.AppendInt(append(dst, `,"max_age":`...), int64(a.Cookie.TTLMS/1000), 10)
+	dst = appendString(append(dst, `,"path":`...), a.Cookie.Path)
+	dst = appendString(append(dst, `,"samesite":`...), string(a.Cookie.SameSite))
+	dst = appendString(append(dst, `,"secure":`...), string(a.Cookie.Secure))
+	dst = strconv.AppendBool(append(dst, `,"httponly":`...), bool(a.Cookie.HTTPOnly))
+	return append(dst, "}}"...)
 }
 
 // Decide returns the answer of /decide for a row of the table: a table without the pick. The bytes are shared and must
@@ -197,7 +230,7 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 	dst = append(dst, `,"pools":[`...)
 	n := 0
 	for _, p := range s.Pools {
-		if p.Version <= since {
+		if p.Version <= since || p.Pending {
 			continue
 		}
 		if n++; n > 1 {
@@ -220,5 +253,21 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 		}
 		dst = appendString(dst, r.Name)
 	}
-	return append(dst, "]}"...)
+	dst = append(dst, ']')
+	n = 0
+	for _, p := range s.Pools {
+		if !p.Pending {
+			continue
+		}
+		if n++; n > 1 {
+			dst = append(dst, ',')
+		} else {
+			dst = append(dst, `,"pending":[`...)
+		}
+		dst = appendString(dst, p.Name)
+	}
+	if n > 0 {
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
 }

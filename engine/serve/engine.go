@@ -27,12 +27,14 @@ type Engine struct {
 	log   *telemetry.Log
 	tel   *telemetry.Metrics
 	start time.Time // origin of all times in ms; read through the monotonic clock
+	zone  string    // where the engine and its NGINX run; "" = not told
 	state atomic.Pointer[State]
 
 	publishing sync.Mutex // guards the making of the next State from the last
 
-	applying sync.Mutex // guards conf and serialises changes of the set of pools
+	applying sync.Mutex // guards conf and started, and serialises changes of the set of pools
 	conf     *config.Config
+	started  bool                                 // Start was called
 	pools    atomic.Pointer[map[string]*livePool] // replaced whole by Apply
 
 	refreshMS  atomic.Int64
@@ -73,7 +75,7 @@ func (w *Watchers) Count() int { return int(w.n.Load()) }
 
 // New makes an engine with the pools of a configuration and publishes their first tables. It starts nothing; Start does.
 func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engine {
-	e := &Engine{log: log, tel: tel, start: time.Now(), instances: map[string]*instance{}, foreign: map[string]struct{}{}, prometheus: conf.PrometheusURL.Reveal()}
+	e := &Engine{log: log, tel: tel, start: time.Now(), zone: conf.Zone, prometheus: conf.PrometheusURL.Reveal(), instances: map[string]*instance{}, foreign: map[string]struct{}{}}
 	e.models = newModels(e)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.lastBatch.Store(-1)
@@ -98,8 +100,10 @@ func (e *Engine) Start() {
 	}
 	e.applying.Lock()
 	defer e.applying.Unlock()
+	e.started = true
 	for _, p := range *e.pools.Load() {
 		p.startChecks(false)
+		p.startSources()
 	}
 }
 
@@ -189,6 +193,7 @@ func (e *Engine) Apply(conf *config.Config) config.Changes {
 		p, known := old[c.Name]
 		if !known {
 			p = newPool(e, c.Name)
+			p.started, p.sourcing = e.started, e.started
 		}
 		pools[c.Name] = p
 		if known && !slices.Contains(changes.Changed, c.Name) {
@@ -202,7 +207,7 @@ func (e *Engine) Apply(conf *config.Config) config.Changes {
 		retired = append(retired, old[name].retire()...)
 	}
 	e.conf = conf
-	for _, c := range retired { // outside every pool's mutex: a check that is ending may be waiting for one
+	for _, c := range retired { // outside every pool's mutex: what is ending may be waiting for one
 		c.wait()
 	}
 	return changes

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 )
 
@@ -54,13 +53,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 	p.mu.Lock()
 	defer p.unlock()
 	now := p.filledAt // what the estimators said when the table was made; a question changes nothing
-	params := decide.Params{Objective: decide.Mean, Weights: make([]float64, len(p.members))}
-	for i := range p.members {
-		params.Weights[i] = p.health.View(i).Weight
-	}
-	if p.conf.Objective == config.P99 {
-		params.Objective = decide.P99
-	}
+	params := p.params()
 	// A policy of its own: the pool's is not to be disturbed, and its model may be of another moment.
 	l := &decide.Learned{}
 	if eval != nil {

@@ -17,18 +17,19 @@ type Figures struct {
 
 // PoolFigures are those of one pool.
 type PoolFigures struct {
-	Name        string         `json:"name"`
-	Version     uint64         `json:"version"` // of the published table; 0 while a pool comes or goes
-	Policy      string         `json:"policy"`
-	Objective   string         `json:"objective"`
-	Panic       bool           `json:"panic"`
-	TableAgeMS  float64        `json:"table_age_ms"`
-	RefreshMS   float64        `json:"refresh_took_ms"` // the last filling of the table
-	TrafficAge  *float64       `json:"last_outcome_age_ms"`
-	Attempts10s int            `json:"attempts_10s"`
-	Attempts1m  int            `json:"attempts_1m"`
-	Classes     []ClassFigures `json:"classes"`
-	Peers       []PeerFigures  `json:"peers"`
+	Name        string          `json:"name"`
+	Version     uint64          `json:"version"` // of the published table; 0 while a pool comes or goes
+	Policy      string          `json:"policy"`
+	Objective   string          `json:"objective"`
+	Panic       bool            `json:"panic"`
+	TableAgeMS  float64         `json:"table_age_ms"`
+	RefreshMS   float64         `json:"refresh_took_ms"` // the last filling of the table
+	TrafficAge  *float64        `json:"last_outcome_age_ms"`
+	Attempts10s int             `json:"attempts_10s"`
+	Attempts1m  int             `json:"attempts_1m"`
+	Sources     []SourceFigures `json:"sources"` // where the peers come from
+	Classes     []ClassFigures  `json:"classes"`
+	Peers       []PeerFigures   `json:"peers"`
 }
 
 // ClassFigures are those of one listed class.
@@ -43,12 +44,15 @@ type ClassFigures struct {
 type PeerFigures struct {
 	Pool       string   `json:"pool"`
 	Addr       string   `json:"addr"`
+	Sources    []string `json:"sources"` // names of those that have it; "leaving" = none any more
 	State      string   `json:"state"`
 	Reason     string   `json:"reason"`
 	Usable     bool     `json:"usable"`
 	Drained    bool     `json:"drained"`
 	Admit      float64  `json:"admit"`
 	Weight     float64  `json:"weight"`
+	Tier       int      `json:"tier"` // 0 = primary, above = backup
+	Zone       *string  `json:"zone"` // null = not told
 	StateAgeMS float64  `json:"state_age_ms"`
 	StateLeft  *float64 `json:"state_left_ms"` // until a timer ends the state
 	Ejections  int      `json:"ejections"`
@@ -145,7 +149,7 @@ func (p *livePool) figures(now float64) PoolFigures {
 	f := PoolFigures{
 		Name: p.name, Policy: p.serving, Objective: string(p.conf.Objective),
 		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
-		Attempts10s: all.short, Attempts1m: all.long, Classes: []ClassFigures{}, Peers: []PeerFigures{},
+		Attempts10s: all.short, Attempts1m: all.long, Sources: p.sourceFigures(now), Classes: []ClassFigures{}, Peers: []PeerFigures{},
 	}
 	sum := 0.0
 	for _, c := range p.est.Listed() {
@@ -168,11 +172,15 @@ func (p *livePool) figures(now float64) PoolFigures {
 func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	m, h, v := p.members[i], p.health.View(i), p.est.Peer(i)
 	f := PeerFigures{
-		Pool: p.name, Addr: m.addr, State: h.State.String(), Reason: h.Reason, Usable: h.Usable, Drained: h.Drained,
+		Pool: p.name, Addr: m.addr, Sources: p.origin[m.addr], State: h.State.String(), Reason: h.Reason, Usable: h.Usable, Drained: h.Drained,
 		Admit: round3(h.Admit), Weight: h.Weight, StateAgeMS: now - h.SinceMS, Ejections: h.Ejections, Risk: finite(h.Risk),
 		Inflight: int(m.inflight.Load()), Attempts: m.attempts, Failures: map[string]uint64{}, Others: map[string]uint64{},
 		Speed: finite(v.Speed), Concurrency: finite(v.Concurrency), WorkMS: finite(v.WorkMS), FailureRate: finite(v.FailureRate),
 		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS), Metrics: p.metricFigures(now, m.addr),
+	}
+	f.Tier = h.Tier
+	if m.zone != "" {
+		f.Zone = &m.zone
 	}
 	if h.UntilMS > 0 {
 		f.StateLeft = finite(max(h.UntilMS-now, 0))

@@ -3,6 +3,8 @@ package serve
 import (
 	"fmt"
 	"math"
+
+	"github.com/weirlb/weir/engine/pool"
 )
 
 // Order is what an operator asks of one peer; nil means as it is.
@@ -76,14 +78,14 @@ func (e *Engine) Order(poolName, addr string, o Order) (PeerFigures, error) {
 	return p.peerFigures(now, at, p.poolAttempts(now)), nil
 }
 
-// lastUsable reports whether traffic to the pool depends on this peer alone. Peers that only the panic rule or a lack of
+// lastUsable reports whether traffic to the pool depends on this peer alone. A backup that stands by would carry it. Peers that only the panic rule or a lack of
 // others makes usable count: they are what is left.
 func (p *livePool) lastUsable(at int) bool {
 	if !p.health.View(at).Usable || p.health.View(at).Drained {
 		return false
 	}
 	for i := range p.members {
-		if v := p.health.View(i); i != at && v.Usable && !v.Drained {
+		if v := p.health.View(i); i != at && !v.Drained && (v.Usable || v.State == pool.Standby) {
 			return false
 		}
 	}

@@ -23,20 +23,27 @@ type livePool struct {
 
 	// mu guards everything below. It is held for one batch of outcomes, one refresh, one probe's result or one change by the
 	// operator; nothing under it waits for the network.
-	mu      sync.Mutex
-	conf    config.Pool
-	est     *estimate.Pool
-	health  *pool.Health
-	policy  decide.Policy
-	learned *decide.Learned // the policy, when it is the learned one; else nil
-	eval    *evaluator      // whose predictor learned.Model is; not a use of it
-	serving string          // the policy that the table was made by
-	table   decide.Table    // as last filled
-	members []*member       // in the order of health, est and table
-	checks  map[string]*check
-	meters  *meters // nil = no metrics are configured
-	started bool    // checks may run
-	retired bool    // removed from the configuration; nothing may be published any more
+	mu       sync.Mutex
+	conf     config.Pool
+	est      *estimate.Pool
+	health   *pool.Health
+	policy   decide.Policy
+	learned  *decide.Learned     // the policy, when it is the learned one; else nil
+	eval     *evaluator          // whose predictor learned.Model is; not a use of it
+	serving  string              // the policy that the table was made by
+	table    decide.Table        // as last filled
+	members  []*member           // in the order of health, est and table
+	sources  []*source           // of members, in the order of the configuration, the static peers left out
+	roster   []config.Peer       // who is in the pool by all sources
+	origin   map[string][]string // names of the sources by address
+	leaving  []config.Peer       // members that stay until new sources have answered
+	checks   map[string]*check
+	meters   *meters // nil = no metrics are configured
+	started  bool    // checks may run
+	sourcing bool    // sources may run
+	pending  bool    // NGINX has not heard of the pool, and is not to yet; see waits
+	bornAt   float64 // ms
+	retired  bool    // removed from the configuration; nothing may be published any more
 
 	versus *compared // nil = no table was made yet
 
@@ -50,6 +57,7 @@ type livePool struct {
 	latest      atomic.Pointer[Snapshot] // published, or about to be; written under the mutex
 	changes     []pool.Transition        // scratch
 	weights     []float64                // scratch
+	aways       []decide.Away            // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
 	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
 	feed        *feed                    // for the learner; nil = there is none
@@ -77,6 +85,8 @@ type member struct {
 
 	confWeight float64 // as in the file
 	weight     float64 // by the operator's word at run time; 0 = as in the file
+	zone       string
+	away       decide.Away // what its zone adds to its costs
 
 	inflight atomic.Int64 // over all NGINX; written under the mutex, read without it
 	recent   recent
@@ -92,7 +102,7 @@ func newPool(e *Engine, name string) *livePool {
 	p := &livePool{
 		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{}, serving: analytic,
 		checks: map[string]*check{}, inflight: map[string]map[string]int{},
-		filledAt: math.Inf(-1), trafficAt: math.Inf(-1),
+		filledAt: math.Inf(-1), trafficAt: math.Inf(-1), pending: true, bornAt: e.now(),
 	}
 	if e.learner != nil {
 		p.feed = newFeed()
@@ -106,19 +116,18 @@ func healthOptions(s *config.Settings) pool.Options {
 	o := pool.Defaults()
 	o.Consecutive, o.FailureShare, o.MinRequests = s.Eject.Consecutive, s.Eject.FailureShare, s.Eject.MinRequests
 	o.WindowMS, o.BaseMS, o.MaxMS = float64(s.Eject.IntervalMS), float64(s.Eject.BaseMS), float64(s.Eject.MaxMS)
-	o.MaxShare, o.SlowStartMS = s.Eject.MaxShare, float64(s.SlowStartMS)
+	o.MaxShare, o.SlowStartMS, o.MinUsable = s.Eject.MaxShare, float64(s.SlowStartMS), s.Tiers.MinUsable
 	if s.Check.Enabled {
 		o.Rise, o.Fall = s.Check.Rise, s.Check.Fall
 	}
 	return o
 }
 
-// ending is a goroutine that was told to end.
-type ending interface{ wait() }
-
 // configure makes c the pool's configuration, keeps what is known by address and fills the table; the caller publishes the
-// latest snapshot then. It returns the checks and sources that were told to end, to be waited for without holding the mutex.
+// latest snapshot then. It returns what was told to end, to be waited for without holding the mutex. Only Apply calls it, so that the
+// sources do not change while those of c are made ready.
 func (p *livePool) configure(now float64, c *config.Pool) []ending {
+	wanted := p.wanted(c, p.sources)
 	p.mu.Lock()
 	defer p.unlock()
 	opt := healthOptions(&c.Settings)
@@ -136,29 +145,41 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 	checkChanged := p.conf.Check != c.Check
 	metrics := p.conf.Metrics
 	p.conf = *c
+	var stopped []ending
+	for _, s := range p.setSources(now, wanted) {
+		stopped = append(stopped, s)
+	}
+	p.enroll()
 	p.setMembers(now)
-	stopped := p.setMetrics(now, metrics)
-	stopped = append(stopped, p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 })...)
+	stopped = append(stopped, p.setMetrics(now, metrics)...)
+	for _, k := range p.stopChecks(func(k *check) bool { return checkChanged || p.health.Index(k.addr) < 0 }) {
+		stopped = append(stopped, k)
+	}
 	if p.started {
 		p.startChecksLocked(true)
-		p.startSources()
+		p.startCollectors()
 	}
+	p.startSourcesLocked()
 	p.note()
 	p.fill(now)
+	p.pending = p.waits(now)
 	p.remember(p.snapshot(), now)
 	return stopped
 }
 
-// setMembers brings members, health and estimators in line with the configured peers.
+// ending is a goroutine of the pool that was told to end.
+type ending interface{ wait() }
+
+// setMembers brings members, health and estimators in line with the roster.
 func (p *livePool) setMembers(now float64) {
 	known := make(map[string]*member, len(p.members))
 	for _, m := range p.members {
 		known[m.addr] = m
 	}
-	specs := make([]pool.PeerSpec, 0, len(p.conf.Peers))
-	addrs := make([]string, 0, len(p.conf.Peers))
-	members := make([]*member, 0, len(p.conf.Peers))
-	for _, peer := range p.conf.Peers {
+	specs := make([]pool.PeerSpec, 0, len(p.roster))
+	addrs := make([]string, 0, len(p.roster))
+	members := make([]*member, 0, len(p.roster))
+	for _, peer := range p.roster {
 		m := known[peer.Address]
 		delete(known, peer.Address)
 		if m == nil {
@@ -170,7 +191,8 @@ func (p *livePool) setMembers(now float64) {
 			m.tel.Checked()
 		}
 		m.confWeight = peer.Weight
-		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Checked: p.conf.Check.Enabled})
+		m.zone, m.away = peer.Zone, p.away(peer.Zone)
+		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Tier: peer.Tier, Checked: p.conf.Check.Enabled})
 		addrs = append(addrs, peer.Address)
 		members = append(members, m)
 	}
@@ -181,6 +203,7 @@ func (p *livePool) setMembers(now float64) {
 		gone.tel.Remove()
 	}
 	p.sumInflight(now)
+	p.keepMetered(now)
 }
 
 func (m *member) effectiveWeight() float64 {
@@ -196,7 +219,18 @@ func (p *livePool) retire() []ending {
 	defer p.unlock()
 	p.retired = true
 	p.modelFailed(nil, "")
-	stopped := append(p.stopChecks(func(*check) bool { return true }), p.dropMetrics()...)
+	var stopped []ending
+	for _, k := range p.stopChecks(func(*check) bool { return true }) {
+		stopped = append(stopped, k)
+	}
+	for _, s := range p.sources {
+		s.tel.Remove()
+		if s.stop != nil {
+			s.stop()
+			stopped = append(stopped, s)
+		}
+	}
+	stopped = append(stopped, p.dropMetrics()...)
 	for _, m := range p.members {
 		m.tel.Remove()
 	}
@@ -259,6 +293,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 	}
 	p.tel.Peers.Set(float64(len(s.Peers)))
 	p.tel.Usable.Set(float64(usable))
+	p.tel.Backups.Set(p.health.Backups())
 	p.tel.Classes.Set(float64(len(s.Table.Classes)))
 	p.tel.Panic.Set(map[bool]float64{true: 1}[s.Panic])
 }
@@ -266,7 +301,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 // snapshot makes the immutable copy of the pool as it is now. What did not change is shared with the published one.
 func (p *livePool) snapshot() *Snapshot {
 	before := p.latest.Load()
-	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.serving, Panic: p.health.Panic()}
+	s := &Snapshot{Name: p.name, Settings: p.conf.Settings, Policy: p.serving, Panic: p.health.Panic(), Pending: p.pending}
 	if before != nil && slices.Equal(before.shape.classes, p.table.Classes) && slices.Equal(before.shape.peers, p.table.Peers) {
 		s.shape = before.shape
 	} else {
@@ -287,7 +322,7 @@ func (p *livePool) snapshot() *Snapshot {
 		s.Peers[i] = p.peerNow(i, m, last)
 	}
 	s.rows = make([]atomic.Pointer[[]byte], len(s.shape.classes))
-	s.settings = appendSettings(nil, s.Policy, &s.Settings)
+	s.settings = appendSettings(nil, s.Policy, &p.conf)
 	s.meta = append(s.appendPeers(nil), s.settings...)
 	return s
 }
@@ -297,7 +332,10 @@ func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
 	v := p.health.View(i)
 	now := Peer{
 		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
-		inflight: &m.inflight,
+		Tier: v.Tier, Away: m.away.Share, inflight: &m.inflight,
+	}
+	if a := &p.conf.Affinity; a.By == config.AffinityCookie {
+		now.Keeps = v.Fit && !v.Usable && p.eng.now()-v.SinceMS < float64(a.DrainMS)
 	}
 	if last != nil {
 		now.Admit = steady(last.Admit, now.Admit)

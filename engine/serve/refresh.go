@@ -58,6 +58,7 @@ func (p *livePool) refresh(now float64) {
 	if p.meters != nil {
 		p.heed(now)
 	}
+	p.showPending(now)
 	p.health.Advance(now)
 	filled := false
 	if p.due(now) {
@@ -118,23 +119,39 @@ func (p *livePool) tryFill(now float64) (fault string) {
 		}
 	}()
 	p.est.Refresh(now)
-	p.weights = p.weights[:0]
 	for i := range p.members {
 		p.health.Predict(now, i, p.risk(i))
-		p.weights = append(p.weights, p.health.View(i).Weight)
 	}
+	params := p.params()
 	p.health.Advance(now)
 	eval := p.equip()
 	defer eval.release()
-	params := decide.Params{Objective: decide.Mean, Weights: p.weights}
-	if p.conf.Objective == config.P99 {
-		params.Objective = decide.P99
-	}
 	if fault := p.fillTable(now, eval, params); fault != "" {
 		return fault
 	}
 	p.feedFrame(now)
 	return ""
+}
+
+// params are the pool's settings that shape its costs, in memory that the next call uses again.
+func (p *livePool) params() decide.Params {
+	p.weights, p.aways = p.weights[:0], p.aways[:0]
+	for i, m := range p.members {
+		p.weights, p.aways = append(p.weights, p.health.View(i).Weight), append(p.aways, m.away)
+	}
+	params := decide.Params{Objective: decide.Mean, Weights: p.weights, Away: p.aways}
+	if p.conf.Objective == config.P99 {
+		params.Objective = decide.P99
+	}
+	return params
+}
+
+// away is what a peer in this zone costs beyond its own time. A zone that is not told, of the peer or of the engine, is no other one.
+func (p *livePool) away(zone string) decide.Away {
+	if own := p.eng.zone; zone == "" || own == "" || zone == own {
+		return decide.Away{}
+	}
+	return decide.Away{Share: p.conf.ZoneCost, MS: p.conf.ZoneCostMS}
 }
 
 // tableFault checks the promise of decide.Table that NGINX relies on.

@@ -36,7 +36,7 @@ type ModelReport struct {
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic policy model metrics stale_observations config history sharing stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic backups policy model metrics stale_observations discovery config history sharing stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -105,6 +105,10 @@ func (p *livePool) inspect(r *Report) (learned bool) {
 		}
 	}
 	switch {
+	case len(p.members) == 0 && p.pending:
+		r.add("no_peers", p.name, fmt.Sprintf("pool %q has no peers yet: NGINX goes on with those it knows", p.name))
+	case len(p.members) == 0 && len(p.sources) > 0:
+		r.add("no_peers", p.name, fmt.Sprintf("pool %q has no peers: its requests fail; its sources name none", p.name))
 	case len(p.members) == 0:
 		r.add("no_peers", p.name, fmt.Sprintf("pool %q has no peers: its requests fail; add peers to the configuration", p.name))
 	case p.health.Panic():
@@ -112,6 +116,10 @@ func (p *livePool) inspect(r *Report) (learned bool) {
 	case usable == 0:
 		r.add("no_usable_peer", p.name, fmt.Sprintf("every peer of pool %q is draining: they are used all the same", p.name))
 	}
+	if share := p.health.Backups(); share > 0 {
+		r.add("backups", p.name, fmt.Sprintf("too few primaries of pool %q are usable: its backups may take up to %.0f %% of the requests", p.name, 100*share))
+	}
+	p.inspectSources(p.eng.now(), r)
 	if p.fault != "" {
 		r.add("policy", p.name, fmt.Sprintf("the table of pool %q could not be computed, the last one stays: %s", p.name, p.fault))
 	}

@@ -13,9 +13,9 @@ import (
 
 // meters are what a pool knows of its servers by their metrics, and who asks for them. The pool's mutex guards it.
 type meters struct {
-	board   *servermetrics.Board
-	tel     []*telemetry.ServerMetric // by metric
-	sources []*source
+	board      *servermetrics.Board
+	tel        []*telemetry.ServerMetric // by metric
+	collectors []*collector
 }
 
 // MetricFigure is a metric of a peer, as the API tells it.
@@ -28,7 +28,7 @@ type MetricFigure struct {
 	AtLimit   bool     `json:"at_limit"`
 }
 
-// setMetrics brings the meters in line with the configuration and returns the sources that were told to end. Values of metrics that
+// setMetrics brings the meters in line with the configuration and returns the collectors that were told to end. Values of metrics that
 // stay as they were are kept.
 func (p *livePool) setMetrics(now float64, before []config.Metric) (stopped []ending) {
 	if p.meters != nil && slices.Equal(before, p.conf.Metrics) {
@@ -51,25 +51,25 @@ func (p *livePool) setMetrics(now float64, before []config.Metric) (stopped []en
 			m.tel = append(m.tel, p.eng.tel.ServerMetric(p.name, c.Name))
 		}
 		m.board = servermetrics.New(rules, former)
-		m.sources = newSources(p)
+		m.collectors = newCollectors(p)
 		p.meters = m
 	}
 	p.keepMetered(now)
 	return stopped
 }
 
-// dropMetrics tells the sources to end and takes the series away.
+// dropMetrics tells the collectors to end and takes the series away.
 func (p *livePool) dropMetrics() (stopped []ending) {
 	if p.meters == nil {
 		return nil
 	}
-	for _, s := range p.meters.sources {
+	for _, s := range p.meters.collectors {
 		if s.started {
 			s.stop()
 			stopped = append(stopped, s)
 		}
 	}
-	p.meters.sources = nil
+	p.meters.collectors = nil
 	for _, t := range p.meters.tel {
 		t.Remove()
 	}
@@ -127,11 +127,11 @@ func (p *livePool) risk(i int) float64 {
 	return 1 - (1-p.est.Peer(i).Risk)*(1-p.members[i].metered.Risk)
 }
 
-// measured takes in what a source brought: values by metric of the source and peer, and what went wrong, "" = nothing did.
-func (p *livePool) measured(s *source, values []map[string]float64, fault string) {
+// measured takes in what a collector brought: values by metric of it and peer, and what went wrong, "" = nothing did.
+func (p *livePool) measured(s *collector, values []map[string]float64, fault string) {
 	p.mu.Lock()
 	defer p.unlock()
-	if p.retired || p.meters == nil || !slices.Contains(p.meters.sources, s) {
+	if p.retired || p.meters == nil || !slices.Contains(p.meters.collectors, s) {
 		return
 	}
 	now := p.eng.now()
@@ -146,14 +146,14 @@ func (p *livePool) measured(s *source, values []map[string]float64, fault string
 		}
 		p.meters.tel[i].Collected(all)
 	}
-	p.sourceFault(s, fault)
+	p.collectorFault(s, fault)
 	p.heed(now)
 	p.showMetrics(now)
 	p.changed(now)
 }
 
-// sourceFault notes whether a source works, and says so once when that changes.
-func (p *livePool) sourceFault(s *source, fault string) {
+// collectorFault notes whether a collector works, and says so once when that changes.
+func (p *livePool) collectorFault(s *collector, fault string) {
 	name, before, since := p.name, s.fault, s.since
 	s.fault = fault
 	switch {
@@ -198,12 +198,12 @@ func (p *livePool) metricFigures(now float64, addr string) []MetricFigure {
 	return out
 }
 
-// inspectMetrics adds which sources fail.
+// inspectMetrics adds which collectors fail.
 func (p *livePool) inspectMetrics(r *Report) {
 	if p.meters == nil {
 		return
 	}
-	for _, s := range p.meters.sources {
+	for _, s := range p.meters.collectors {
 		if s.fault != "" {
 			r.add("metrics", p.name, fmt.Sprintf("%s of pool %q cannot be had: %s; the pool is served without", s.names(), p.name, s.fault))
 		}

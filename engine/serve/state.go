@@ -70,6 +70,7 @@ type Snapshot struct {
 	Settings    config.Settings
 	Policy      string
 	Panic       bool
+	Pending     bool // who is in it is not known yet: NGINX is told to keep what it knows
 
 	shape    *shape
 	meta     []byte // JSON of peers and settings; what it says decides MetaVersion
@@ -87,6 +88,9 @@ type Peer struct {
 	Drained bool // by the operator's wish; such a peer may be usable when nothing else is
 	Admit   float64
 	Weight  float64
+	Tier    int     // 0 = primary
+	Away    float64 // share by which another zone makes it dearer
+	Keeps   bool    // out of use in good health: clients whose cookie names it may still go there
 
 	inflight *atomic.Int64 // owned by the pool's member; the one part that is live
 }

@@ -24,11 +24,18 @@ func families() []family {
 
 		{"weir_pool_peers", "gauge", "Peers of the pool."},
 		{"weir_pool_usable_peers", "gauge", "Peers of the pool that may get traffic."},
+		{"weir_pool_backups", "gauge", "Share of the requests that backups may take because too few primaries are usable; 0 while they stand by."},
 		{"weir_pool_panic", "gauge", "1 while no peer of the pool is usable by health and all of them are used, else 0."},
 		{"weir_pool_classes", "gauge", "Request classes of the pool that have a row of their own in its table."},
 		{"weir_table_age_seconds", "gauge", "Time since the decision table of the pool was computed."},
 		{"weir_table_publications_total", "counter", "Versions of the pool's table that were published."},
 		{"weir_refresh_duration_seconds", "histogram", "Time to compute the decision table of a pool."},
+
+		{"weir_discovery_queries_total", "counter", "DNS queries sent for the source of the pool's peers, further attempts included."},
+		{"weir_discovery_looks_total", "counter", "Looks at the source of the pool's peers, by result: rounds of DNS queries, readings of a file."},
+		{"weir_discovery_up", "gauge", "1 while the last look at the source was good, else 0."},
+		{"weir_discovery_peers", "gauge", "Peers that the source names, those kept from its last answer included."},
+		{"weir_discovery_age_seconds", "gauge", "Time since the source last answered, or since it was set up. A file answers when it is read."},
 
 		{"weir_slice_duration_seconds", "histogram", "Duration of first attempts that were answered, placed by the policy or in the control slice."},
 		{"weir_slice_failures_total", "counter", "First attempts that failed, placed by the policy or in the control slice."},

@@ -162,7 +162,7 @@ func (s *series) Remove() {
 }
 
 // states is the number of health states.
-const states = int(pool.Draining) + 1
+const states = pool.States
 
 // kinds is the number of kinds of outcome.
 const kinds = int(pool.IdleRace) + 1
@@ -237,12 +237,12 @@ func (p *Peer) Check(pass bool) {
 // Pool is the series of one pool.
 type Pool struct {
 	series
-	Peers, Usable, Panic, Classes *metrics.Gauge
-	Publications                  *metrics.Counter
-	Refresh                       *metrics.PrometheusHistogram
-	Slices                        [2]Slice // by SlicePolicy, SliceControl
-	ratio                         [3]*metrics.Gauge
-	computed                      atomic.Pointer[time.Time]
+	Peers, Usable, Backups, Panic, Classes *metrics.Gauge
+	Publications                           *metrics.Counter
+	Refresh                                *metrics.PrometheusHistogram
+	Slices                                 [2]Slice // by SlicePolicy, SliceControl
+	ratio                                  [3]*metrics.Gauge
+	computed                               atomic.Pointer[time.Time]
 }
 
 // Slice is the series of the attempts that the policy placed, or of those of the control slice.
@@ -269,6 +269,7 @@ func (m *Metrics) Pool(poolName string) *Pool {
 	p := &Pool{series: series{set: m.set}}
 	p.Peers = p.gauge("weir_pool_peers", "pool", poolName)
 	p.Usable = p.gauge("weir_pool_usable_peers", "pool", poolName)
+	p.Backups = p.gauge("weir_pool_backups", "pool", poolName)
 	p.Panic = p.gauge("weir_pool_panic", "pool", poolName)
 	p.Classes = p.gauge("weir_pool_classes", "pool", poolName)
 	p.Publications = p.counter("weir_table_publications_total", "pool", poolName)

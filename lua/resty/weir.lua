@@ -9,8 +9,8 @@ local DEFAULT_SOCKET = "/run/weir/engine.sock"
 local options
 
 -- init_by_lua. opts (all optional): socket = path of the engine's socket; instance = name of this NGINX in the engine's records;
--- dict = name of the lua_shared_dict.
--- WEIR_SOCKET and WEIR_INSTANCE in the environment win over both.
+-- dict = name of the lua_shared_dict; affinity_secret_file = path of the secrets that sign sticky cookies.
+-- WEIR_SOCKET, WEIR_INSTANCE and WEIR_AFFINITY_SECRET_FILE in the environment win over them.
 function _M.init(opts)
     opts = opts or {}
     options = {
@@ -33,6 +33,10 @@ function _M.init(opts)
     end
     slots.init(dict)
     pools.init(dict)
+    ok, err = require("resty.weir.cookie").init(dict, os.getenv("WEIR_AFFINITY_SECRET_FILE") or opts.affinity_secret_file)
+    if not ok then
+        error("weir: " .. err)
+    end
     -- loaded here, once, so that the workers share the pages
     require "resty.weir.balancer"
     require "resty.weir.log"
@@ -68,8 +72,9 @@ function _M.init_worker()
     require("resty.weir.observe").start(options.socket, options.instance)
 end
 
--- balancer_by_lua, log_by_lua, content_by_lua.
+-- balancer_by_lua, header_filter_by_lua, log_by_lua, content_by_lua.
 _M.balance = require("resty.weir.balancer").balance
+_M.affinity = require("resty.weir.issue").header
 _M.log = require("resty.weir.log").log
 _M.status = require("resty.weir.status").serve
 _M.unavailable = require("resty.weir.status").unavailable

@@ -6,8 +6,11 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -25,6 +28,10 @@ type Options struct {
 	Listen string
 	// Settings is the behaviour at start.
 	Settings Settings
+	// TLS serves HTTPS, with HTTP/2 for clients that ask for it; nil serves plain HTTP/1.1 and HTTP/2 with prior knowledge on one port.
+	TLS *tls.Config
+	// GRPC answers requests whose content type is application/grpc; nil: the backend is none.
+	GRPC http.Handler
 	// KeepAlive is the time after which an idle connection is closed; 0 means never.
 	KeepAlive time.Duration
 	// OpenAfter delays the first opening of the port.
@@ -75,6 +82,9 @@ type door struct {
 	fill   []net.Conn    // what fills the accept queue
 	served chan struct{} // closed when the accept loop has ended
 }
+
+// quiet keeps refused TLS handshakes, which some tests provoke, out of the output.
+var quiet = log.New(io.Discard, "", 0)
 
 // counts is what /stats shows.
 type counts struct {
@@ -238,8 +248,12 @@ func (b *Backend) open() error {
 	if err != nil {
 		return err
 	}
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
 	s := &http.Server{
-		Handler: http.HandlerFunc(b.serve), IdleTimeout: b.opt.KeepAlive,
+		Handler: http.HandlerFunc(b.serve), IdleTimeout: b.opt.KeepAlive, Protocols: protocols, TLSConfig: b.opt.TLS, ErrorLog: quiet,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, &conn{Conn: c, number: b.counts.connections.Add(1)})
 		},
@@ -247,7 +261,11 @@ func (b *Backend) open() error {
 	served := make(chan struct{})
 	b.task(func() {
 		defer close(served)
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		serve := func() error { return s.Serve(l) }
+		if b.opt.TLS != nil {
+			serve = func() error { return s.ServeTLS(l, "", "") }
+		}
+		if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 			_ = l.Close()
 		}
 	})

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -31,6 +32,9 @@ type Answer struct {
 	Method     string      `json:"method"`
 	URI        string      `json:"uri"`
 	Host       string      `json:"host"`
+	Proto      string      `json:"proto"`
+	SNI        string      `json:"sni,omitempty"`     // server name that the TLS client asked for
+	Chunked    bool        `json:"chunked,omitempty"` // the body came without a length
 	Class      string      `json:"class"`
 	BodyBytes  int64       `json:"body_bytes"`
 	BodySHA256 string      `json:"body_sha256,omitempty"`
@@ -100,7 +104,17 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too large for "+b.opt.Name, http.StatusRequestEntityTooLarge)
 		return
 	}
-	a := Answer{Peer: b.opt.Name, Method: r.Method, URI: r.RequestURI, Host: r.Host, Conn: c.number, ConnSeq: seq}
+	a := Answer{
+		Peer: b.opt.Name, Method: r.Method, URI: r.RequestURI, Host: r.Host, Proto: r.Proto, Chunked: r.ContentLength < 0,
+		Conn: c.number, ConnSeq: seq,
+	}
+	if r.TLS != nil {
+		a.SNI = r.TLS.ServerName
+	}
+	if b.opt.GRPC != nil && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		b.grpc(w, r, s, fail, &a) // which reads the body itself, message by message
+		return
+	}
 	hash := sha256.New()
 	var err error
 	if a.BodyBytes, err = io.Copy(hash, r.Body); err != nil {
@@ -197,6 +211,23 @@ func (b *Backend) work(r *http.Request, s Settings, class string, a *Answer) {
 	a.WorkMS = float64(served) / float64(time.Millisecond)
 }
 
+// grpc answers a call. A scripted failure is an answer of headers alone, with the gRPC status that stands for the HTTP one.
+func (b *Backend) grpc(w http.ResponseWriter, r *http.Request, s Settings, fail bool, a *Answer) {
+	if fail {
+		code, ok := map[int]string{429: "8", 500: "13", 503: "14", 504: "4"}[s.Fail.Status]
+		if !ok {
+			code = "2"
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", code)
+		w.Header().Set("Grpc-Message", "scripted failure of "+b.opt.Name)
+		b.sleep(time.Duration(s.Fail.AfterMS * float64(time.Millisecond)))
+		return
+	}
+	b.work(r, s, "grpc", a)
+	b.opt.GRPC.ServeHTTP(w, r)
+}
+
 // stream sends n parts (0 = until the client leaves), with the time "every" between them.
 func (b *Backend) stream(w http.ResponseWriter, r *http.Request, contentType string, n int, part func(i int) []byte) {
 	b.counts.streams.Add(1)
@@ -249,7 +280,11 @@ func (b *Backend) untilGone(r *http.Request) {
 
 // reset makes the close that follows a TCP reset.
 func (c *conn) reset() {
-	if t, ok := c.Conn.(*net.TCPConn); ok {
+	inner := c.Conn
+	if t, ok := inner.(*tls.Conn); ok {
+		inner = t.NetConn()
+	}
+	if t, ok := inner.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
 }

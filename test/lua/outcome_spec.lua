@@ -37,4 +37,18 @@ describe("how an attempt ended", function()
             assert.equal(c[6], outcome.NAME[outcome.judge(c[2], c[3], c[4], c[5])])
         end)
     end
+
+    it("tells streams from answers", function()
+        assert.is_true(outcome.is_stream(101, nil, 5))
+        assert.is_true(outcome.is_stream("101"))
+        assert.is_true(outcome.is_stream(200, "text/event-stream; charset=utf-8", 0))
+        assert.is_false(outcome.is_stream(200, "text/html", 5000))
+        assert.is_false(outcome.is_stream(200, nil, 5000))
+    end)
+
+    it("takes a gRPC call for a stream when it goes on after its header, or has not ended", function()
+        assert.is_false(outcome.is_stream(200, "application/grpc+proto", 3))
+        assert.is_true(outcome.is_stream(200, "application/grpc+proto", 300))
+        assert.is_true(outcome.is_stream(200, "application/grpc"))
+    end)
 end)

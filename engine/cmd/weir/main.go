@@ -14,6 +14,7 @@ import (
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the engine."`
 	Check    checkCmd    `cmd:"" help:"Check weir.yaml, and whether an NGINX configuration fits it. Ends with 1 on errors."`
+	Health   healthCmd   `cmd:"" help:"Ask a running engine whether it serves. Ends with 1 when it does not."`
 	Peers    peersCmd    `cmd:"" help:"Show the peers of a running engine; drain them, change their weights."`
 	Explain  explainCmd  `cmd:"" help:"Show why requests of a class go where they go."`
 	History  historyCmd  `cmd:"" help:"Show what was, from the history store."`

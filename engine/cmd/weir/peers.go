@@ -145,7 +145,7 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "POOL\tPEER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tMETRICS\tWHY")
+	fmt.Fprintln(t, "POOL\tPEER\tTIER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tMETRICS\tFROM\tWHY")
 	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range f.Pools {
 		if len(p.Peers) == 0 {
@@ -160,12 +160,47 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			if peer.Usable {
 				admit = percent(&peer.Admit)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, peer.Addr, peer.State, admit, peer.Weight,
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, peer.Tier, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
-				number(peer.Concurrency), failed, metricsLine(peer.Metrics), peer.Reason)
+				number(peer.Concurrency), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), peer.Reason)
 		}
 		if p.Panic {
 			fmt.Fprintf(t, "%s\t(no peer is healthy: all that are not draining are used)\n", p.Name)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return printSources(w, f)
+}
+
+// printSources lists where the peers come from, for pools that have more than the configuration's own.
+func printSources(w io.Writer, f *serve.Figures) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	begun := false
+	for _, p := range f.Pools {
+		if len(p.Sources) == 1 && p.Sources[0].Kind == "static" {
+			continue
+		}
+		if !begun {
+			fmt.Fprintln(t, "\nPOOL\tSOURCE\tPEERS\tSTATE\tANSWERED")
+			begun = true
+		}
+		for _, s := range p.Sources {
+			peers, age, state := "-", "-", "ok"
+			if s.Peers != nil {
+				peers = fmt.Sprint(*s.Peers)
+			}
+			if s.Age != nil {
+				age = ago(*s.Age)
+			}
+			switch {
+			case s.Error != nil:
+				state = "fails: " + strings.ReplaceAll(*s.Error, "\n", "; ")
+			case !s.Up:
+				state = "no answer yet"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Name, s.Name, peers, state, age)
 		}
 	}
 	return t.Flush()
@@ -188,6 +223,10 @@ func metricsLine(metrics []serve.MetricFigure) string {
 		return "-"
 	}
 	return strings.Join(words, ", ")
+}
+
+func ago(ms float64) string {
+	return (time.Duration(ms) * time.Millisecond).Round(time.Second).String() + " ago"
 }
 
 func number(x *float64) string {

@@ -30,6 +30,11 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 	}
 	if cfg != nil {
 		(&checker{Report: &r, cfg: cfg, cfgPath: cfgPath}).model()
+		for i := range cfg.Pools {
+			if p := &cfg.Pools[i]; p.PeersFile != "" {
+				r.Errors = append(r.Errors, p.PeersFileFindings()...)
+			}
+		}
 	}
 	if nginxPath != "" {
 		tree, problems := nginxconf.Read(nginxPath)
@@ -54,6 +59,10 @@ type checker struct {
 	cfgPath  string
 	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
 	used     map[string]bool
+
+	secretFile string // of sticky cookies, as init() is told; "" = not told
+	secretAt   *nginxconf.Directive
+	secretSeen bool
 }
 
 func (c *checker) tree(path string, main []*nginxconf.Directive) {

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/config/nginxconf"
 )
 
@@ -24,6 +25,9 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 		if inPhase(d, "log") {
 			inner["log"] = d
 		}
+		if inPhase(d, "header_filter") {
+			inner["header_filter"] = d
+		}
 		for _, p := range protocols {
 			switch d.Name {
 			case p + "_next_upstream_timeout", p + "_next_upstream_tries":
@@ -41,6 +45,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			if d.Name == p+"_pass" && len(d.Args) > 0 {
 				if u := upstreams[target(d.Args[0])]; u != nil {
 					c.pass(p, inner, u)
+					c.sticky(d, inner, u)
 				}
 			}
 		}
@@ -72,6 +77,20 @@ func (c *checker) pass(protocol string, in scope, u *upstream) {
 		if n, err := strconv.Atoi(d.Args[0]); err == nil && n > 0 && n < u.pool.Retry.Tries {
 			c.warnf(d.File, d.Line, d.Name, "%d is fewer than retry.tries (%d) of pool %q: NGINX stops there", n, u.pool.Retry.Tries, u.pool.Name)
 		}
+	}
+}
+
+// sticky checks that somebody sets the cookie of a pool that has one; pass is the directive that passes requests to it.
+func (c *checker) sticky(pass *nginxconf.Directive, in scope, u *upstream) {
+	if u.pool == nil || u.pool.Affinity.By != config.AffinityCookie || !c.complete {
+		return
+	}
+	c.secret()
+	switch d := in["header_filter"]; {
+	case d == nil:
+		c.warnf(pass.File, pass.Line, pass.Name, "pool %q has affinity by cookie and nothing here sets the cookie: add `include /etc/nginx/weir/affinity.conf;`", u.pool.Name)
+	case !callsWeir(d, "header_filter", "affinity"):
+		c.warnf(d.File, d.Line, d.Name, "takes the place of Weir's header filter for pool %q, and clients get no cookie: call require(\"resty.weir\").affinity() in it", u.pool.Name)
 	}
 }
 

@@ -27,6 +27,8 @@ func (c *checker) setup(http *nginxconf.Directive) {
 				dictName = name
 			}
 			c.socket(d)
+			c.secretFile = option(lua(d), "affinity_secret_file")
+			c.secretAt = d
 		case callsWeir(d, "init_worker", "init_worker"):
 			worker = true
 		case callsWeir(d, "log", "log"):

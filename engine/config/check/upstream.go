@@ -103,19 +103,37 @@ func (c *checker) staticPeers(file, key string, call weirCallArgs, u *upstream) 
 	if u.pool == nil {
 		return
 	}
+	if u.pool.Discovers() {
+		return // who will be in the pool is not in the configuration
+	}
 	for _, p := range peers {
-		if !slices.ContainsFunc(u.pool.Peers, func(q config.Peer) bool { return q.Address == p.Address }) {
+		at := slices.IndexFunc(u.pool.Peers, func(q config.Peer) bool { return q.Address == p.Address })
+		if at >= 0 && u.pool.Peers[at].Tier != p.Tier {
+			c.warnf(file, call.line, key, "static peer %s is of tier %d here and of tier %d in pool %q of %s: write %s", p.Address, p.Tier,
+				u.pool.Peers[at].Tier, call.pool, c.cfgPath, strings.TrimSpace(p.Address+tierWord(u.pool.Peers[at].Tier)))
+		}
+		if at < 0 {
 			c.warnf(file, call.line, key, "static peer %s is not in pool %q of %s: it gets traffic until NGINX has heard the engine", p.Address, call.pool, c.cfgPath)
 		}
 	}
 }
 
+func tierWord(tier int) string {
+	switch tier {
+	case 0:
+		return ""
+	case 1:
+		return " backup"
+	}
+	return " tier=" + strconv.Itoa(tier)
+}
+
 // StaticPeers reads the second argument of balance(): addresses separated by commas, semicolons or space, each with an
-// optional weight=N behind it. It gives the good ones and what is wrong with the others.
+// optional weight=N, backup or tier=N behind it. It gives the good ones and what is wrong with the others.
 func StaticPeers(s string) ([]config.Peer, []string) {
 	var peers []config.Peer
 	var problems []string
-	fresh := false // the last word was an address that may still get its weight
+	fresh, open := false, false // the last words were an address that may still get its weight, or its tier
 	words := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n\f\v,;", r) })
 	for _, word := range words {
 		if w, ok := strings.CutPrefix(word, "weight="); ok {
@@ -131,7 +149,23 @@ func StaticPeers(s string) ([]config.Peer, []string) {
 			fresh = false
 			continue
 		}
-		fresh = false
+		if n, ok := strings.CutPrefix(word, "tier="); ok || word == "backup" {
+			tier, err := strconv.Atoi(n)
+			if word == "backup" {
+				tier, err = 1, nil
+			}
+			switch {
+			case err != nil || tier < 0 || tier > 15:
+				problems = append(problems, quoted(word)+": a tier is a whole number from 0 to 15")
+			case !open:
+				problems = append(problems, quoted(word)+": backup or a tier follows the address it is for")
+			default:
+				peers[len(peers)-1].Tier = tier
+			}
+			open = false
+			continue
+		}
+		fresh, open = false, false
 		addr, err := config.ParseAddress(word)
 		switch {
 		case err != nil:
@@ -143,7 +177,7 @@ func StaticPeers(s string) ([]config.Peer, []string) {
 			problems = append(problems, quoted(word)+": is there twice")
 		default:
 			peers = append(peers, config.Peer{Address: addr, Weight: 1})
-			fresh = true
+			fresh, open = true, true
 		}
 	}
 	return peers, problems

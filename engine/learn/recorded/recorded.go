@@ -95,6 +95,7 @@ type site struct {
 	index  map[string]int
 	held   []int
 	state  []string // by the last event of health; "" = none
+	backup []bool   // has stood by: its part is bounded when it is up
 	seen   []float64
 	events []history.Event // to come
 	starts starts
@@ -186,6 +187,7 @@ func (p *site) peer(addr string) int {
 		p.index[addr] = i
 		p.peers = append(p.peers, addr)
 		p.held, p.state, p.seen = append(p.held, 0), append(p.state, ""), append(p.seen, math.Inf(-1))
+		p.backup = append(p.backup, false)
 		p.est.SetPeers(p.now, p.peers)
 	}
 	return i
@@ -238,6 +240,7 @@ func (r *Replay) tick(p *site) {
 	for len(p.events) > 0 && float64(p.events[0].AtMS) <= now {
 		if i, ok := p.index[p.events[0].Subject]; ok {
 			p.state[i] = p.events[0].To
+			p.backup[i] = p.backup[i] || p.state[i] == pool.Standby.String()
 		}
 		p.events = p.events[1:]
 	}
@@ -283,10 +286,13 @@ func (r *Replay) tick(p *site) {
 // member any more: exploration alone would have brought it some.
 func (p *site) member(i int) (usable bool, admit float64) {
 	switch p.state[i] {
-	case pool.Ejected.String(), pool.Down.String(), pool.Draining.String():
+	case pool.Ejected.String(), pool.Down.String(), pool.Draining.String(), pool.Standby.String():
 		return false, 1
 	case pool.SlowStart.String():
 		return p.present(i), 0.5 // how far is not known: below 1
+	}
+	if p.backup[i] {
+		return p.present(i), 0.5 // it takes a part; how large is not known
 	}
 	return p.present(i), 1
 }

@@ -34,7 +34,7 @@ func FlagsOf(f observe.Flags) (r Flags) {
 	if f&observe.Stream != 0 {
 		r |= Stream
 	}
-	if f&(observe.Local|observe.Panic) != 0 {
+	if f&(observe.Local|observe.Panic|observe.Bound) != 0 {
 		r |= Other
 	}
 	return r

@@ -311,3 +311,9 @@ func TestAtAHighRateDecisionsAreASampleAndLongAttemptsAreInIt(t *testing.T) {
 		t.Errorf("%d decisions, %.3f of them long; a tenth is right. %+v", n, share, r.rec.Counts())
 	}
 }
+
+func TestAChoiceByAffinityIsForeignToAnyPolicy(t *testing.T) {
+	if f := replay.FlagsOf(observe.Bound); f&replay.Other == 0 {
+		t.Errorf("flags %b", f)
+	}
+}

@@ -45,6 +45,8 @@ typedef struct {
     double   look_ms;      /* when lookout.lua looks at it next */
     int32_t  stream;
     int32_t  granted;      /* NGINX was given one more try with the last attempt */
+    int32_t  bound;        /* slot the client's cookie names; -1 none, -2 the pool gives no cookies */
+    int32_t  bound_pad;
     weir_attempt_t attempt[WEIR_MAX_ATTEMPTS];
 } weir_request_t;
 ]]
@@ -58,7 +60,9 @@ local take_one_off = cast("void (*)(void *)", C.sem_trywait)
 local NOTHING = cast("void (*)(void *)", 0)
 local MAX_SLOTS = shm.MAX_SLOTS
 
-local _M = { MAX_ATTEMPTS = MAX_ATTEMPTS }
+local FREE = -2
+
+local _M = { MAX_ATTEMPTS = MAX_ATTEMPTS, FREE = FREE }
 
 local chunks = {}   -- keeps the FFI arrays alive
 local records = {}  -- id -> weir_request_t&
@@ -134,7 +138,7 @@ function _M.open(r)
     local q = records[id]
     q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
     q.count_cleanup, q.cell = nil, nil
-    q.look_ms, q.stream, q.granted = 0, 0, 0
+    q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
         q.alive_cleanup = nil

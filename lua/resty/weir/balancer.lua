@@ -5,6 +5,7 @@ local shm = require "resty.weir.shm"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
 local pick = require "resty.weir.pick"
+local affinity = require "resty.weir.affinity"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local vars = require "resty.weir.vars"
@@ -117,7 +118,12 @@ function _M.balance(name, static_peers)
             view.row_of[class] = row
         end
     end
-    local i = pick.pick(view, row, now, local_rule, classes.is_stream[class])
+    local i
+    if view.affinity then
+        i = affinity.pick(view, r, q, row, now, local_rule, classes.is_stream[class])
+    else
+        i = pick.pick(view, row, now, local_rule, classes.is_stream[class])
+    end
     if i < 0 then
         q.empty = view.n == 0 and 1 or 0
         if view.n == 0 then

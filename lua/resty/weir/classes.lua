@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local bit = require "bit"
 local class = require "resty.weir.class"
 local vars = require "resty.weir.vars"
+local outcome = require "resty.weir.outcome"
 
 local ngx = ngx
 local get_method = ngx.req.get_method
@@ -47,6 +48,10 @@ _M.name_of = name_of
 local streams = {}
 _M.is_stream = streams
 
+-- Classes of gRPC calls. Their answers take a closer look: a failed one has HTTP status 200.
+local grpc = {}
+_M.is_grpc = grpc
+
 function _M.init(d)
     dict = d
 end
@@ -83,6 +88,8 @@ local function number(name)
     by_name[name] = count
     name_of[count] = name
     streams[count] = (dict:get("st:" .. name) or asks_for_stream()) and true or nil
+    grpc[count] = outcome.is_grpc(ngx.var.http_content_type) or nil
+    grpc[0] = grpc[0] or grpc[count] -- later ones may have no number of their own
     return count
 end
 

@@ -28,13 +28,18 @@ function _M.success(slot)
     end
 end
 
+-- May the peer at position i be used, by the engine's word? A backup that stands by may.
+local function in_service(view, i)
+    return view.usable[i] == 1 or view.standby ~= nil and view.standby[i] == 1
+end
+
 -- How many other peers of the view can be used, and how many are out: set aside here or not usable by the engine's word.
 local function others(view, slot, now)
     local usable, out = 0, 0
     for i = 0, view.n - 1 do
         local s = view.slot[i]
         if s ~= slot then
-            if view.usable[i] == 1 and shm.peer[s].aside_ms <= now then
+            if in_service(view, i) and shm.peer[s].aside_ms <= now then
                 usable = usable + 1
             else
                 out = out + 1
@@ -84,7 +89,7 @@ function _M.reconcile(view, now)
         for i = 0, view.n - 1 do
             local s = view.slot[i]
             local p = shm.peer[s]
-            if view.usable[i] == 0 then
+            if not in_service(view, i) then
                 out = out + 1
             elseif p.aside_ms <= now then
                 usable = usable + 1

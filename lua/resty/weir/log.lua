@@ -26,7 +26,8 @@ local RESPONSE_LENGTH, SENT_LENGTH = vars.named("upstream_response_length"), var
 local ANNOUNCED_LENGTH = vars.named("upstream_http_content_length")
 local tonumber = tonumber
 
-local OK, RESET, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.ABORT, outcome.IDLE_RACE
+local OK, RESET, STATUS, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.STATUS, outcome.ABORT, outcome.IDLE_RACE
+local is_grpc = classes.is_grpc
 local STREAM = 4 -- flag
 
 -- NGINX rounds its own times to milliseconds; ours are exact but run until the client has the answer. Up to here the client
@@ -54,12 +55,14 @@ local function note_failure(a, kind, now)
     end
 end
 
-local function is_stream(status)
-    return outcome.is_stream(status, ngx.var.upstream_http_content_type)
+local function is_stream(status, rest_ms)
+    return outcome.is_stream(status, ngx.var.upstream_http_content_type, rest_ms)
 end
 
--- Everything but one plain quick answer: retries, failures, streams, aborts, slow answers, redirects through other upstreams.
+-- Everything but one plain quick answer: retries, failures, streams, gRPC, aborts, slow answers, redirects through other upstreams. Returns
+-- how long the last answer went on after its header.
 local function in_full(q, now, is_subrequest)
+    local rest_ms
     local lists = outcome.lists()
     local from = 1
     local aborted = ngx.status == 499
@@ -82,6 +85,7 @@ local function in_full(q, now, is_subrequest)
         if total_ms < 0 or own <= total_ms + 2 and own >= total_ms - 2 then
             total_ms = own
         end
+        rest_ms = header_ms >= 0 and total_ms - header_ms or 0
         local flags = 0
         local kind = a.kind
         if kind < 0 then
@@ -95,6 +99,11 @@ local function in_full(q, now, is_subrequest)
             elseif kind == OK and last and outcome.cut_short(status, get_method(), outcome.last(ngx.var.upstream_response_length),
                 ngx.var.upstream_http_content_length) then
                 kind = RESET
+            elseif kind == OK and last and is_grpc[a.class] then
+                local failure = outcome.grpc_failure()
+                if failure then
+                    kind, status = STATUS, failure
+                end
             end
             if kind == OK then
                 evidence.success(a.slot)
@@ -102,7 +111,7 @@ local function in_full(q, now, is_subrequest)
                 note_failure(a, kind, stop)
             end
         end
-        if kind == OK and last and is_stream(status) then
+        if kind == OK and last and is_stream(status, rest_ms) then
             flags = STREAM
             classes.mark_stream(a.class)
         end
@@ -114,10 +123,12 @@ local function in_full(q, now, is_subrequest)
         end
         push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0)
     end
+    return rest_ms
 end
 
 local function policy_of(a)
     local flags = a.flags
+    if flags >= 32 then return "affinity" end
     if flags >= 16 then return "panic" end
     if flags >= 8 then return "local" end
     if flags == 2 then return "control" end
@@ -182,11 +193,12 @@ function _M.log()
     end
     local now = now_ms()
     local is_subrequest = ngx.is_subrequest
+    local rest_ms -- nil: not looked at
     if q.n == 1 and q.attempt[0].kind < 0 then
         local a = q.attempt[0]
         local took = now - a.start_ms
         local status, length
-        if took < TRUST_OWN_MS then
+        if took < TRUST_OWN_MS and not is_grpc[a.class] then
             status, length = plain(r, is_subrequest)
         end
         if status then
@@ -194,12 +206,12 @@ function _M.log()
             idle.exchanged(a.slot, a.start_ms, now)
             push(q, 0, a, OK, status, 0, took, took, now, length)
         else
-            in_full(q, now, is_subrequest)
+            rest_ms = in_full(q, now, is_subrequest)
         end
     elseif q.n > 0 then
-        in_full(q, now, is_subrequest)
+        rest_ms = in_full(q, now, is_subrequest)
     end
-    if q.stream == 1 and q.n > 0 and q.attempt[q.n - 1].kind < 0 and not is_stream(tonumber(ngx.var.upstream_status)) then
+    if q.stream == 1 and q.n > 0 and q.attempt[q.n - 1].kind < 0 and not is_stream(tonumber(ngx.var.upstream_status), rest_ms) then
         classes.unmark_stream(q.attempt[q.n - 1].class)
     end
     if variables.wanted() then

@@ -77,13 +77,35 @@ function _M.judge(status, connect, header, aborted)
     return (status >= 500 or status == 429) and STATUS or OK
 end
 
--- Upgraded connections, server-sent events and gRPC last as long as the client likes. status: text or number.
-function _M.is_stream(status, content_type)
+-- A gRPC call with one answer sends its header with it. Only what goes on for longer than this after the header is a stream.
+local GRPC_STREAM_MS = 100
+
+-- Is the content type (a request's or an answer's) gRPC's?
+function _M.is_grpc(content_type)
+    return content_type ~= nil and find(content_type, "application/grpc", 1, true) == 1
+end
+
+-- Upgraded connections, server-sent events and streams of gRPC last as long as the client likes. status: text or number. rest_ms: how long
+-- the answer went on after its header; nil: it has not ended.
+function _M.is_stream(status, content_type, rest_ms)
     if status == "101" or status == 101 then
         return true
     end
-    return content_type ~= nil
-        and (find(content_type, "text/event-stream", 1, true) == 1 or find(content_type, "application/grpc", 1, true) == 1)
+    if _M.is_grpc(content_type) then
+        return not rest_ms or rest_ms > GRPC_STREAM_MS
+    end
+    return content_type ~= nil and find(content_type, "text/event-stream", 1, true) == 1
+end
+
+-- A failed gRPC call has HTTP status 200. Those of gRPC's statuses that are failures of the peer, as the HTTP status that says the same (Envoy
+-- maps them so): UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are answers to what was asked.
+local GRPC_FAILURE = { ["2"] = 500, ["4"] = 504, ["8"] = 429, ["13"] = 500, ["14"] = 503, ["15"] = 500 }
+
+-- The HTTP status for the failure of the gRPC call at hand; nil when it is none. The trailers have it, or the header of an answer without messages.
+function _M.grpc_failure()
+    local var = ngx.var
+    local status = var.upstream_http_grpc_status or var.upstream_trailer_grpc_status
+    return status and GRPC_FAILURE[status]
 end
 
 -- Did the peer break its answer off? NGINX takes such a request for complete (a client that left is not), so only the length tells:

@@ -2,13 +2,14 @@
 -- tested outside it, and nothing that the JIT cannot compile. engine/decide has the same rule in Go for the simulator.
 --
 -- A "view" is what pools.lua makes of a pool: FFI arrays indexed by position 0 .. n-1
---   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8,
+--   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8, tiers: nil or what tiers.lua needs,
 --   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid,
 --   past: 1 / width of the grid's last step, for counts past its end,
 --   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 local random = require "resty.weir.random"
+local tiers = require "resty.weir.tiers"
 
 local rnd = random.float
 local floor, min, max, huge = math.floor, math.min, math.max, math.huge
@@ -24,7 +25,7 @@ local SAMPLE = 128
 
 local _M = {
     FULL_SCAN = FULL_SCAN, SAMPLE = SAMPLE,
-    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16,
+    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16, BOUND = 32, MAX_PEERS = MAX_PEERS,
     -- the result of the last pick, in the module rather than in a table made per pick
     inflight = 0, cost = -1, propensity = 1, flags = 0, trial = false,
     sure = false, -- a retry has somewhere to go, without looking further
@@ -102,6 +103,9 @@ end
 -- Candidates for this request into cand[]; returns how many. A peer is one unless the engine says not usable, this NGINX
 -- has set it aside, its admit share excludes it this time, or the request has been there.
 local function candidates(view, m, now, heed_admit)
+    if view.tiers then
+        return tiers.candidates(view, order, m, now, heed_admit, cand, was_tried)
+    end
     local slot, usable, admit, peer = view.slot, view.usable, view.admit, shm.peer
     local k = 0
     local draw = heed_admit and -1 or 0
@@ -117,29 +121,6 @@ local function candidates(view, m, now, heed_admit)
                 in_share = draw < admit[i]
             end
             if in_share and (ntried == 0 or not was_tried(s)) then
-                cand[k] = i
-                k = k + 1
-            end
-        end
-    end
-    return k
-end
-
--- No usable peer is left. Better a doubtful peer than none: every one that is not draining and not tried, then even draining ones.
-local function last_resort(view, m)
-    local slot, draining = view.slot, view.draining
-    local k = 0
-    for j = 0, m - 1 do
-        local i = order[j]
-        if draining[i] == 0 and not was_tried(slot[i]) then
-            cand[k] = i
-            k = k + 1
-        end
-    end
-    if k == 0 then
-        for j = 0, m - 1 do
-            local i = order[j]
-            if not was_tried(slot[i]) then
                 cand[k] = i
                 k = k + 1
             end
@@ -213,6 +194,29 @@ local function cost_at(view, row, i)
     local at = (row * view.n + i) * view.ng + view.gi[known]
     local cost = view.cost
     return cost[at] + (cost[at + 1] - cost[at]) * (view.gf[known] + (l - known) * view.past)
+end
+
+-- For affinity.lua, which chooses by other rules among the same candidates.
+_M.load, _M.cand, _M.settle, _M.cost_at = load, cand, settle, cost_at
+
+-- Fills cand[] and load[] from all peers of the view, however many; returns how many candidates there are.
+function _M.whole(view, now, with_streams)
+    for i = 0, view.n - 1 do
+        order[i] = i
+    end
+    order_n = view.n
+    read_loads(view, view.n, with_streams)
+    local k = candidates(view, view.n, now, false)
+    if k == 0 and view.tiers then
+        k = tiers.fall(view, order, view.n, now, cand, was_tried)
+    end
+    return k
+end
+
+-- May a request that is bound to the peer at position i go there? A peer that goes out of use in good health keeps its own for a time.
+function _M.may_stay(view, i, now)
+    local p = shm.peer[view.slot[i]]
+    return (view.usable[i] == 1 or view.keeps[i] == 1) and p.aside_ms <= now and p.trial_ms <= now and not was_tried(view.slot[i])
 end
 
 local function by_table(view, row, k)
@@ -359,8 +363,11 @@ function _M.pick(view, row, now, local_rule, with_streams)
     if k == 0 then
         k = candidates(view, m, now, false) -- only peers with a bounded share are left
     end
+    if k == 0 and view.tiers then
+        k = tiers.fall(view, order, m, now, cand, was_tried)
+    end
     if k == 0 then
-        k = last_resort(view, m)
+        k = tiers.last_resort(view, order, m, cand, was_tried)
         if k == 0 then
             return -1
         end

@@ -11,6 +11,7 @@ local shm = require "resty.weir.shm"
 local slots = require "resty.weir.slots"
 local evidence = require "resty.weir.evidence"
 local pick = require "resty.weir.pick"
+local tiers = require "resty.weir.tiers"
 local clock = require "resty.weir.clock"
 local notice = require "resty.weir.notice"
 
@@ -25,7 +26,7 @@ local pools = {} -- name -> view
 local DEFAULTS = { -- also what a pool without an engine goes by; the engine sends its own
     policy = "static", spread = 0.1, explore = 0.01, control = 0, max_stale_ms = 30000, connect_timeout_ms = 1000, tries = 3,
     retry_timeout_ms = 10000, retry_share = 0.2, retry_min_per_s = 10, eject_consecutive = 5, eject_base_ms = 1000,
-    eject_max_ms = 60000, eject_max_share = 0.5,
+    eject_max_ms = 60000, eject_max_share = 0.5, tier_min_usable = 0.7,
 }
 
 function _M.init(d)
@@ -75,19 +76,26 @@ local function arrays(view, peers)
     view.draining = ffi.new("uint8_t[?]", n)
     view.admit = ffi.new("float[?]", n)
     view.weight = ffi.new("float[?]", n)
-    view.addr, view.host, view.port, view.state = {}, {}, {}, {} -- by position
+    view.standby = ffi.new("uint8_t[?]", n)
+    view.keeps = ffi.new("uint8_t[?]", n)
+    view.addr, view.host, view.port, view.state, view.told_weight = {}, {}, {}, {}, {} -- by position
     view.addr_of = {} -- by slot
     for i, p in ipairs(peers) do
         view.slot[i - 1] = p.slot
         view.usable[i - 1] = p.usable == false and 0 or 1
         view.draining[i - 1] = p.state == "draining" and 1 or 0
         view.admit[i - 1] = p.admit or 1
-        view.weight[i - 1] = (p.weight and p.weight > 0) and p.weight or 1
+        view.standby[i - 1] = p.state == "standby" and 1 or 0
+        view.keeps[i - 1] = p.keeps and 1 or 0
+        view.told_weight[i - 1] = (p.weight and p.weight > 0) and p.weight or 1
+        -- a peer in another zone: in the costs that is reckoned in, the rules that have none take it for a weaker one
+        view.weight[i - 1] = view.told_weight[i - 1] / (1 + (p.away or 0))
         local info = slots.info(p.slot)
         view.addr[i - 1], view.host[i - 1], view.port[i - 1] = p.addr, info.host, info.port
         view.state[i - 1] = p.state or "up"
         view.addr_of[p.slot] = p.addr
     end
+    tiers.prepare(view, peers)
     _M.shortcut(view)
 end
 
@@ -109,13 +117,19 @@ local function grid_index(view, grid)
     end
 end
 
--- "10.0.0.1:8080 weight=2, [::1]:9001; unix:/run/app.sock"
--- Returns a list of {addr=, weight=}, or nil and what is wrong.
+-- "10.0.0.1:8080 weight=2, [::1]:9001 backup; unix:/run/app.sock tier=2"
+-- Returns a list of {addr=, weight=, tier=}, or nil and what is wrong.
 function _M.parse_static(text)
     local list, seen = {}, {}
     for word in text:gmatch("[^%s,;]+") do
         local w = word:match("^weight=(.+)$")
-        if w then
+        local tier = word == "backup" and "1" or word:match("^tier=(.+)$")
+        if tier then
+            if #list == 0 or not tier:match("^%d%d?$") or tonumber(tier) > 15 then
+                return nil, "\"" .. word .. "\": backup, or tier=0 to tier=15, is given after an address"
+            end
+            list[#list].tier = tonumber(tier)
+        elseif w then
             local weight = tonumber(w)
             if #list == 0 or not weight or weight <= 0 then
                 return nil, "\"" .. word .. "\": weight=NUMBER above 0 is given after an address"
@@ -153,6 +167,7 @@ local function from_static(name, text)
             notice.error("static peer " .. p.addr .. " of pool \"" .. name .. "\": " .. serr)
         end
     end
+    tiers.stand_by(peers)
     arrays(view, peers)
     return view
 end
@@ -194,6 +209,10 @@ local function from_blob(name, blob, old)
         view.class_index[c] = i - 1
     end
     view.row_of = {} -- this worker's class number -> row; filled as classes turn up
+    local told = type(meta.settings) == "table" and meta.settings.affinity
+    if told then -- loaded when first needed: it reads NGINX's variables, and most pools have none
+        view.affinity = require("resty.weir.affinity").prepare(view, told, old and old.affinity)
+    end
     return view
 end
 

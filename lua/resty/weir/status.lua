@@ -9,6 +9,7 @@ local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local observe = require "resty.weir.observe"
 local notice = require "resty.weir.notice"
+local cookie = require "resty.weir.cookie"
 
 local _M = {}
 
@@ -30,7 +31,8 @@ local function pool_status(view, now)
         local s = view.slot[i]
         local p = shm.peer[s]
         peers[#peers + 1] = {
-            addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.weight[i],
+            addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.told_weight[i],
+            tier = view.tiers and view.tiers.tier[i] or 0,
             inflight = shm.inflight(s) + shm.inflight_streams(s), streams = shm.inflight_streams(s), picks = p.picks, fails = p.fails,
             set_aside_ms = p.aside_ms > now and round(p.aside_ms - now) or 0,
         }
@@ -41,7 +43,7 @@ local function pool_status(view, now)
         engine = now - heard <= view.max_stale_ms and "connected" or "stale"
     end
     return { engine = engine, policy = view.policy, version = dict:get("v:" .. view.name) or 0,
-        classes = view.classes, peers = #peers > 0 and peers or EMPTY }
+        affinity = view.affinity and view.affinity.by, classes = view.classes, peers = #peers > 0 and peers or EMPTY }
 end
 
 -- All that this NGINX knows, for `location = /weir-status`. In-flight counts are over all workers; records and errors are of the
@@ -52,6 +54,7 @@ function _M.table()
         worker = { pid = ngx.worker.pid(), open_requests = attempts.open_requests(),
             classes = classes.count(), records = { buffered = observe.waiting(), sent = observe.sent, dropped = observe.dropped } } }
     local heard = shm.head.heard_ms
+    out.affinity_secret = cookie.source -- where it is from, never what it is
     out.engine = { heard_ms_ago = heard > 0 and round(now - heard) or cjson.null, error = dict:get("engine_error") }
     local leader = dict:get("leader")
     out.leader = leader and tonumber(leader:match("^%d+")) or cjson.null

@@ -29,7 +29,7 @@ local LENGTH, NOT_FOUND = 0x0fffffff, 0x40000000
 
 local value = ffi.new("unsigned char *[1]")
 local value_len = ffi.new("size_t[1]")
-local lowcase = ffi.new("char[64]") -- names are shorter
+local lowcase = ffi.new("char[128]") -- names are shorter
 local errmsg = base.get_errmsg_ptr()
 local digits = ffi.new("char[24]")
 local nothing = ffi.cast("unsigned char *", digits)
@@ -38,7 +38,7 @@ local direct = ffi.abi("le") and pcall(function() return C.weir_get_variable end
 
 local _M = {}
 
--- A variable to be read often. The name in lower case, of at most 63 bytes.
+-- A variable to be read often. The name in lower case, of at most 127 bytes.
 function _M.named(name)
     local hash = ffi.new("uintptr_t", 0)
     for i = 1, #name do

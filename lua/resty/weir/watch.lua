@@ -115,6 +115,9 @@ local function apply(answer)
         remove(name)
         changed = true
     end
+    for _, name in ipairs(answer.pending or {}) do -- the engine does not know yet who is in it: what is known here stays
+        named[name] = true
+    end
     if full then -- a new engine tells everything; what it does not tell is gone
         for _, key in ipairs(dict:get_keys(0)) do
             local name = key:match("^v:(.*)$")

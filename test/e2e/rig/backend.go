@@ -26,16 +26,28 @@ type Backend struct {
 // StartBackend starts a backend that is in no pool yet; spec is its name, with flags after a space.
 func (r *Rig) StartBackend(spec string, ipv6 bool) *Backend {
 	r.T.Helper()
-	fields := strings.Fields(spec)
-	port, err := r.programs.freePort()
-	if err != nil {
-		r.T.Fatal(err)
-	}
 	host := "127.0.0.1"
 	if ipv6 {
 		host = "[::1]"
 	}
-	b := &Backend{Name: fields[0], Addr: fmt.Sprintf("%s:%d", host, port), rig: r}
+	return r.StartBackendOn(spec, fmt.Sprintf("%s:%d", host, r.FreePort()))
+}
+
+// FreePort is a port that nobody listens on, each time another.
+func (r *Rig) FreePort() int {
+	r.T.Helper()
+	port, err := r.programs.freePort()
+	if err != nil {
+		r.T.Fatal(err)
+	}
+	return port
+}
+
+// StartBackendOn is StartBackend on an address of the test's choice.
+func (r *Rig) StartBackendOn(spec, addr string) *Backend {
+	r.T.Helper()
+	fields := strings.Fields(spec)
+	b := &Backend{Name: fields[0], Addr: addr, rig: r}
 	b.args = append([]string{"--name", b.Name, "--listen", b.Addr}, fields[1:]...)
 	b.proc = process{name: "backend " + b.Name, log: filepath.Join(r.dir, "backend-"+b.Name+".log")}
 	b.Start()

@@ -75,7 +75,11 @@ func (r *Rig) ConfigText() string {
 		}
 		b.WriteString("    peers:\n")
 		for _, m := range r.members[p.Name] {
-			fmt.Fprintf(&b, "      - {address: %q}\n", r.Addr(m))
+			more := ""
+			if s := p.PeerSettings[m]; s != "" {
+				more = ", " + s
+			}
+			fmt.Fprintf(&b, "      - {address: %q%s}\n", r.Addr(m), more)
 		}
 	}
 	return b.String()
@@ -280,6 +284,19 @@ func (r *Rig) Check(config string, args ...string) (bool, string) {
 	return err == nil, string(out)
 }
 
+// Admin is the URL of the admin listener.
+func (e *Engine) Admin() string { return "http://" + e.admin }
+
+// Weir runs the program with these arguments and returns what it wrote.
+func (r *Rig) Weir(args ...string) string {
+	r.T.Helper()
+	out, err := exec.Command(r.programs.Weir, args...).CombinedOutput()
+	if err != nil {
+		r.T.Errorf("weir %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
 // Figures are a peer's figures as GET /api/pools/POOL/peers/PEER tells them.
 type Figures struct {
 	State     string            `json:"state"`
@@ -289,6 +306,9 @@ type Figures struct {
 	Ejections int               `json:"ejections"`
 	Inflight  int               `json:"inflight"`
 	Attempts  int               `json:"attempts"`
+	Samples   float64           `json:"samples"`
+	Weight    float64           `json:"weight"`
+	Sources   []string          `json:"sources"`
 	Failures  map[string]uint64 `json:"failures"` // by kind
 	Others    map[string]uint64 `json:"others"`   // aborts and idle races
 	Latency   struct {

@@ -76,8 +76,12 @@ func (n *NGINX) config() string {
 		}
 		var addrs []string
 		for _, s := range static {
-			name, _, _ := strings.Cut(s, " ")
-			addrs = append(addrs, n.rig.Addr(name))
+			name, words, _ := strings.Cut(s, " ")
+			addr := n.rig.Addr(name)
+			if p.Static != nil && words != "" {
+				addr += " " + words
+			}
+			addrs = append(addrs, addr)
 		}
 		upstream := p.Upstream
 		if upstream == "" {
@@ -104,7 +108,7 @@ func (n *NGINX) Start() {
 		t.Fatal(err)
 	}
 	// SIGTERM, not SIGKILL, when the test dies: a master that is killed leaves its workers behind.
-	if err := n.proc.start(syscall.SIGTERM, []string{"WEIR_SOCKET=" + n.socket}, n.rig.programs.NGINX, "-p", n.rig.dir, "-e", "error.log", "-c", file); err != nil {
+	if err := n.proc.start(syscall.SIGTERM, append([]string{"WEIR_SOCKET=" + n.socket}, n.rig.opt.NGINXEnv...), n.rig.programs.NGINX, "-p", n.rig.dir, "-e", "error.log", "-c", file); err != nil {
 		t.Fatal(err)
 	}
 	n.rig.Eventually("NGINX answers", func() error {
@@ -151,6 +155,14 @@ func (n *NGINX) Reload() {
 		}
 		return err
 	})
+}
+
+// Stop ends NGINX in order, as for a restart.
+func (n *NGINX) Stop() {
+	n.rig.T.Helper()
+	if err := n.proc.stop(syscall.SIGQUIT, Patience); err != nil {
+		n.rig.T.Errorf("stopping NGINX: %v", err)
+	}
 }
 
 // SetWorkers changes the number of workers at the next reload.
@@ -252,7 +264,8 @@ type PoolStatus struct {
 // PeerStatus is one peer of /weir-status.
 type PeerStatus struct {
 	Addr       string  `json:"addr"`
-	InFlight   int     `json:"inflight"`
+	InFlight   int     `json:"inflight"` // streams included
+	Streams    int     `json:"streams"`
 	State      string  `json:"state"`
 	Usable     bool    `json:"usable"`
 	Admit      float64 `json:"admit"`

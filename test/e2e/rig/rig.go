@@ -30,6 +30,8 @@ type Options struct {
 	NoLog bool
 	// Env is added to the engine's environment.
 	Env []string
+	// NGINXEnv is added to NGINX's environment.
+	NGINXEnv []string
 	// Config is added to weir.yaml at the top level.
 	Config string
 	// Main, HTTP and Server are added to nginx.conf at their level.
@@ -46,7 +48,9 @@ type Pool struct {
 	Settings string
 	// Location is added to location /NAME/, Upstream to the upstream.
 	Location, Upstream string
-	// Static is the snippet's own list of peers; nil means all of Peers.
+	// PeerSettings is YAML added to a peer of weir.yaml, by name: "backup: true, zone: b".
+	PeerSettings map[string]string
+	// Static is the snippet's own list of peers, each with what stands behind its address: "b backup". nil means all of Peers.
 	Static []string
 	// IPv6 puts the backends on ::1.
 	IPv6 bool
@@ -162,6 +166,28 @@ func (r *Rig) WaitConnected() {
 func (r *Rig) SetPeers(pool string, names ...string) {
 	r.T.Helper()
 	r.members[pool] = names
+	r.WriteConfig()
+}
+
+// Settings is what a pool has beside its name and peers.
+func (r *Rig) Settings(pool string) string {
+	for _, p := range r.opt.Pools {
+		if p.Name == pool {
+			return p.Settings
+		}
+	}
+	r.T.Fatalf("no pool %q", pool)
+	return ""
+}
+
+// SetSettings changes them in weir.yaml. It does not wait.
+func (r *Rig) SetSettings(pool, settings string) {
+	r.T.Helper()
+	for i := range r.opt.Pools {
+		if r.opt.Pools[i].Name == pool {
+			r.opt.Pools[i].Settings = settings
+		}
+	}
 	r.WriteConfig()
 }
 

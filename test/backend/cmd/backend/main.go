@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/test/backend"
+	"github.com/weirlb/weir/test/backend/rpc"
 )
 
 func main() {
@@ -83,6 +85,8 @@ func parse(args []string) (opt backend.Options, control string, err error) {
 		return err
 	})
 	set.StringVar(&s.Reports, "reports", "", "orca: report the load with each answer")
+	certificate := set.String("tls-cert", "", "serve HTTPS with this certificate; --tls-key is its key")
+	key := set.String("tls-key", "", "")
 	set.DurationVar(&opt.KeepAlive, "keep-alive", 0, "close idle connections after this time; 0 = never")
 	set.DurationVar(&opt.OpenAfter, "open-after", 0, "open the port this late")
 	set.Func("brownout", "every,for,speed[,from]: be slow for a time, again and again, first after from (default: every)", func(v string) (err error) {
@@ -105,6 +109,14 @@ func parse(args []string) (opt backend.Options, control string, err error) {
 	if set.NArg() > 0 {
 		return opt, control, fmt.Errorf("%q: there are only flags, see --help", set.Arg(0))
 	}
+	if *certificate != "" {
+		pair, err := tls.LoadX509KeyPair(*certificate, *key)
+		if err != nil {
+			return opt, control, err
+		}
+		opt.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
+	opt.GRPC = rpc.Handler()
 	opt.Settings, err = s.Merge([]byte(*patch))
 	return opt, control, err
 }

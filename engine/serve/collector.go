@@ -15,9 +15,9 @@ import (
 	"github.com/weirlb/weir/engine/servermetrics/expr"
 )
 
-// source asks for metrics of a pool, with one goroutine of its own that the pool starts and stops: for one metric by PromQL, or for all
+// collector asks for metrics of a pool, with one goroutine of its own that the pool starts and stops: for one metric by PromQL, or for all
 // that are on the same pages of the peers' exporters and asked for equally often.
-type source struct {
+type collector struct {
 	pool    *livePool
 	at      []int           // of its metrics in the pool's list
 	metrics []config.Metric // those
@@ -41,19 +41,19 @@ type scraped struct {
 	at   time.Time
 }
 
-// abreast is how many exporters of a source are asked at a time.
+// abreast is how many exporters of a collector are asked at a time.
 const abreast = 8
 
-// newSources makes the sources of a pool's metrics.
-func newSources(p *livePool) (out []*source) {
+// newCollectors makes the collectors of a pool's metrics.
+func newCollectors(p *livePool) (out []*collector) {
 	for i, m := range p.conf.Metrics {
-		same := slices.IndexFunc(out, func(s *source) bool {
+		same := slices.IndexFunc(out, func(s *collector) bool {
 			o := &s.metrics[0]
 			return m.Scrape != "" && o.Scrape == m.Scrape && o.EveryMS == m.EveryMS && o.TimeoutMS == m.TimeoutMS
 		})
 		if same < 0 {
 			same = len(out)
-			out = append(out, &source{pool: p, ended: make(chan struct{}), wants: map[string]bool{}, last: map[string]scraped{}})
+			out = append(out, &collector{pool: p, ended: make(chan struct{}), wants: map[string]bool{}, last: map[string]scraped{}})
 		}
 		s := out[same]
 		s.at, s.metrics = append(s.at, i), append(s.metrics, m)
@@ -71,12 +71,12 @@ func newSources(p *livePool) (out []*source) {
 	return out
 }
 
-// startSources starts those that do not run yet, when the engine runs.
-func (p *livePool) startSources() {
+// startCollectors starts those that do not run yet, when the engine runs.
+func (p *livePool) startCollectors() {
 	if !p.started || p.retired || p.meters == nil {
 		return
 	}
-	for _, s := range p.meters.sources {
+	for _, s := range p.meters.collectors {
 		if s.started {
 			continue
 		}
@@ -86,10 +86,10 @@ func (p *livePool) startSources() {
 	}
 }
 
-func (s *source) wait() { <-s.ended }
+func (s *collector) wait() { <-s.ended }
 
 // names are those of its metrics, for people.
-func (s *source) names() string {
+func (s *collector) names() string {
 	names := make([]string, len(s.metrics))
 	for i, m := range s.metrics {
 		names[i] = m.Name
@@ -97,7 +97,7 @@ func (s *source) names() string {
 	return strings.Join(names, ", ")
 }
 
-func (s *source) run(ctx context.Context) {
+func (s *collector) run(ctx context.Context) {
 	defer close(s.ended)
 	defer s.stop()
 	client := collect.New()
@@ -132,12 +132,12 @@ func (s *source) run(ctx context.Context) {
 	}
 }
 
-func (s *source) within(ctx context.Context) (context.Context, context.CancelFunc) {
+func (s *collector) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Duration(s.metrics[0].TimeoutMS)*time.Millisecond)
 }
 
 // ask has the Prometheus compute the query. Of several series about one peer the highest counts.
-func (s *source) ask(ctx context.Context, client *collect.Client, peers []string) ([]map[string]float64, string) {
+func (s *collector) ask(ctx context.Context, client *collect.Client, peers []string) ([]map[string]float64, string) {
 	values := []map[string]float64{{}}
 	base := s.pool.eng.prometheus
 	if base == "" {
@@ -207,7 +207,7 @@ func missing(values []map[string]float64, peers []string, why func() string) str
 }
 
 // scrape reads the page of each peer's exporter, a page that several share once.
-func (s *source) scrape(ctx context.Context, client *collect.Client, peers []string) ([]map[string]float64, string) {
+func (s *collector) scrape(ctx context.Context, client *collect.Client, peers []string) ([]map[string]float64, string) {
 	values := make([]map[string]float64, len(s.metrics))
 	for i := range values {
 		values[i] = map[string]float64{}

@@ -1,0 +1,104 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/config/watch"
+)
+
+// lookEvery is how often a file is opened to see that it is still there. Changes are seen sooner, by inotify.
+const lookEvery = 2 * time.Second
+
+// File is a list of peers in a file. See config.ParsePeers for its forms.
+type File struct {
+	path  string
+	watch *watch.Watcher
+	every time.Duration
+}
+
+// NewFile begins to watch the file. Run must be called once, to release the watches.
+func NewFile(path string) *File {
+	return &File{path: path, watch: watch.New(path), every: lookEvery}
+}
+
+// Kind is "file".
+func (f *File) Kind() string { return "file" }
+
+// Name is "file PATH".
+func (f *File) Name() string { return "file " + f.path }
+
+// Read reads the file now. It may be called before Run, so that an engine starts with the peers of its files.
+func (f *File) Read() Update {
+	peers, err := config.ReadPeersFile(f.path)
+	if err != nil {
+		return Update{Err: shorten(err)}
+	}
+	u := Update{Known: true, Peers: peers}
+	order(u.Peers)
+	return u
+}
+
+// shorten keeps the first findings of many, for a log line and a page.
+func shorten(err error) error {
+	const most = 3
+	var bad *config.Error
+	if errors.As(err, &bad) && len(bad.Findings) > most {
+		return fmt.Errorf("%w\nand %d more", &config.Error{Findings: bad.Findings[:most]}, len(bad.Findings)-most)
+	}
+	return err
+}
+
+// Run reads the file now and whenever it has other content, and says when it can no longer be read and when it can again.
+func (f *File) Run(ctx context.Context, tell func(Update)) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	changed := make(chan struct{}, 1)
+	all.Go(func() {
+		f.watch.Run(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // one that is not taken yet covers this one too
+			}
+		})
+	})
+	tell(f.Read())
+	gone := f.missing() != nil
+	look := time.NewTicker(f.every)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			gone = false
+			tell(f.Read())
+		case <-look.C:
+			// The watcher takes a file that vanished for none that changed; the operator should hear of it all the same.
+			switch err := f.missing(); {
+			case err != nil && !gone:
+				gone = true
+				tell(Update{Err: fmt.Errorf("reading the peers: %w", err)})
+			case err == nil && gone:
+				gone = false
+				tell(f.Read())
+			}
+		}
+	}
+}
+
+func (f *File) missing() error {
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", f.path)
+	}
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}

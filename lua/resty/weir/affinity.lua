@@ -1,0 +1,165 @@
+-- Affinity: requests of one client (by a cookie) or of one key (by its hash) stay on one peer. Glue of cookie.lua and rendezvous.lua with
+-- NGINX's variables; only pools that have affinity come here.
+--
+-- The peer is left when it may not be used, when this NGINX has set it aside, when the request has been there, or when it costs break_at
+-- times what the cheapest would at the live in-flight counts. A choice by affinity carries the flag 32 and the propensity 1: it was not drawn,
+-- and must not be taken for one.
+local ffi = require "ffi"
+local pick = require "resty.weir.pick"
+local tiers = require "resty.weir.tiers"
+local cookie = require "resty.weir.cookie"
+local rendezvous = require "resty.weir.rendezvous"
+local vars = require "resty.weir.vars"
+local notice = require "resty.weir.notice"
+
+local read = vars.read
+local huge, min = math.huge, math.min
+
+local _M = { BOUND = pick.BOUND }
+
+local cost = ffi.new("double[?]", pick.MAX_PEERS)
+local weight = ffi.new("double[?]", pick.MAX_PEERS)
+
+-- "$host/${uri}" as a list of variables and texts.
+local function parts_of(key)
+    local parts = {}
+    local at = 1
+    while at <= #key do
+        local from, to, name = key:find("%$([%w_]+)", at)
+        local from2, to2, name2 = key:find("%${([%w_]+)}", at)
+        if from2 and (not from or from2 < from) then
+            from, to, name = from2, to2, name2
+        end
+        local text = key:sub(at, (from or #key + 1) - 1)
+        if text ~= "" then
+            parts[#parts + 1] = { bytes = ffi.new("uint8_t[?]", #text, text), len = #text }
+        end
+        if not from then
+            break
+        end
+        parts[#parts + 1] = { variable = vars.named(name:lower()) }
+        at = to + 1
+    end
+    return parts
+end
+_M.parts_of = parts_of
+
+local function attributes(c)
+    local s = "; Path=" .. c.path
+    if c.max_age > 0 then
+        s = s .. "; Max-Age=" .. c.max_age
+    end
+    return s .. (c.httponly and "; HttpOnly" or "") .. "; SameSite=" .. c.samesite .. (c.secure == "true" and "; Secure" or "")
+end
+
+-- What a view needs for the affinity in the engine's settings; nil when there is none, or one that this NGINX does not know.
+function _M.prepare(view, told, before)
+    local a = { by = told.by, break_at = told.break_at > 0 and told.break_at or huge }
+    if told.by == "cookie" then
+        a.name, a.secure = told.cookie.name, told.cookie.secure
+        a.variable = vars.named("cookie_" .. a.name:lower())
+        a.known = cookie.known(view.name, view.addr, view.n, before and before.known)
+        a.attributes = attributes(told.cookie)
+        if cookie.source == "made up" then
+            notice.once("pool \"" .. view.name .. "\" has sticky cookies and NGINX no secret file: they will not survive a restart of NGINX,"
+                .. " and are good on this NGINX only (docs/affinity.md)")
+        end
+        return a
+    elseif told.by == "hash" then
+        a.parts, a.factor = parts_of(told.key), told.balance_factor
+        a.seed = rendezvous.seeds(view.addr, view.n)
+        return a
+    end
+    notice.once("affinity by " .. tostring(told.by) .. " is not known to this NGINX; pool \"" .. view.name .. "\" goes without")
+end
+
+-- The hash of the request's key; nil when every variable in it is empty.
+local function key_of(a, r)
+    local h, empty = 0, true
+    for _, p in ipairs(a.parts) do
+        local bytes, len = p.bytes, p.len
+        if p.variable then
+            bytes, len = read(r, p.variable)
+            empty = empty and len == 0
+        end
+        h = rendezvous.add(h, bytes, len)
+    end
+    return not empty and rendezvous.finish(h) or nil
+end
+
+-- The most that a peer may cost to be kept; notes the costs of the k candidates in cost[], 0 each where there is no table.
+local function most(view, row, k, local_rule)
+    local best = huge
+    for j = 0, k - 1 do
+        local c = local_rule and 0 or pick.cost_at(view, row, pick.cand[j])
+        cost[j] = c
+        best = min(best, c)
+    end
+    return local_rule and huge or view.affinity.break_at * best
+end
+
+local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
+    q.bound = -1
+    local bytes, len = read(r, a.variable)
+    local e = len > 0 and cookie.find(a.known, bytes, len)
+    if not e then
+        return nil
+    end
+    local i = e.pos
+    if e.current then
+        q.bound = view.slot[i] -- under an older secret it is given anew
+    end
+    if not pick.may_stay(view, i, now) then
+        return nil
+    end
+    local k = pick.whole(view, now, with_streams)
+    local bound = most(view, row, k, local_rule)
+    local mine = local_rule and -1 or pick.cost_at(view, row, i)
+    if mine > bound then
+        return nil
+    end
+    return pick.settle(view, i, mine, 1, pick.BOUND)
+end
+
+local function by_hash(view, a, r, row, now, local_rule, with_streams)
+    local key = key_of(a, r)
+    if not key then
+        return nil
+    end
+    local k = pick.whole(view, now, with_streams)
+    if k == 0 then
+        return nil
+    end
+    local bound = most(view, row, k, local_rule)
+    local cand = pick.cand
+    for j = 0, k - 1 do
+        local i = cand[j]
+        local w = view.told_weight[i] -- in all zones the same, so that all NGINX agree
+        if view.tiers and view.tiers.tier[i] > 0 then
+            w = w * tiers.share(view, i)
+        elseif view.admit[i] < 1 then
+            w = w * min(view.admit[i] * k, 1) -- its ramp: an admit is a part of an even share
+        end
+        weight[j] = w
+    end
+    local j = rendezvous.choose(key, a.seed, cand, k, pick.load, weight, cost, bound, a.factor)
+    if j < 0 then
+        return nil
+    end
+    return pick.settle(view, cand[j], local_rule and -1 or cost[j], 1, pick.BOUND)
+end
+
+-- As pick.pick, for a view with affinity.
+function _M.pick(view, r, q, row, now, local_rule, with_streams)
+    local a = view.affinity
+    pick.sure = false
+    local i
+    if a.by == "cookie" then
+        i = by_cookie(view, a, r, q, row, now, local_rule, with_streams)
+    else
+        i = by_hash(view, a, r, row, now, local_rule, with_streams)
+    end
+    return i or pick.pick(view, row, now, local_rule, with_streams)
+end
+
+return _M
