@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os/exec"
 	"strings"
 	"testing"
@@ -31,6 +32,8 @@ func full() *Metrics {
 	p.Duration.Update(0.02)
 	p.State(pool.SlowStart)
 	p.Check(true)
+	p.Reported(0, 0, 0)
+	p.Reported(3, 0.5, math.NaN())
 	m.Peer("api", "[::1]:9001")
 	m.Source("api", "dns", "dns app.internal").Looked(true, 2, true)
 	m.Pool("api").Refresh.Update(0.001)
