@@ -147,11 +147,22 @@ type Settings struct {
 	ZoneCost   float64  `key:"zone_cost" range:"0..100"`
 	ZoneCostMS float64  `key:"zone_cost_ms" range:"0..60000"`
 	Affinity   Affinity `key:"affinity"`
+
+	LoadReport LoadReport `key:"load_report"`
+	// Sizes: where requests carry a weight ($weir_weight), it counts in the choice.
+	Sizes Switch `key:"sizes"`
 }
 
 // Tiers says when backups take part.
 type Tiers struct {
 	MinUsable float64 `key:"min_usable" range:"0.01..1"` // usable share of a tier, by weight, under which the next takes part
+}
+
+// LoadReport says what is made of the load that peers report with their answers (ORCA).
+type LoadReport struct {
+	Enabled    Switch `key:"enabled"`
+	ExpireMS   int    `key:"expire_ms" range:"1000..86400000"` // without a report for so long, a peer's load is not known
+	BlackoutMS int    `key:"blackout_ms" range:"0..3600000"`   // after a peer's first report, none is used for so long
 }
 
 // Classes bounds how many request classes are learned apart.
@@ -227,6 +238,8 @@ func DefaultSettings() Settings {
 		Tiers:       Tiers{MinUsable: 0.7},
 		ZoneCost:    0.3,
 		Affinity:    DefaultAffinity(),
+		LoadReport:  LoadReport{Enabled: true, ExpireMS: 180_000, BlackoutMS: 10_000},
+		Sizes:       true,
 	}
 }
 

@@ -89,6 +89,8 @@ pools:
     zone_cost_ms: 1.5
     affinity:
       {by: hash, key: $arg_user, break_at: 2, balance_factor: 1.5, drain_ms: 1000, cookie: {name: sid, ttl_ms: 60000, path: /x, samesite: none, secure: true, httponly: false}}
+    load_report: {enabled: false, expire_ms: 9000, blackout_ms: 0}
+    sizes: false
   - {name: plain, peers: ["10.0.0.2:1"]}
   - {name: bare, check: off, peers: ["10.0.0.2:1"]}
 `)
@@ -99,7 +101,7 @@ pools:
 			Policy: Analytic, Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
 			Retry: Retry{2, 900, 0.1, 3},
 			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD"},
-			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
+			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, LoadReport: LoadReport{false, 9000, 0}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
 			Affinity: Affinity{AffinityHash, "$arg_user", 2, 1.5, 1000, Cookie{"sid", 60_000, "/x", "None", "true", false}},
 		},
 		Peers: []Peer{

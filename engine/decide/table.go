@@ -36,6 +36,9 @@ func (t *Table) shape(est *estimate.Pool, sizes bool) {
 	t.Cost = t.Cost[:n]
 	if sizes && est.Hinted() {
 		t.Work.shape(t)
+		for c, idx := range est.Listed() {
+			t.Work.Hint[c] = float32(est.Hint(idx))
+		}
 	} else {
 		t.Work.clear()
 	}

@@ -1,5 +1,7 @@
 package decide
 
+import "slices"
+
 // Work is what a table holds besides costs in a pool whose requests tell their size (weight hints). Without it a request is an average
 // one of its class, and so are those that a peer holds.
 //
@@ -14,7 +16,7 @@ package decide
 // wanders with each large one, by half in the Park world. The imposed delay stays at n: read at m it made the mean of a mixed pool with
 // known sizes 161 ms instead of 110 (true speeds known, weight-hints).
 //
-// NGINX does not know of it yet.
+// lua/resty/weir/sizes.lua is the same.
 type Work struct {
 	// Share of the cost that grows with the size, [class][peer][grid], in [0, 1]. A share, so that a policy that corrects another's costs need
 	// not know of it.
@@ -22,6 +24,7 @@ type Work struct {
 	Load  []float32 // [class][peer]: a request of the usual size there, in mean requests of the pool
 	Mean  []float32 // [peer]: the mean request that the peer gets, in the same
 	Knee  []float32 // [peer]: requests the peer works on at a time, less those of other balancers; at least 1
+	Hint  []float32 // [class]: the weight hint of a request of the usual size; 0 = none was ever told, all are of that size
 }
 
 // shape sets the lengths, reusing memory.
@@ -36,11 +39,38 @@ func (w *Work) shape(t *Table) {
 	w.Load = size(w.Load, len(t.Classes)*len(t.Peers))
 	w.Mean = size(w.Mean, len(t.Peers))
 	w.Knee = size(w.Knee, len(t.Peers))
+	w.Hint = size(w.Hint, len(t.Classes))
 }
 
 // clear makes a table one without sizes.
 func (w *Work) clear() {
-	w.Share, w.Load, w.Mean, w.Knee = w.Share[:0], w.Load[:0], w.Mean[:0], w.Knee[:0]
+	w.Share, w.Load, w.Mean, w.Knee, w.Hint = w.Share[:0], w.Load[:0], w.Mean[:0], w.Knee[:0], w.Hint[:0]
+}
+
+// Parts are the arrays in the order in which they go to NGINX (docs/protocol.md).
+func (w *Work) Parts() [5][]float32 { return [5][]float32{w.Share, w.Load, w.Mean, w.Knee, w.Hint} }
+
+// Equal reports whether two say the same.
+func (w *Work) Equal(o *Work) bool {
+	for i, part := range w.Parts() {
+		if !slices.Equal(part, o.Parts()[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Clone is a copy with memory of its own.
+func (w *Work) Clone() Work {
+	return Work{slices.Clone(w.Share), slices.Clone(w.Load), slices.Clone(w.Mean), slices.Clone(w.Knee), slices.Clone(w.Hint)}
+}
+
+// Size is how many times the usual of its class a request of a weight hint is; 1 without a hint or sizes.
+func (t *Table) Size(c int, weight float64) float64 {
+	if !t.Sized() || !(weight > 0 && weight < 1e12) || !(t.Work.Hint[c] > 0) {
+		return 1
+	}
+	return min(max(weight/float64(t.Work.Hint[c]), 1e-3), 1e3)
 }
 
 // Sized reports whether the table has Work.

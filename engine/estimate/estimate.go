@@ -21,6 +21,7 @@ type Options struct {
 	Tau        float64 // memory of the slow speed and of the concurrency fit, in completions of the peer; default 3000
 	Hazard     float64 // chance per completion that a peer's speed jumps; default 1/400
 	AgeMS      float64 // memory of a peer without traffic: its estimates fade to the pool's typical; default 300000
+	Reports    Reports // what is made of load reports
 }
 
 func (o Options) sane() Options {
@@ -35,6 +36,7 @@ func (o Options) sane() Options {
 	set(&o.Tau, 3000)
 	set(&o.Hazard, 1.0/400)
 	set(&o.AgeMS, 300_000)
+	o.Reports = o.Reports.sane()
 	return o
 }
 
@@ -123,6 +125,7 @@ type peer struct {
 	load             float64 // utilisation by its reports; negative = none
 	told             float64 // the same by server metrics, used where there are no reports; negative = none
 	others           others
+	reports          reports
 }
 
 // New returns estimators of a pool without peers.
@@ -160,7 +163,7 @@ func (p *Pool) SetPeers(now float64, addrs []string) {
 			next = append(next, p.peers[i])
 			continue
 		}
-		n := peer{addr: a, joined: now, last: math.Inf(-1), load: -1, told: -1, slow: 1, cells: make([]cell, len(p.classes))}
+		n := peer{addr: a, joined: now, last: math.Inf(-1), load: -1, told: -1, reports: reports{held: -1}, slow: 1, cells: make([]cell, len(p.classes))}
 		n.trace.start = now
 		n.trace.sampled = now
 		n.drift.reset(p.priors)
@@ -201,20 +204,14 @@ func (p *Pool) Observe(now float64, o Outcome) {
 		pe.fail.add(p.now, o.Kind.Failed())
 		p.classes[o.Class].traffic++
 	}
-	if o.ReportedLoad >= 0 && o.ReportedLoad < 1000 {
-		if pe.load < 0 {
-			pe.load = o.ReportedLoad
-		}
-		pe.load += (o.ReportedLoad - pe.load) / 10
-	}
-	held := -1.0
-	if o.Kind == pool.OK {
-		if held = o.ReportedInFlight; held >= 0 && held < 1e9 {
-			pe.others.measure(held, o.ReportedLoad)
-		} else {
-			held = -1
-			pe.others.silent()
-		}
+	load, held := p.report(now, pe, &o)
+	switch {
+	case o.Kind != pool.OK:
+		held = -1
+	case held >= 0:
+		pe.others.measure(held, load)
+	default:
+		pe.others.silent()
 	}
 	work := -1.0
 	if ms, ok := o.latency(); ok {
@@ -259,6 +256,7 @@ func (p *Pool) Refresh(now float64) {
 			p.close(pe, now, -1)
 		}
 		pe.curve.age(dt / p.opt.AgeMS)
+		p.expire(now, pe)
 	}
 	p.fade(dt)
 	p.turn++

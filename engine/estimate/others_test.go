@@ -19,7 +19,7 @@ type crowd struct {
 
 func (c crowd) play(end float64, seed uint64) *estimate.Pool {
 	rnd := rand.New(rand.NewPCG(seed, 3))
-	est := estimate.New(estimate.Options{})
+	est := estimate.New(estimate.Options{Reports: estimate.Reports{BlackoutMS: -1}})
 	est.SetPeers(0, []string{"a"})
 	class := est.Class(0, "GET /")
 	type request struct {
@@ -132,7 +132,7 @@ func TestAPeerThatStopsReportingIsSoonTakenToServeNobodyElse(t *testing.T) {
 }
 
 func TestTheLastReportCountsLessTheOlderItIsAndItsUncertaintyGrows(t *testing.T) {
-	est := estimate.New(estimate.Options{})
+	est := estimate.New(estimate.Options{Reports: estimate.Reports{BlackoutMS: -1}})
 	est.SetPeers(0, []string{"a"})
 	now := 0.0
 	tell := func(held float64) {
@@ -161,7 +161,7 @@ func TestTheLastReportCountsLessTheOlderItIsAndItsUncertaintyGrows(t *testing.T)
 }
 
 func TestNonsenseReportsDoNoHarm(t *testing.T) {
-	est := estimate.New(estimate.Options{})
+	est := estimate.New(estimate.Options{Reports: estimate.Reports{BlackoutMS: -1}})
 	est.SetPeers(0, []string{"a"})
 	for i, held := range []float64{math.NaN(), math.Inf(1), 1e300, -7, 0, 3} {
 		for _, load := range []float64{math.NaN(), math.Inf(1), 1e9, 0, -1, 1e-9, 0.5} {

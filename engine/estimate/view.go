@@ -27,7 +27,11 @@ type PeerView struct {
 	Samples      float64 // decayed successes
 	AgeMS        float64 // since the last outcome; +Inf = none
 	JoinedMS     float64 // time of joining
-	ReportedLoad float64 // by the peer's own reports, decayed, or else by Told; negative = none
+	ReportedLoad float64 // decayed; negative = none
+	ReportedHeld float64 // requests it held by its last report; negative = none
+	ReportAgeMS  float64 // since the last report; negative = none
+	Reports      uint64  // load reports ever
+	ReportState  ReportState
 }
 
 // Peer returns what is known of peer i.
@@ -37,9 +41,13 @@ func (p *Pool) Peer(i int) PeerView {
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
 		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
-		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.utilisation(),
+		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
+		ReportedHeld: pe.reports.held, ReportAgeMS: -1, Reports: pe.reports.count, ReportState: p.reportState(pe),
 	}
 	v.AgeMS = max(v.AgeMS, 0)
+	if pe.reports.at > 0 {
+		v.ReportAgeMS = max(p.now-pe.reports.at, 0)
+	}
 	v.Others, v.OthersVar = pe.others.at(p.now, pe.latency)
 	v.TotalRate = v.ArrivalRate
 	if pe.others.busyN > 0 {
@@ -141,6 +149,9 @@ func (p *Pool) WorkMS() float64 { return max(p.work, minMS) }
 func (p *Pool) Hinted() bool { return p.hinted > hintedShare }
 
 const hintedShare = 0.05
+
+// Hint is the weight hint of a request of a class that is of the usual size; 0 = none was told.
+func (p *Pool) Hint(c int) float64 { return p.classes[c].hint }
 
 // Size is how many times the usual of its class a request of a weight hint is; 1 without a hint.
 func (p *Pool) Size(c int, weight float64) float64 {

@@ -21,14 +21,26 @@ func (b *Batch) DecodeCompact(body []byte) error {
 	if !found {
 		return fmt.Errorf("%w does not end in a newline", ErrHeader)
 	}
-	declared, err := b.header(line)
+	declared, works, err := b.header(line)
 	if err != nil {
 		b.Reset()
 		return err
 	}
-	if declared > MaxRecords || len(rest) > MaxRecords*RecordSize {
+	each := RecordSize
+	if works > 0 {
+		each += workSize
+	}
+	if declared > MaxRecords || len(rest) > MaxRecords*each {
 		b.Reset()
 		return ErrTooMany
+	}
+	if works != 0 && works != declared {
+		b.Reset()
+		return fmt.Errorf("%w has work for %d records of %d; it is for all or none", ErrHeader, works, declared)
+	}
+	var work []byte
+	if n := declared * RecordSize; works > 0 && len(rest) >= n {
+		rest, work = rest[:n], rest[n:]
 	}
 	for i := range declared {
 		if len(rest) < RecordSize {
@@ -36,14 +48,21 @@ func (b *Batch) DecodeCompact(body []byte) error {
 				len(rest), RecordSize, declared)}
 		}
 		r := decodeRecord(rest)
+		if works > 0 {
+			if len(work) < workSize {
+				return &RecordError{i, fmt.Sprintf("%d bytes are left where the work of a record should be", len(work))}
+			}
+			r.Work = math.Float32frombits(binary.LittleEndian.Uint32(work))
+			work = work[workSize:]
+		}
 		if fault := b.recordFault(&r); fault != "" {
 			return &RecordError{i, fault}
 		}
 		b.Records = append(b.Records, r)
 		rest = rest[RecordSize:]
 	}
-	if len(rest) > 0 {
-		return &RecordError{declared, fmt.Sprintf("%d bytes follow the %d records the header says", len(rest), declared)}
+	if left := len(rest) + len(work); left > 0 {
+		return &RecordError{declared, fmt.Sprintf("%d bytes follow the %d records the header says", left, declared)}
 	}
 	return nil
 }
@@ -75,7 +94,7 @@ func decodeRecord(p []byte) Record {
 }
 
 // header reads the JSON line into the batch and returns the number of records it declares.
-func (b *Batch) header(line []byte) (records int, err error) {
+func (b *Batch) header(line []byte) (records, works int, err error) {
 	const (
 		sawVersion = 1 << iota
 		sawRecords
@@ -93,7 +112,7 @@ func (b *Batch) header(line []byte) (records int, err error) {
 		case "v":
 			var v float64
 			if v, err = in.Number(); err == nil && v != 1 {
-				return 0, &VersionError{v}
+				return 0, 0, &VersionError{v}
 			}
 			seen |= sawVersion
 		case "instance":
@@ -107,6 +126,8 @@ func (b *Batch) header(line []byte) (records int, err error) {
 			var n int
 			n, err = in.Integer(1 << 53)
 			b.Dropped = uint64(n)
+		case "work":
+			works, err = in.Integer(math.MaxInt32)
 		case "pools":
 			b.Pools, err = b.names(b.Pools[:0])
 		case "classes":
@@ -116,7 +137,7 @@ func (b *Batch) header(line []byte) (records int, err error) {
 		case "inflight":
 			err = b.inflight()
 		default:
-			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight", key)
+			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work", key)
 		}
 		if err != nil {
 			if key != nil {
@@ -130,13 +151,13 @@ func (b *Batch) header(line []byte) (records int, err error) {
 	}
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("%w: %w", ErrHeader, err)
+		return 0, 0, fmt.Errorf("%w: %w", ErrHeader, err)
 	case seen&sawVersion == 0:
-		return 0, fmt.Errorf(`%w has no "v"; it must be 1`, ErrHeader)
+		return 0, 0, fmt.Errorf(`%w has no "v"; it must be 1`, ErrHeader)
 	case seen&sawRecords == 0:
-		return 0, fmt.Errorf(`%w has no "records", the number of records that follow`, ErrHeader)
+		return 0, 0, fmt.Errorf(`%w has no "records", the number of records that follow`, ErrHeader)
 	}
-	return records, nil
+	return records, works, nil
 }
 
 func (b *Batch) name() (string, error) {

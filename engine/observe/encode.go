@@ -19,6 +19,7 @@ type header struct {
 	Classes  []string `json:"classes"`
 	Peers    []string `json:"peers"`
 	Inflight [][3]any `json:"inflight,omitempty"`
+	Work     int      `json:"work,omitempty"`
 }
 
 // AppendCompact appends the compact form. NGINX has its own encoder; this one is for tests, tools and the simulator,
@@ -27,6 +28,11 @@ func (b *Batch) AppendCompact(dst []byte) ([]byte, error) {
 	h := header{
 		V: 1, Instance: b.Instance, Worker: b.Worker, Records: len(b.Records), Dropped: b.Dropped,
 		Pools: b.Pools, Classes: b.Classes, Peers: b.Peers,
+	}
+	for i := range b.Records {
+		if b.Records[i].Work > 0 {
+			h.Work = len(b.Records)
+		}
 	}
 	for _, e := range b.Inflight {
 		h.Inflight = append(h.Inflight, [3]any{e.Pool, e.Peer, e.Count})
@@ -41,6 +47,9 @@ func (b *Batch) AppendCompact(dst []byte) ([]byte, error) {
 	dst = append(append(dst, line...), '\n')
 	for i := range b.Records {
 		dst = b.Records[i].append(dst)
+	}
+	for i := range h.Work {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(b.Records[i].Work))
 	}
 	return dst, nil
 }
@@ -96,6 +105,9 @@ func (b *Batch) AppendNDJSON(dst []byte) ([]byte, error) {
 		dst = appendFloat(append(dst, `,"load":`...), r.Load)
 		if n := r.Reported.Count(); n >= 0 {
 			dst = strconv.AppendInt(append(dst, `,"inflight_reported":`...), int64(n), 10)
+		}
+		if r.Work > 0 {
+			dst = appendFloat(append(dst, `,"work":`...), r.Work)
 		}
 		dst = append(dst, '}', '\n')
 	}

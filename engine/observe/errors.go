@@ -61,6 +61,8 @@ func (r *Record) fault() string {
 		return fmt.Sprintf("predicted_ms %v is neither a finite time from 0 up nor -1 for none", r.PredictedMS)
 	case !finite(r.AgeMS):
 		return fmt.Sprintf("age_ms %v is not a finite time from 0 up", r.AgeMS)
+	case !finite(r.Work):
+		return fmt.Sprintf("work %v is not a finite number from 0 up", r.Work)
 	case !finite(r.Load) && r.Load != None:
 		return fmt.Sprintf("load %v is neither a finite number from 0 up nor -1 for none", r.Load)
 	}

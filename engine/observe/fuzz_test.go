@@ -36,7 +36,7 @@ func FuzzDecodeCompact(f *testing.F) {
 	b := &Batch{Instance: "web1"}
 	for range 3 {
 		r := good()
-		r.Reported = Reported(len(b.Records) * 30000)
+		r.Reported, r.Work = Reported(len(b.Records)*30000), float32(len(b.Records))
 		if err := b.Add("api", "GET /users/{n}", "[::1]:9001", r); err != nil {
 			f.Fatal(err)
 		}

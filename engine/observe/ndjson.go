@@ -57,6 +57,7 @@ const (
 	keyBytes
 	keyLoad
 	keyReported
+	keyWork
 	keyCount
 )
 
@@ -64,7 +65,7 @@ func keyNames() [keyCount]string {
 	return [keyCount]string{
 		"pool", "class", "peer", "attempt", "kind", "status", "flags", "inflight", "propensity",
 		"header_ms", "total_ms", "weight", "predicted_ms", "age_ms", "bytes", "load",
-		"inflight_reported",
+		"inflight_reported", "work",
 	}
 }
 
@@ -163,6 +164,8 @@ func (b *Batch) value(r *Record, key int) (err error) {
 	case keyReported:
 		n, err = in.Integer(math.MaxInt32)
 		r.Reported = ReportedOf(n)
+	case keyWork:
+		r.Work, err = in.Float32()
 	case keyLoad:
 		r.Load, err = in.Float32()
 	}

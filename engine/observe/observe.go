@@ -19,6 +19,7 @@ const (
 	MaxNames   = 4096    // names of each kind: pools, classes, peers
 	MaxName    = 256     // bytes of one name
 	RecordSize = 48      // bytes of a compact record
+	workSize   = 4       // bytes of its work, in batches that have it
 )
 
 // None stands for "not measured" in HeaderMS, PredictedMS and Load.
@@ -103,6 +104,7 @@ type Record struct {
 	AgeMS             float32 // from the end of the attempt to the sending of the batch
 	Bytes             uint32  // of the answer, capped
 	Load              float32 // utilisation the peer reported, or None
+	Work              float32 // of the requests in Inflight, in mean requests of the pool; 0 = not known
 }
 
 // Reported is the in-flight count a peer reported with its answer, as on the wire: the count + 1, and 0 for none, so that a sender

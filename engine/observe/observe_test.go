@@ -196,6 +196,55 @@ func TestAReportedInFlightCountComesThroughBothFormsAndNoneStaysNone(t *testing.
 	}
 }
 
+func TestWorkComesThroughBothFormsAndABatchWithoutIsAsItWas(t *testing.T) {
+	var b, back Batch
+	for i := range 3 {
+		r := good()
+		r.Work = float32(i) * 2.5
+		if err := b.Add("api", "*", "10.0.0.1:8080", r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := compact(t, &b)
+	text, err := b.AppendNDJSON(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for form, err := range map[string]error{"compact": back.DecodeCompact(body), "readable": new(Batch).DecodeNDJSON(text)} {
+		if err != nil {
+			t.Errorf("%s: %v", form, err)
+		}
+	}
+	if !reflect.DeepEqual(back.Records, b.Records) {
+		t.Errorf("compact: %+v", back.Records)
+	}
+	if err := back.DecodeNDJSON(text); err != nil || !reflect.DeepEqual(back.Records, b.Records) {
+		t.Errorf("readable: %v, %+v", err, back.Records)
+	}
+	head := bytes.IndexByte(body, '\n') + 1
+	for what, c := range map[string]struct {
+		body []byte
+		kept int
+	}{
+		"cut inside the work":     {body[:len(body)-1], 2},
+		"no work at all":          {body[:len(body)-12], 0},
+		"something behind":        {append(bytes.Clone(body), 0), 3},
+		"work that is no number":  {append(bytes.Clone(body[:len(body)-8]), 0, 0, 0x80, 0xff, 0, 0, 0, 0), 1},
+		"work for one record":     {append(bytes.Replace(body[:head], []byte(`"work":3`), []byte(`"work":1`), 1), body[head:]...), 0},
+		"work that is not stated": {append(bytes.Replace(bytes.Clone(body[:head]), []byte(`,"work":3`), nil, 1), body[head:]...), 3},
+	} {
+		if err := back.DecodeCompact(c.body); err == nil || len(back.Records) != c.kept {
+			t.Errorf("%s: %v, %d records kept", what, err, len(back.Records))
+		}
+	}
+	for i := range b.Records {
+		b.Records[i].Work = 0
+	}
+	if plain := compact(t, &b); bytes.Contains(plain, []byte(`"work"`)) || len(plain) != len(body)-len(`,"work":3`)-12 {
+		t.Errorf("a batch without work: %q", plain)
+	}
+}
+
 func TestAHeaderThatCannotBeReadRefusesTheBatchAndSaysWhy(t *testing.T) {
 	many := `["` + strings.Repeat(`x","`, MaxNames) + `"]`
 	for _, c := range []struct{ header, reason string }{
@@ -356,7 +405,7 @@ func drawBatch(t *rapid.T) *Batch {
 			Inflight: rapid.Uint16().Draw(t, "inflight"), Reported: Reported(rapid.Uint16().Draw(t, "reported")), Propensity: rapid.Float32Range(math.SmallestNonzeroFloat32, 1).Draw(t, "propensity"),
 			HeaderMS: optional.Draw(t, "header"), TotalMS: time.Draw(t, "total"), Weight: time.Draw(t, "weight"),
 			PredictedMS: optional.Draw(t, "predicted"), AgeMS: time.Draw(t, "age"), Bytes: rapid.Uint32().Draw(t, "bytes"),
-			Load: optional.Draw(t, "load"),
+			Load: optional.Draw(t, "load"), Work: rapid.SampledFrom([]float32{0, 0, 1.5, 1e6}).Draw(t, "work"),
 		}
 		err := b.Add(rapid.SampledFrom(pools).Draw(t, "pool"), rapid.SampledFrom(classes).Draw(t, "class"),
 			rapid.SampledFrom(peers).Draw(t, "peer"), r)

@@ -31,6 +31,22 @@ func (e *encodedCost) of(t *decide.Table) []byte {
 	return e.text
 }
 
+// encodedWork is the same for what a table knows of sizes.
+type encodedWork struct{ encodedCost }
+
+func (e *encodedWork) of(w *decide.Work) []byte {
+	e.once.Do(func() {
+		var raw []byte
+		for _, part := range w.Parts() {
+			for _, x := range part {
+				raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+			}
+		}
+		e.text = base64.StdEncoding.AppendEncode(nil, raw)
+	})
+	return e.text
+}
+
 // appendString appends a JSON string. What is no UTF-8 becomes U+FFFD.
 func appendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
@@ -132,6 +148,7 @@ func appendSettings(dst []byte, policy string, c *config.Pool) []byte {
 	number("eject_max_ms", float64(s.Eject.MaxMS))
 	number("eject_max_share", s.Eject.MaxShare)
 	number("tier_min_usable", s.Tiers.MinUsable)
+	dst = strconv.AppendBool(append(dst, `,"load_report":`...), bool(s.LoadReport.Enabled))
 	return append(appendAffinity(dst, c), '}')
 }
 
@@ -207,6 +224,9 @@ func (s *Snapshot) appendWatch(dst []byte, readable bool) []byte {
 		dst = append(dst, ']')
 	} else {
 		dst = append(append(append(dst, `,"cost":"`...), s.cost.of(s.Table)...), '"')
+	}
+	if s.Table.Sized() {
+		dst = append(append(append(dst, `,"work":"`...), s.work.of(&s.Table.Work)...), '"')
 	}
 	dst = append(append(dst, `,"settings":`...), s.settings...)
 	return append(dst, '}')

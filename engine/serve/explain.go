@@ -31,7 +31,10 @@ type PeerExplanation struct {
 	Admit      float64        `json:"admit"`
 	Weight     float64        `json:"weight"`
 	Inflight   int            `json:"inflight"`
-	Cost       float64        `json:"cost_ms"` // at Inflight, by the policy
+	Load       *float64       `json:"reported_load"`     // what the peer says of itself; null = nothing, or it is not used
+	Held       *float64       `json:"reported_inflight"` // by its last report
+	Elsewhere  *float64       `json:"elsewhere"`         // requests of other balancers there, as believed by the reports
+	Cost       float64        `json:"cost_ms"`           // at Inflight, by the policy
 	Analytic   float64        `json:"analytic_ms"`
 	Correction *float64       `json:"correction"` // factor of the model on that; null = no model
 	Share      float64        `json:"share"`      // probability to be picked, were every usable peer considered
@@ -88,6 +91,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 			scratch := [decide.Inputs]float32{}
 			one.Curve[g] = float32(l.Features(row, i, float64(n), scratch[:]))
 		}
+		one.Load, one.Held, _, _, one.Elsewhere = reported(&v)
 		curve := one.Curve
 		cases[i] = decide.Case{Name: m.addr, InFlight: float64(held), Slots: v.Concurrency, Weight: h.Weight, Features: values}
 		if corrected {

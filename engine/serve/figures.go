@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/pool"
 )
@@ -73,8 +74,12 @@ type PeerFigures struct {
 	Trend        *float64       `json:"trend"`
 	Samples      *float64       `json:"samples"`
 	SampleAgeMS  *float64       `json:"sample_age_ms"`
-	ReportedLoad *float64       `json:"reported_load"`
-	Check        *ProbeView     `json:"check"` // last active check
+	ReportedLoad *float64       `json:"reported_load"` // what the peer says of itself (ORCA)
+	ReportedHeld *float64       `json:"reported_inflight"`
+	ReportAgeMS  *float64       `json:"report_age_ms"`
+	ReportState  string         `json:"report_state"` // none, blackout or used
+	Elsewhere    *float64       `json:"elsewhere"`    // requests of other balancers there, as believed by the reports
+	Check        *ProbeView     `json:"check"`        // last active check
 	Metrics      []MetricFigure `json:"metrics"`
 }
 
@@ -169,6 +174,20 @@ func (p *livePool) figures(now float64) PoolFigures {
 	return f
 }
 
+// reported is what a peer says of its load, as people are shown it.
+func reported(v *estimate.PeerView) (load, held, age *float64, state string, elsewhere *float64) {
+	known := func(x float64) *float64 {
+		if x < 0 {
+			return nil
+		}
+		return finite(x)
+	}
+	if v.ReportState == estimate.ReportsCount && v.ReportedHeld >= 0 {
+		elsewhere = finite(v.Others)
+	}
+	return known(v.ReportedLoad), known(v.ReportedHeld), known(v.ReportAgeMS), string(v.ReportState), elsewhere
+}
+
 func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	m, h, v := p.members[i], p.health.View(i), p.est.Peer(i)
 	f := PeerFigures{
@@ -185,9 +204,7 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	if h.UntilMS > 0 {
 		f.StateLeft = finite(max(h.UntilMS-now, 0))
 	}
-	if v.ReportedLoad >= 0 {
-		f.ReportedLoad = finite(v.ReportedLoad)
-	}
+	f.ReportedLoad, f.ReportedHeld, f.ReportAgeMS, f.ReportState, f.Elsewhere = reported(&v)
 	for k, n := range m.kinds {
 		switch kind := observe.Kind(k); {
 		case kind.Failure():

@@ -77,10 +77,13 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 	c := p.est.Class(ended, class)
 	p.keep(now, ended, at, c, r)
 	p.feedAttempt(ended, at, c, r)
+	load, held := float64(r.Load), float64(r.Reported.Count())
+	if !p.conf.LoadReport.Enabled {
+		load, held = -1, -1
+	}
 	p.est.Observe(ended, estimate.Outcome{
-		Peer: at, Class: c, InFlight: int(r.Inflight), Kind: kind, Stream: r.Flags&observe.Stream != 0,
-		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: float64(r.Load),
-		ReportedInFlight: float64(r.Reported.Count()),
+		Peer: at, Class: c, InFlight: int(r.Inflight), Work: float64(r.Work), Kind: kind, Stream: r.Flags&observe.Stream != 0,
+		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: load, ReportedInFlight: held,
 	})
 	p.health.Result(ended, at, kind)
 	p.compare(ended, r)

@@ -123,6 +123,14 @@ func healthOptions(s *config.Settings) pool.Options {
 	return o
 }
 
+func reportRules(s *config.Settings) estimate.Reports {
+	r := estimate.Reports{ExpireMS: float64(s.LoadReport.ExpireMS), BlackoutMS: float64(s.LoadReport.BlackoutMS)}
+	if r.BlackoutMS == 0 {
+		r.BlackoutMS = -1 // none; 0 would be the default
+	}
+	return r
+}
+
 // configure makes c the pool's configuration, keeps what is known by address and fills the table; the caller publishes the
 // latest snapshot then. It returns what was told to end, to be waited for without holding the mutex. Only Apply calls it, so that the
 // sources do not change while those of c are made ready.
@@ -139,6 +147,7 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 	if p.est == nil || p.conf.Classes.Top != c.Classes.Top {
 		p.est = estimate.New(estimate.Options{TopClasses: c.Classes.Top})
 	}
+	p.est.SetReports(reportRules(&c.Settings))
 	if p.conf.Policy != c.Policy {
 		p.setPolicy(c.Policy)
 	}
@@ -257,6 +266,9 @@ func (p *livePool) note() bool {
 			if t.To == pool.Ejected {
 				m.tel.Ejections.Inc()
 			}
+			if t.From == pool.Ejected || t.From == pool.Down {
+				p.est.Returned(at)
+			}
 		}
 	}
 	return len(p.changes) > 0
@@ -307,11 +319,11 @@ func (p *livePool) snapshot() *Snapshot {
 	} else {
 		s.shape = newShape(p.table.Peers, p.table.Classes)
 	}
-	if before != nil && s.shape == before.shape && slices.Equal(before.Table.Cost, p.table.Cost) {
-		s.Table, s.cost = before.Table, before.cost
+	if before != nil && s.shape == before.shape && slices.Equal(before.Table.Cost, p.table.Cost) && before.Table.Work.Equal(&p.table.Work) {
+		s.Table, s.cost, s.work = before.Table, before.cost, before.work
 	} else {
-		s.Table = &decide.Table{Classes: s.shape.classes, Peers: s.shape.peers, Cost: slices.Clone(p.table.Cost)}
-		s.cost = &encodedCost{}
+		s.Table = &decide.Table{Classes: s.shape.classes, Peers: s.shape.peers, Cost: slices.Clone(p.table.Cost), Work: p.table.Work.Clone()}
+		s.cost, s.work = &encodedCost{}, &encodedWork{}
 	}
 	s.Peers = make([]Peer, len(p.members))
 	for i, m := range p.members {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/estimate"
 )
 
 const (
@@ -120,7 +121,9 @@ func (p *livePool) tryFill(now float64) (fault string) {
 	}()
 	p.est.Refresh(now)
 	for i := range p.members {
-		p.health.Predict(now, i, p.risk(i))
+		v := p.est.Peer(i)
+		p.health.Predict(now, i, p.risk(i, &v))
+		p.showReports(i, &v)
 	}
 	params := p.params()
 	p.health.Advance(now)
@@ -139,7 +142,7 @@ func (p *livePool) params() decide.Params {
 	for i, m := range p.members {
 		p.weights, p.aways = append(p.weights, p.health.View(i).Weight), append(p.aways, m.away)
 	}
-	params := decide.Params{Objective: decide.Mean, Weights: p.weights, Away: p.aways}
+	params := decide.Params{Objective: decide.Mean, Sizes: bool(p.conf.Sizes), Weights: p.weights, Away: p.aways}
 	if p.conf.Objective == config.P99 {
 		params.Objective = decide.P99
 	}
@@ -154,6 +157,19 @@ func (p *livePool) away(zone string) decide.Away {
 	return decide.Away{Share: p.conf.ZoneCost, MS: p.conf.ZoneCostMS}
 }
 
+func (p *livePool) showReports(i int, v *estimate.PeerView) {
+	load, held := math.NaN(), math.NaN()
+	if v.ReportState == estimate.ReportsCount {
+		if v.ReportedLoad >= 0 {
+			load = v.ReportedLoad
+		}
+		if v.ReportedHeld >= 0 {
+			held = v.ReportedHeld
+		}
+	}
+	p.members[i].tel.Reported(v.Reports, load, held)
+}
+
 // tableFault checks the promise of decide.Table that NGINX relies on.
 func (p *livePool) tableFault() string {
 	t := &p.table
@@ -164,6 +180,13 @@ func (p *livePool) tableFault() string {
 		return fmt.Sprintf("the table has %d peers, the pool %d", len(t.Peers), len(p.members))
 	case len(t.Cost) != len(t.Classes)*len(t.Peers)*decide.GridPoints:
 		return fmt.Sprintf("the table has %d costs for %d classes and %d peers", len(t.Cost), len(t.Classes), len(t.Peers))
+	}
+	for _, part := range t.Work.Parts() {
+		for _, x := range part {
+			if !(x >= 0 && x <= math.MaxFloat32) {
+				return fmt.Sprintf("what the table knows of sizes has the number %v", x)
+			}
+		}
 	}
 	for i, x := range t.Cost {
 		if !(x >= 0 && x <= math.MaxFloat32) {
@@ -187,14 +210,14 @@ func (p *livePool) keepTable() {
 	}
 	if s := p.latest.Load(); s != nil && slices.Equal(s.Table.Peers, addrs) {
 		p.table = decide.Table{
-			Classes: append([]string(nil), s.Table.Classes...), Peers: addrs, Cost: append([]float32(nil), s.Table.Cost...),
+			Classes: append([]string(nil), s.Table.Classes...), Peers: addrs, Cost: append([]float32(nil), s.Table.Cost...), Work: s.Table.Work.Clone(),
 		}
 	}
 }
 
 // differs reports whether a cost changed materially. Tables of different shape differ.
 func differs(a, b *decide.Table) bool {
-	if len(a.Cost) != len(b.Cost) || !slices.Equal(a.Classes, b.Classes) || !slices.Equal(a.Peers, b.Peers) {
+	if len(a.Cost) != len(b.Cost) || a.Sized() != b.Sized() || !slices.Equal(a.Classes, b.Classes) || !slices.Equal(a.Peers, b.Peers) {
 		return true
 	}
 	for i, x := range a.Cost {

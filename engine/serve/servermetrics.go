@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/servermetrics"
 	"github.com/weirlb/weir/engine/telemetry"
 )
@@ -117,14 +118,15 @@ func (p *livePool) heed(now float64) {
 		p.health.Limit(now, i, v.Over, v.Why)
 		p.est.Told(i, v.Load)
 		if moved {
-			p.health.Predict(now, i, p.risk(i))
+			e := p.est.Peer(i)
+			p.health.Predict(now, i, p.risk(i, &e))
 		}
 	}
 }
 
 // risk is how likely peer i is to fail soon, by its answers and by its metrics.
-func (p *livePool) risk(i int) float64 {
-	return 1 - (1-p.est.Peer(i).Risk)*(1-p.members[i].metered.Risk)
+func (p *livePool) risk(i int, v *estimate.PeerView) float64 {
+	return 1 - (1-v.Risk)*(1-p.members[i].metered.Risk)
 }
 
 // measured takes in what a collector brought: values by metric of it and peer, and what went wrong, "" = nothing did.

@@ -76,6 +76,7 @@ type Snapshot struct {
 	meta     []byte // JSON of peers and settings; what it says decides MetaVersion
 	settings []byte // JSON of the settings
 	cost     *encodedCost
+	work     *encodedWork
 	rows     []atomic.Pointer[[]byte] // answers of /decide by class, built when first asked for
 	watch    atomic.Pointer[[]byte]   // the pool's object in an answer of /watch, built when first asked for
 }

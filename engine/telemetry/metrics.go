@@ -175,6 +175,7 @@ type Peer struct {
 	Inflight    *metrics.Gauge
 	Admit       *metrics.Gauge
 	Ejections   *metrics.Counter
+	reports     *reported                // nil until the first
 	Transitions [states]*metrics.Counter // by the state entered
 	state       [states]*metrics.Gauge
 	checks      [2]*metrics.Counter // failed, passed; nil until Checked
@@ -202,6 +203,29 @@ func (m *Metrics) Peer(poolName, addr string) *Peer {
 
 func (p *Peer) labels(more ...string) []string {
 	return append([]string{"pool", p.pool, "peer", p.addr}, more...)
+}
+
+// reported is the series of a peer that reports its load.
+type reported struct {
+	count          *metrics.Counter
+	load, inflight *metrics.Gauge
+}
+
+// Reported shows what the peer says of its load; NaN = nothing that is used. Peers that never report have no such series. It is not safe for
+// concurrent use with itself and Remove.
+func (p *Peer) Reported(count uint64, load, inflight float64) {
+	if p.reports == nil {
+		if count == 0 {
+			return
+		}
+		p.reports = &reported{
+			p.counter("weir_peer_reports_total", p.labels()...), p.gauge("weir_peer_reported_utilization_ratio", p.labels()...),
+			p.gauge("weir_peer_reported_inflight", p.labels()...),
+		}
+	}
+	p.reports.count.Set(count)
+	p.reports.load.Set(load)
+	p.reports.inflight.Set(inflight)
 }
 
 // Checked registers the series of active checks. It is not safe for concurrent use with itself, Check and Remove.

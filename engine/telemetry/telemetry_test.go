@@ -32,6 +32,8 @@ func full() *Metrics {
 	p.Duration.Update(0.02)
 	p.State(pool.SlowStart)
 	p.Check(true)
+	p.Reported(0, 0, 0)
+	p.Reported(3, 0.5, math.NaN())
 	m.Peer("api", "[::1]:9001")
 	memory := m.ServerMetric("api", "memory")
 	memory.Collected(true)

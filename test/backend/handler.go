@@ -97,6 +97,9 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("X-Backend", b.opt.Name)
+	for name, value := range s.Headers {
+		w.Header().Set(name, value)
+	}
 	if s.NoKeepAlive {
 		w.Header().Set("Connection", "close")
 	}
@@ -181,9 +184,9 @@ func (b *Backend) route(w http.ResponseWriter, r *http.Request, s Settings, a An
 		a.Header = r.Header
 	}
 	b.work(r, s, first, &a)
-	if s.Reports == "orca" {
-		u, held := b.queue.load()
-		w.Header().Set("endpoint-load-metrics", fmt.Sprintf("TEXT application_utilization=%.3f,named_metrics.in_flight=%d", u, held))
+	if s.Reports != "" {
+		name, value := b.report().Header(s.Reports)
+		w.Header().Set(name, value)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(a)

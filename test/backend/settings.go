@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -46,8 +47,10 @@ type Settings struct {
 
 	// Health is the status of /healthz. 0 means that a probe gets no answer.
 	Health int `json:"health"`
-	// Reports "orca" adds the endpoint-load-metrics header to each answer.
+	// Reports adds a header with the load of the moment to each answer of a worker; see ReportText and so on.
 	Reports string `json:"reports"`
+	// Headers are added to each answer.
+	Headers map[string]string `json:"headers"`
 }
 
 // Memory is the part of a backend's memory that is in use, in [0, 1]: From at first, PerS more each second.
@@ -166,8 +169,8 @@ func (s Settings) Validate() error {
 	if s.Refuse && s.Blackhole {
 		errs = append(errs, errors.New("refuse and blackhole exclude each other: the port cannot be closed and open"))
 	}
-	if s.Reports != "" && s.Reports != "orca" {
-		errs = append(errs, fmt.Errorf("reports: %q; only orca is known", s.Reports))
+	if s.Reports != "" && !slices.Contains(reportFormats(), s.Reports) {
+		errs = append(errs, fmt.Errorf("reports: %q is none of %s", s.Reports, strings.Join(reportFormats(), ", ")))
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,12 +18,11 @@ import (
 
 // metered is a peer with its metrics, as the admin API tells it.
 type metered struct {
-	Usable       bool
-	State        string
-	Reason       string
-	Admit        float64
-	ReportedLoad *float64 `json:"reported_load"`
-	Metrics      []struct {
+	Usable  bool
+	State   string
+	Reason  string
+	Admit   float64
+	Metrics []struct {
 		Name      string
 		Value     *float64
 		Limit     *float64
@@ -158,9 +158,20 @@ func TestPrometheusIsAskedAboutANodeExporterAndItsFailureIsToldOnce(t *testing.T
 		}
 		return nil
 	})
-	if m := meteredPeer(r, "api", "a"); m.ReportedLoad == nil || *m.ReportedLoad <= 0 {
-		t.Errorf("utilisation is %v", m.ReportedLoad)
-	}
+	r.Eventually("the model's feature is the utilisation", func() error {
+		_, body := r.Engine.Get("/api/explain?pool=api")
+		var x struct {
+			Features []string
+			Peers    []struct{ Values []float64 }
+		}
+		if err := json.Unmarshal(body, &x); err != nil {
+			t.Fatal(err)
+		}
+		if at := slices.Index(x.Features, "load"); at < 0 || !(x.Peers[0].Values[at] > 0) {
+			return fmt.Errorf("%s", body)
+		}
+		return nil
+	})
 	if s := r.Engine.Samples("weir_server_metric_value{"); len(s) != 6 {
 		t.Errorf("%d series: %v", len(s), s)
 	}

@@ -145,7 +145,7 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "POOL\tPEER\tTIER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tFAILED\tMETRICS\tFROM\tWHY")
+	fmt.Fprintln(t, "POOL\tPEER\tTIER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tREPORTS\tFAILED\tMETRICS\tFROM\tWHY")
 	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range f.Pools {
 		if len(p.Peers) == 0 {
@@ -160,9 +160,9 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			if peer.Usable {
 				admit = percent(&peer.Admit)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, peer.Tier, peer.State, admit, peer.Weight,
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, peer.Tier, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
-				number(peer.Concurrency), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), peer.Reason)
+				number(peer.Concurrency), reports(&peer), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), peer.Reason)
 		}
 		if p.Panic {
 			fmt.Fprintf(t, "%s\t(no peer is healthy: all that are not draining are used)\n", p.Name)
@@ -227,6 +227,19 @@ func metricsLine(metrics []serve.MetricFigure) string {
 
 func ago(ms float64) string {
 	return (time.Duration(ms) * time.Millisecond).Round(time.Second).String() + " ago"
+}
+
+// reports is what a peer says of its load: "85 %, 12 held".
+func reports(p *serve.PeerFigures) string {
+	switch {
+	case p.ReportState == "blackout":
+		return "blackout"
+	case p.ReportedLoad == nil && p.ReportedHeld == nil:
+		return "-"
+	case p.ReportedHeld == nil:
+		return percent(p.ReportedLoad)
+	}
+	return percent(p.ReportedLoad) + ", " + number(p.ReportedHeld) + " held"
 }
 
 func number(x *float64) string {

@@ -28,6 +28,8 @@ const weirConf = `lua_shared_dict weir 32m;
 init_by_lua_block        { require("resty.weir").init() }
 init_worker_by_lua_block { require("resty.weir").init_worker() }
 log_by_lua_block         { require("resty.weir").log() }
+proxy_hide_header Endpoint-Load-Metrics;
+proxy_hide_header Endpoint-Load-Metrics-Bin;
 map '' $weir_peer   { default '-'; }
 map '' $weir_class  { default ''; }
 map '' $weir_weight { default ''; }
@@ -174,11 +176,11 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 		},
 		{
 			"a map before weir.conf", "    include weir/weir.conf;\n    map $uri $weir_class { default ''; ~^/r report; }", "    map $uri $weir_class { default ''; ~^/r report; }\n    include weir/weir.conf;",
-			"E nginx.conf:3: map $weir_class: must come after weir.conf (weir/weir.conf:6), which declares $weir_class and would override this",
+			"E nginx.conf:3: map $weir_class: must come after weir.conf (weir/weir.conf:8), which declares $weir_class and would override this",
 		},
 		{
 			"a geo before weir.conf", "    include weir/weir.conf;\n", "    geo $weir_weight { default 1; }\n    include weir/weir.conf;\n",
-			"E nginx.conf:3: geo $weir_weight: must come after weir.conf (weir/weir.conf:7), which declares $weir_weight and would override this",
+			"E nginx.conf:3: geo $weir_weight: must come after weir.conf (weir/weir.conf:9), which declares $weir_weight and would override this",
 		},
 		{
 			"another socket", "    include weir/weir.conf;\n",
@@ -209,6 +211,15 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 				"W nginx.conf:20: log_by_lua_block: takes the place of Weir's log phase for upstream web_backend, and the engine learns nothing there: call require(\"resty.weir\").log() in it",
 		},
 		{"a log phase that calls Weir's", "        listen 80;", "        log_by_lua_block { ngx.log(1) require('resty.weir').log() }", ""},
+		{
+			"hidden headers that take the place of weir.conf's", "location / {", "location / { proxy_hide_header X-Mine; proxy_hide_header endpoint-load-metrics;",
+			"W nginx.conf:21: proxy_hide_header: takes the place of weir.conf's, and clients see the load reports of peers: add `proxy_hide_header Endpoint-Load-Metrics-Bin;` here, or `proxy_pass_header Endpoint-Load-Metrics-Bin;` if they should",
+		},
+		{"hidden headers of a location that has no pool", "location /p/ {", "location /p/ { proxy_hide_header X-Mine;", ""},
+		{
+			"load reports that clients are to see", "location / {",
+			"location / { proxy_hide_header X-Mine; proxy_pass_header Endpoint-Load-Metrics; proxy_pass_header Endpoint-Load-Metrics-Bin;", "",
+		},
 		{
 			"a pool no upstream uses", `weir.balance("web", "10.0.0.2:8080")`, `weir.balance("api", "10.0.0.1:8080")`,
 			`W weir.yaml:4: pools: no NGINX upstream uses pool "web": name it in balancer_by_lua_block { require("resty.weir").balance("web") }`,

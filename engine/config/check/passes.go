@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,13 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 		}
 		if inPhase(d, "header_filter") {
 			inner["header_filter"] = d
+		}
+		switch d.Name {
+		case hide, pass:
+			if inner[d.Name] == outer[d.Name] { // the first of this block: those of the blocks around hold no more
+				inner[d.Name] = &nginxconf.Directive{Name: d.Name, File: d.File, Line: d.Line}
+			}
+			inner[d.Name].Args = append(inner[d.Name].Args, d.Args...)
 		}
 		for _, p := range protocols {
 			switch d.Name {
@@ -61,7 +69,29 @@ func target(s string) string {
 	return s
 }
 
+// Directives of NGINX of which all in one block count together.
+const hide, pass = "proxy_hide_header", "proxy_pass_header"
+
+// reports warns where a block's own list of hidden headers takes the place of weir.conf's, and clients would see what peers say of their load.
+func (c *checker) reports(in scope) {
+	h := in[hide]
+	if h == nil {
+		return
+	}
+	listed := func(d *nginxconf.Directive, name string) bool {
+		return d != nil && slices.ContainsFunc(d.Args, func(arg string) bool { return strings.EqualFold(arg, name) })
+	}
+	for _, name := range [...]string{"Endpoint-Load-Metrics", "Endpoint-Load-Metrics-Bin"} {
+		if !listed(h, name) && !listed(in[pass], name) {
+			c.warnf(h.File, h.Line, hide, "takes the place of weir.conf's, and clients see the load reports of peers: add `%s %s;` here, or `%s %s;` if they should", hide, name, pass, name)
+		}
+	}
+}
+
 func (c *checker) pass(protocol string, in scope, u *upstream) {
+	if protocol == "proxy" {
+		c.reports(in)
+	}
 	if d := in["log"]; d != nil && !callsWeir(d, "log", "log") {
 		c.warnf(d.File, d.Line, d.Name, "takes the place of Weir's log phase for upstream %s, and the engine learns nothing there: call require(\"resty.weir\").log() in it", u.name)
 	}

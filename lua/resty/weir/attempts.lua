@@ -7,6 +7,8 @@
 -- whose function is sem_trywait(3), which takes 1 off the count it is given and never goes below 0. So a count
 -- cannot leak, whichever way a request ends: answer, abort, time-out, redirect, a log_by_lua that the operator replaced.
 -- A second cleanup clears "alive" in the record, which is how a record that no log phase collected is recognised.
+-- Work (sizes.lua) has no such function in C: a record takes its own off when it is dropped, with the log phase, or within 200 ms by
+-- each_due() where there is none. It is added and taken off by the one worker that owns the row, in whole numbers.
 -- Cleanups run before the log phase, so a request is already off its peer's count when it is logged. Requests whose peer is done
 -- while the client still reads are taken off before that by lookout.lua.
 local ffi = require "ffi"
@@ -27,6 +29,7 @@ typedef struct {
     int32_t  class;        /* this worker's number of the class */
     float    propensity;
     float    predicted_ms; /* -1 = none */
+    float    found;        /* work of the others there, in mean requests of the pool; 0 = not known */
     double   start_ms, end_ms; /* monotonic; end 0 = not ended before the log phase */
     int32_t  kind;         /* -1 until judged; then the kind of docs/protocol.md */
     int32_t  status;
@@ -41,6 +44,8 @@ typedef struct {
     int32_t  pass;         /* first attempt of the current pass: an internal redirect starts another */
     int32_t  empty;        /* the pool had no peer at all */
     double   weight;       /* hint, 0 = none */
+    double   work;         /* units of sizes.lua it counts as in worked[slot]; 0 = nowhere (any more) */
+    int32_t  worked, worked_pad;
     weir_count_t *cell;    /* where the request is counted; null = nowhere (any more) */
     double   look_ms;      /* when lookout.lua looks at it next */
     int32_t  stream;
@@ -99,7 +104,17 @@ function _M.find(r)
     return id and records[id]
 end
 
+-- Takes the work of a record's request off its peer.
+local function unload(q)
+    if q.work > 0 then
+        local cell = shm.work + (row_base + q.worked)
+        cell[0] = cell[0] - q.work
+        q.work = 0
+    end
+end
+
 local function drop(addr, id)
+    unload(records[id])
     by_request[addr] = nil
     nfree = nfree + 1
     free[nfree] = id
@@ -137,7 +152,7 @@ function _M.open(r)
     by_request[addr] = id
     local q = records[id]
     q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
-    q.count_cleanup, q.cell = nil, nil
+    q.count_cleanup, q.cell, q.work = nil, nil, 0
     q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
@@ -160,8 +175,9 @@ local function take_off(q)
 end
 
 -- Starts an attempt on a slot: the request moves there from the peer it was on.
--- stream: it is expected to be one, and counted as such from the start.
-function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms, stream)
+-- stream: it is expected to be one, and counted as such from the start. work: its own, in units of sizes.lua; found: of the others, in mean
+-- requests. Both 0 in pools without sizes.
+function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms, stream, work, found)
     local cell = (stream and shm.streams or shm.count) + (row_base + slot)
     local c = q.count_cleanup
     if c == nil then
@@ -175,6 +191,12 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
     end
     cell[0].n = cell[0].n + 1
     q.cell, q.stream = cell, stream and 1 or 0
+    unload(q)
+    if work > 0 and not stream then
+        local to = shm.work + (row_base + slot)
+        to[0] = to[0] + work
+        q.work, q.worked = work, slot
+    end
     q.look_ms = now + FIRST_LOOK_MS
     c.data = cell
     c.handler = take_one_off
@@ -187,7 +209,7 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
     end
     local a = q.attempt[n]
     a.slot, a.class, a.inflight, a.flags = slot, class, inflight, flags
-    a.propensity, a.predicted_ms = propensity, predicted_ms
+    a.propensity, a.predicted_ms, a.found = propensity, predicted_ms, found
     a.start_ms, a.end_ms, a.kind, a.status = now, 0, -1, 0
     q.n = n + 1
     q.total = q.total + 1
@@ -198,6 +220,7 @@ end
 
 -- The peer is done with the request, though NGINX is not: it is off the peer's count from now on.
 function _M.finish(q)
+    unload(q)
     if q.cell ~= nil then
         take_off(q)
         q.cell = nil
@@ -211,6 +234,7 @@ function _M.to_stream(q)
         return
     end
     take_off(q)
+    unload(q)
     local cell = shm.streams + (row_base + q.attempt[q.n - 1].slot)
     cell[0].n = cell[0].n + 1
     q.cell, q.stream = cell, 1

@@ -118,6 +118,9 @@ function _M.balance(name, static_peers)
             view.row_of[class] = row
         end
     end
+    if view.sized then
+        pick.weigh(view, row, q.weight)
+    end
     local i
     if view.affinity then
         i = affinity.pick(view, r, q, row, now, local_rule, classes.is_stream[class])
@@ -135,8 +138,12 @@ function _M.balance(name, static_peers)
     if pick.trial then
         evidence.trial(slot, now)
     end
+    local work, found = 0, 0
+    if view.sized then
+        work, found = pick.weighed(view, row, i)
+    end
     if not attempts.start(r, q, slot, class, now, pick.inflight, pick.flags, pick.propensity, pick.cost,
-        classes.is_stream[class]) then
+        classes.is_stream[class], work, found) then
         return ngx.exit(ngx.ERROR)
     end
 

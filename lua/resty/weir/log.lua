@@ -14,6 +14,7 @@ local outcome = require "resty.weir.outcome"
 local observe = require "resty.weir.observe"
 local notice = require "resty.weir.notice"
 local idle = require "resty.weir.idle"
+local report = require "resty.weir.report"
 
 local ngx = ngx
 local get_request = base.get_request
@@ -41,9 +42,16 @@ end
 
 local _M = {}
 
-local function push(q, i, a, kind, status, flags, header_ms, total_ms, now, bytes)
+local function push(q, i, a, kind, status, flags, header_ms, total_ms, now, bytes, load, reported)
     observe.push(a.slot, a.class, i + 1, kind, status, a.flags + flags, a.inflight, a.propensity, header_ms, total_ms, q.weight,
-        a.predicted_ms, now, bytes, -1)
+        a.predicted_ms, now, bytes, load, reported, a.found)
+end
+
+-- Does the pool take load reports?
+local function takes_reports(slot)
+    local info = slots.info(slot)
+    local view = info and pools.get(info.pool)
+    return view and view.load_report
 end
 
 local function note_failure(a, kind, now)
@@ -59,9 +67,22 @@ local function is_stream(status, rest_ms)
     return outcome.is_stream(status, ngx.var.upstream_http_content_type, rest_ms)
 end
 
+-- A report is of the time of the header: past that the news is old.
+local REPORT_MS = 1000
+
+-- Utilisation and requests held, + 1, that came with the answer to attempt i; -1, 0 = none. Only the last attempt's headers are there, and
+-- only while no other upstream than Weir's took its place. A 304 may have had the headers of a cache put before it.
+local function reported(r, q, i, e, lists, status, header_ms, total_ms)
+    if i ~= q.n - 1 or not e or e ~= #lists.addr or status == 304 or header_ms < 0 or total_ms - header_ms > REPORT_MS
+        or not takes_reports(q.attempt[i].slot) then
+        return -1, 0
+    end
+    return report.take(r, q.attempt[i].slot)
+end
+
 -- Everything but one plain quick answer: retries, failures, streams, gRPC, aborts, slow answers, redirects through other upstreams. Returns
 -- how long the last answer went on after its header.
-local function in_full(q, now, is_subrequest)
+local function in_full(r, q, now, is_subrequest)
     local rest_ms
     local lists = outcome.lists()
     local from = 1
@@ -121,7 +142,9 @@ local function in_full(q, now, is_subrequest)
         if kind == OK then
             idle.exchanged(a.slot, a.start_ms, stop)
         end
-        push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0)
+        local load, holds = reported(r, q, i, e, lists, status, header_ms, total_ms)
+        push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0,
+            load, holds)
     end
     return rest_ms
 end
@@ -204,12 +227,16 @@ function _M.log()
         if status then
             evidence.success(a.slot)
             idle.exchanged(a.slot, a.start_ms, now)
-            push(q, 0, a, OK, status, 0, took, took, now, length)
+            local load, holds = -1, 0
+            if status ~= 304 and takes_reports(a.slot) then
+                load, holds = report.take(r, a.slot)
+            end
+            push(q, 0, a, OK, status, 0, took, took, now, length, load, holds)
         else
-            rest_ms = in_full(q, now, is_subrequest)
+            rest_ms = in_full(r, q, now, is_subrequest)
         end
     elseif q.n > 0 then
-        rest_ms = in_full(q, now, is_subrequest)
+        rest_ms = in_full(r, q, now, is_subrequest)
     end
     if q.stream == 1 and q.n > 0 and q.attempt[q.n - 1].kind < 0 and not is_stream(tonumber(ngx.var.upstream_status), rest_ms) then
         classes.unmark_stream(q.attempt[q.n - 1].class)

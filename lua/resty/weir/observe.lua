@@ -20,7 +20,7 @@ ffi.cdef [[
 typedef struct __attribute__((packed)) {
     uint16_t pool, class, peer;
     uint8_t  attempt, kind;
-    uint16_t status, flags, inflight, reserved;
+    uint16_t status, flags, inflight, reported;
     float    propensity, header_ms, total_ms, weight, predicted_ms, age_ms;
     uint32_t bytes;
     float    load;
@@ -39,8 +39,10 @@ local RENEW_S = 3600
 local ring = ffi.new("weir_record_t[?]", RING)
 local slot_of = ffi.new("int32_t[?]", RING)   -- which peer; turned into indices when shipped
 local class_of = ffi.new("int32_t[?]", RING)
+local found_of = ffi.new("float[?]", RING)    -- work found by the attempt; not in the record, which is full
 local ended = ffi.new("double[?]", RING)      -- monotonic ms; a float32 cannot hold it
 local out = ffi.new("weir_record_t[?]", MAX_SHIP)
+local out_work = ffi.new("float[?]", MAX_SHIP)
 -- Counts of records ever written and ever taken out (sent or overwritten); a record's place is its number modulo RING.
 local head, tail = 0, 0
 local shipping, ordered = false, false
@@ -57,14 +59,16 @@ local function ordered_ship()
 end
 
 -- Adds one outcome. Hot: no tables, no strings.
-function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, now, bytes, load)
+function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, now, bytes, load, reported,
+    found)
     local at = band(head, RING - 1)
     local rec = ring[at]
     rec.attempt, rec.kind, rec.status, rec.flags = attempt, kind, status, flags
     rec.inflight = inflight > 65535 and 65535 or inflight
+    rec.reported = reported
     rec.propensity, rec.header_ms, rec.total_ms = propensity, header_ms, total_ms
     rec.weight, rec.predicted_ms, rec.bytes, rec.load = weight, predicted_ms, bytes, load
-    slot_of[at], class_of[at], ended[at] = slot, class, now
+    slot_of[at], class_of[at], ended[at], found_of[at] = slot, class, now, found
     head = head + 1
     if head - tail > RING then
         tail = tail + 1
@@ -136,7 +140,7 @@ end
 local function encode(n, with_inflight)
     local now = clock.now_ms()
     begin_batch()
-    local m = 0
+    local m, sized = 0, false
     for i = tail, tail + n - 1 do
         local at = band(i, RING - 1)
         local slot, class = slot_of[at], class_of[at]
@@ -149,9 +153,11 @@ local function encode(n, with_inflight)
         if peer_at[slot] >= 0 then
             local rec = out[m]
             ffi.copy(rec, ring[at], 48)
-            rec.pool, rec.class, rec.peer, rec.reserved = pool_at[slot], class_at[class], peer_at[slot], 0
+            rec.pool, rec.class, rec.peer = pool_at[slot], class_at[class], peer_at[slot]
             local age = now - ended[at]
             rec.age_ms = age > 0 and age or 0
+            out_work[m] = found_of[at]
+            sized = sized or found_of[at] > 0
             m = m + 1
         end
     end
@@ -165,8 +171,8 @@ local function encode(n, with_inflight)
     end
     local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
         .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(lists.pools) .. ',"classes":' .. array(lists.classes)
-        .. ',"peers":' .. array(lists.peers) .. live .. "}\n"
-    return header .. ffi.string(out, m * 48), m, nonzero, live ~= ""
+        .. ',"peers":' .. array(lists.peers) .. (sized and ',"work":' .. m or "") .. live .. "}\n"
+    return header .. ffi.string(out, m * 48) .. (sized and ffi.string(out_work, m * 4) or ""), m, nonzero, live ~= ""
 end
 
 local function send(n, leader)

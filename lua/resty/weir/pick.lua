@@ -8,6 +8,7 @@
 --   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
+local sizes = require "resty.weir.sizes"
 local random = require "resty.weir.random"
 local tiers = require "resty.weir.tiers"
 
@@ -34,6 +35,8 @@ local _M = {
 local load = ffi.new("int32_t[?]", MAX_PEERS)   -- in-flight by position
 local elsewhere = ffi.new("int32_t[?]", MAX_PEERS) -- of these, those of rows past the first, for by_whole_table()
 local summed = 1 -- how many rows there were when that was filled; with one it is 0
+local work = ffi.new("double[?]", MAX_PEERS)    -- of what is in flight, by position; in views with sizes
+local size = 1                                  -- of the request
 local cand = ffi.new("int32_t[?]", MAX_PEERS)   -- positions of the candidates
 local value = ffi.new("double[?]", 2 * MAX_PEERS) -- their costs, and behind the costs their weights in the draw
 local order = ffi.new("int32_t[?]", MAX_PEERS)  -- a permutation, shuffled a bit further by each sample
@@ -97,6 +100,14 @@ local function read_loads(view, m, with_streams)
         for k = 0, m - 1 do
             load[order[k]] = load[order[k]] + shm.inflight_streams(slot[order[k]])
         end
+    end
+end
+
+local function read_work(view, m)
+    local slot = view.slot
+    for k = 0, m - 1 do
+        local i = order[k]
+        work[i] = shm.held_work(slot[i])
     end
 end
 
@@ -190,6 +201,9 @@ end
 -- Cost of one more request of the class row on position i at its live in-flight: a straight line between grid points, and on from the last two.
 local function cost_at(view, row, i)
     local l = load[i]
+    if view.sized then
+        return sizes.price(view, row, i, l, work[i], size)
+    end
     local known = min(l, view.gmax)
     local at = (row * view.n + i) * view.ng + view.gi[known]
     local cost = view.cost
@@ -206,6 +220,9 @@ function _M.whole(view, now, with_streams)
     end
     order_n = view.n
     read_loads(view, view.n, with_streams)
+    if view.sized then
+        read_work(view, view.n)
+    end
     local k = candidates(view, view.n, now, false)
     if k == 0 and view.tiers then
         k = tiers.fall(view, order, view.n, now, cand, was_tried)
@@ -242,6 +259,9 @@ local function by_table(view, row, k)
         sum = sum + w
     end
     local explore = ntried == 0 and view.explore or 0
+    if view.sized and size > 1 then
+        explore = 0 -- what a random pick costs grows with the size, what it teaches does not
+    end
     if explore > 0 and rnd() < explore then
         local j = floor(rnd() * k)
         return settle(view, cand[j], value[j], explore / k + (1 - explore) * value[k + j] / sum, 1)
@@ -331,6 +351,16 @@ local function by_whole_table(view, row)
     return settle(view, i, value[i], explore / view.ncand + (1 - explore) * value[n + i] / sum, 0)
 end
 
+-- In a view with sizes, before the pick: what the request weighs, 0 = not told.
+function _M.weigh(view, row, weight)
+    size = sizes.size(view, row, weight)
+end
+
+-- And after it: the work of the request at position i, in units of sizes.lua, and what it found there, in mean requests.
+function _M.weighed(view, row, i)
+    return sizes.load(view, row, i, size), work[i] / sizes.UNIT
+end
+
 -- Picks a peer of the view for a request whose class has the given row. local_rule: there is no table to trust.
 -- with_streams: the request is likely to be a stream.
 -- Returns the position, or -1 when there is no peer left to try; the rest of the result is in this module's fields.
@@ -350,6 +380,9 @@ function _M.pick(view, row, now, local_rule, with_streams)
     end
     local m = shortlist(n)
     read_loads(view, m, with_streams)
+    if view.sized then
+        read_work(view, m)
+    end
     local k = candidates(view, m, now, true)
     if k == 0 and m < n then
         -- the sample held nobody: look at all of them, once
@@ -358,6 +391,9 @@ function _M.pick(view, row, now, local_rule, with_streams)
         end
         m = n
         read_loads(view, m, with_streams)
+        if view.sized then
+            read_work(view, m)
+        end
         k = candidates(view, m, now, true)
     end
     if k == 0 then

@@ -3,7 +3,8 @@
 --
 -- The elected worker (watch.lua) writes blobs to the shared dict; the others notice by a counter in shared memory, which costs a pick one
 -- load. A blob is one value, so a worker never sees half an update:
---   u32 length of meta, u32 number of costs, u32 number of this meta, meta (JSON: peers with slots, classes, grid, settings), costs (float32)
+--   u32 length of meta, u32 number of costs, u32 number of this meta, meta (JSON: peers with slots, classes, grid, settings), costs (float32),
+--   in pools with sizes what the table knows of them (float32)
 -- The number changes when meta does: an update of costs alone copies floats and decodes no JSON.
 local ffi = require "ffi"
 local cjson = require "cjson.safe"
@@ -14,6 +15,7 @@ local pick = require "resty.weir.pick"
 local tiers = require "resty.weir.tiers"
 local clock = require "resty.weir.clock"
 local notice = require "resty.weir.notice"
+local sizes = require "resty.weir.sizes"
 
 local tonumber, ipairs = tonumber, ipairs
 local worker_count = ngx.worker.count
@@ -26,7 +28,7 @@ local pools = {} -- name -> view
 local DEFAULTS = { -- also what a pool without an engine goes by; the engine sends its own
     policy = "static", spread = 0.1, explore = 0.01, control = 0, max_stale_ms = 30000, connect_timeout_ms = 1000, tries = 3,
     retry_timeout_ms = 10000, retry_share = 0.2, retry_min_per_s = 10, eject_consecutive = 5, eject_base_ms = 1000,
-    eject_max_ms = 60000, eject_max_share = 0.5, tier_min_usable = 0.7,
+    eject_max_ms = 60000, eject_max_share = 0.5, tier_min_usable = 0.7, load_report = true,
 }
 
 function _M.init(d)
@@ -189,8 +191,12 @@ local function from_blob(name, blob, old)
     local head = ffi.cast(u32p, blob)
     local meta_len, ncost, meta_number = tonumber(head[0]), tonumber(head[1]), tonumber(head[2])
     local costs = ffi.cast("const char *", blob) + HEAD + meta_len
-    if old and not old.static and old.meta_number == meta_number and old.ncost == ncost then
+    local nwork = (#blob - HEAD - meta_len) / 4 - ncost
+    if old and not old.static and old.meta_number == meta_number and old.ncost == ncost and old.nwork == nwork then
         ffi.copy(old.cost, costs, ncost * 4)
+        if nwork > 0 then
+            sizes.take(old, costs + ncost * 4, #old.classes)
+        end
         return old
     end
     local meta, err = cjson.decode(blob:sub(HEAD + 1, HEAD + meta_len))
@@ -198,12 +204,19 @@ local function from_blob(name, blob, old)
         return nil, err
     end
     local view = _M.view(meta)
-    view.name, view.static, view.meta_number, view.ncost = name, false, meta_number, ncost
+    view.name, view.static, view.meta_number, view.ncost, view.nwork = name, false, meta_number, ncost, nwork
     if ncost ~= #meta.classes * view.n * view.ng then
         return nil, ncost .. " costs for " .. #meta.classes .. " classes x " .. view.n .. " peers x " .. view.ng .. " grid points"
     end
     view.cost = ffi.new("float[?]", ncost)
     ffi.copy(view.cost, costs, ncost * 4)
+    if nwork ~= 0 then
+        if nwork ~= sizes.floats(view, #meta.classes) then
+            return nil, nwork .. " numbers for sizes, " .. sizes.floats(view, #meta.classes) .. " expected"
+        end
+        sizes.take(view, costs + ncost * 4, #meta.classes)
+        view.simple = false -- the short way knows no sizes
+    end
     view.class_index = {}
     for i, c in ipairs(meta.classes) do
         view.class_index[c] = i - 1
@@ -272,8 +285,8 @@ function _M.all()
 end
 
 -- Packs one pool as told by /watch (peers already have slots) into a blob.
-function _M.pack(meta_json, meta_number, cost)
-    return ffi.string(ffi.new("uint32_t[3]", #meta_json, #cost / 4, meta_number), HEAD) .. meta_json .. cost
+function _M.pack(meta_json, meta_number, cost, work)
+    return ffi.string(ffi.new("uint32_t[3]", #meta_json, #cost / 4, meta_number), HEAD) .. meta_json .. cost .. (work or "")
 end
 
 return _M

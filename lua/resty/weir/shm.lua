@@ -11,6 +11,8 @@
 --   count[row][slot]      only the worker that owns the row; so no atomics are needed, and the row of a killed
 --   streams[row][slot]    worker can be wiped as a whole. Readers sum over rows. Streams (WebSocket, server-sent events) are
 --                         counted apart once they are known as such: they hold a connection, not a place in the peer's queue.
+--   work[row][slot]       the same worker: how much work the requests counted there are (sizes.lua), in pools whose requests tell. Each record
+--                         of a request takes off what it put on (attempts.lua), whole numbers both.
 --   peer[slot]            any worker. Races lose at most an increment of a failure counter, never a count.
 --   head                  nrows: by whoever claims a row; heard_ms, change: by the elected worker.
 local ffi = require "ffi"
@@ -45,14 +47,14 @@ void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int sem_trywait(void *sem);
 ]]
 
-local MAGIC = 0x57454952 + 2 -- layout version in the last digit
+local MAGIC = 0x57454952 + 3 -- layout version in the last digit
 local MAX_ROWS = 256         -- workers alive at once, old generations included
 local MAX_SLOTS = 8192       -- peers over all pools, leaving ones included
 
 local HEAD_BYTES = 4096
 local PEERS_BYTES = MAX_SLOTS * ffi.sizeof("weir_peer_t")
 local ROW_BYTES = MAX_SLOTS * ffi.sizeof("weir_count_t")
-local TOTAL_BYTES = HEAD_BYTES + PEERS_BYTES + 2 * MAX_ROWS * ROW_BYTES -- touched lazily: a small set-up uses a few pages
+local TOTAL_BYTES = HEAD_BYTES + PEERS_BYTES + 3 * MAX_ROWS * ROW_BYTES -- touched lazily: a small set-up uses a few pages
 
 local PROT_READ_WRITE = 3
 local MAP_SHARED_ANON = ffi.os == "OSX" and 0x1001 or 0x21
@@ -105,6 +107,7 @@ function _M.attach(dict)
     _M.peer = ffi.cast("weir_peer_t *", base + HEAD_BYTES)
     _M.count = count
     _M.streams = count + MAX_ROWS * MAX_SLOTS
+    _M.work = ffi.cast("double *", count + 2 * MAX_ROWS * MAX_SLOTS)
     return true
 end
 
@@ -125,6 +128,15 @@ function _M.inflight_streams(slot)
     return over_rows(_M.streams, slot)
 end
 
+-- Work of the in-flight requests on the peer, in units of sizes.lua.
+function _M.held_work(slot)
+    local sum = 0
+    for row = 0, _M.head.nrows - 1 do
+        sum = sum + _M.work[row * MAX_SLOTS + slot]
+    end
+    return sum
+end
+
 -- Drops the evidence about a peer: another one has its slot now, or it came back as a new one.
 function _M.forget(slot)
     local p = _M.peer[slot]
@@ -135,6 +147,7 @@ end
 function _M.wipe(row)
     ffi.fill(_M.count + row * MAX_SLOTS, ROW_BYTES)
     ffi.fill(_M.streams + row * MAX_SLOTS, ROW_BYTES)
+    ffi.fill(_M.work + row * MAX_SLOTS, ROW_BYTES)
 end
 
 function _M.row_total(row)

@@ -2,6 +2,7 @@
 local cjson = require "cjson.safe"
 local base = require "resty.core.base"
 local shm = require "resty.weir.shm"
+local sizes = require "resty.weir.sizes"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
 local workers = require "resty.weir.workers"
@@ -34,6 +35,7 @@ local function pool_status(view, now)
             addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.told_weight[i],
             tier = view.tiers and view.tiers.tier[i] or 0,
             inflight = shm.inflight(s) + shm.inflight_streams(s), streams = shm.inflight_streams(s), picks = p.picks, fails = p.fails,
+            work = shm.held_work(s) / sizes.UNIT, -- of these, in mean requests of the pool; 0 in pools without sizes
             set_aside_ms = p.aside_ms > now and round(p.aside_ms - now) or 0,
         }
     end

@@ -61,8 +61,9 @@ local function store(p)
         end
     end
     local cost = decode_base64(p.cost or "")
-    if not cost then
-        return nil, "cost is not base64"
+    local work = decode_base64(p.work or "")
+    if not cost or not work then
+        return nil, (cost and "work" or "cost") .. " is not base64"
     end
     local k = known[p.name]
     if not k then
@@ -75,7 +76,7 @@ local function store(p)
         k.number = dict:incr("metas", 1, 0)
         k.meta = cjson.encode({ peers = peers, classes = p.classes, grid = p.grid, settings = p.settings })
     end
-    local ok, err = dict:safe_set("b:" .. p.name, pools.pack(k.meta, k.number, cost))
+    local ok, err = dict:safe_set("b:" .. p.name, pools.pack(k.meta, k.number, cost, work))
     if not ok then
         return nil, err .. ": raise the size of lua_shared_dict weir"
     end

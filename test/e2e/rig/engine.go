@@ -299,19 +299,23 @@ func (r *Rig) Weir(args ...string) string {
 
 // Figures are a peer's figures as GET /api/pools/POOL/peers/PEER tells them.
 type Figures struct {
-	State     string            `json:"state"`
-	Reason    string            `json:"reason"`
-	Usable    bool              `json:"usable"`
-	Admit     float64           `json:"admit"`
-	Ejections int               `json:"ejections"`
-	Inflight  int               `json:"inflight"`
-	Attempts  int               `json:"attempts"`
-	Samples   float64           `json:"samples"`
-	Weight    float64           `json:"weight"`
-	Sources   []string          `json:"sources"`
-	Failures  map[string]uint64 `json:"failures"` // by kind
-	Others    map[string]uint64 `json:"others"`   // aborts and idle races
-	Latency   struct {
+	State            string            `json:"state"`
+	Reason           string            `json:"reason"`
+	Usable           bool              `json:"usable"`
+	Admit            float64           `json:"admit"`
+	Ejections        int               `json:"ejections"`
+	Inflight         int               `json:"inflight"`
+	Attempts         int               `json:"attempts"`
+	Samples          float64           `json:"samples"`
+	Weight           float64           `json:"weight"`
+	Sources          []string          `json:"sources"`
+	Failures         map[string]uint64 `json:"failures"` // by kind
+	Others           map[string]uint64 `json:"others"`   // aborts and idle races
+	ReportState      string            `json:"report_state"`
+	ReportedLoad     *float64          `json:"reported_load"`
+	ReportedInflight *float64          `json:"reported_inflight"`
+	Elsewhere        *float64          `json:"elsewhere"`
+	Latency          struct {
 		P50 *float64 `json:"p50"`
 	} `json:"latency_ms"`
 }

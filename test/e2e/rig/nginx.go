@@ -266,6 +266,7 @@ type PeerStatus struct {
 	Addr       string  `json:"addr"`
 	InFlight   int     `json:"inflight"` // streams included
 	Streams    int     `json:"streams"`
+	Work       float64 `json:"work"` // of these, in mean requests; 0 in a pool without sizes
 	State      string  `json:"state"`
 	Usable     bool    `json:"usable"`
 	Admit      float64 `json:"admit"`

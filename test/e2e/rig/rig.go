@@ -22,6 +22,8 @@ type Options struct {
 	Pools []Pool
 	// Workers of NGINX; 0 means 2.
 	Workers int
+	// Beside is a rig whose backends this one has too, by their names: a second balancer in front of the same peers.
+	Beside *Rig
 	// NoEngine leaves the engine stopped; Engine.Start starts it.
 	NoEngine bool
 	// Tap puts a recording relay between NGINX and the engine; see Tap.
@@ -90,6 +92,9 @@ func Start(t testing.TB, p *Programs, opt Options) *Rig {
 	for _, pool := range opt.Pools {
 		for _, peer := range pool.Peers {
 			name, _, _ := strings.Cut(peer, " ")
+			if opt.Beside != nil && opt.Beside.backends[name] != nil {
+				r.backends[name] = opt.Beside.backends[name]
+			}
 			if r.backends[name] == nil {
 				r.StartBackend(peer, pool.IPv6)
 			}
@@ -224,6 +229,9 @@ func (r *Rig) WantIdle() {
 		}
 		for name, pool := range s.Pools {
 			for _, p := range pool.Peers {
+				if p.Work != 0 {
+					return fmt.Errorf("pool %s counts work of %v on %s (%s)", name, p.Work, r.Name(p.Addr), p.Addr)
+				}
 				if p.InFlight != 0 {
 					return fmt.Errorf("pool %s counts %d requests on %s (%s)", name, p.InFlight, r.Name(p.Addr), p.Addr)
 				}
@@ -260,6 +268,9 @@ func (r *Rig) finish() {
 		}
 	}
 	for _, b := range r.backends {
+		if b.rig != r {
+			continue
+		}
 		_ = b.proc.stop(15, 3*time.Second)
 	}
 	if r.T.Failed() {

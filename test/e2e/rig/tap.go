@@ -43,6 +43,7 @@ type Record struct {
 	AgeMS               float64
 	Bytes               int
 	Load                float64
+	Reported            int // in-flight + 1, 0 = none
 }
 
 // The kinds of docs/protocol.md.
@@ -203,7 +204,7 @@ func decodeRecord(b []byte, pools, classes, peers []string) (r Record, err error
 	r = Record{
 		Pool: name(pools, 0, "pool"), Class: name(classes, 2, "class"), Peer: name(peers, 4, "peer"),
 		Attempt: int(b[6]), Kind: int(b[7]), Status: u16(8), Flags: u16(10), InFlight: u16(12), Propensity: f32(16),
-		HeaderMS: f32(20), TotalMS: f32(24), Weight: f32(28), PredictedMS: f32(32), AgeMS: f32(36), Bytes: int(binary.LittleEndian.Uint32(b[40:])), Load: f32(44),
+		HeaderMS: f32(20), TotalMS: f32(24), Weight: f32(28), PredictedMS: f32(32), AgeMS: f32(36), Bytes: int(binary.LittleEndian.Uint32(b[40:])), Load: f32(44), Reported: u16(14),
 	}
 	switch {
 	case err != nil:

@@ -1,0 +1,56 @@
+-- Load reports in the answers of peers: the headers are looked for in the log phase and read by orca.lua. The request is never touched.
+--
+-- Looking for a header that is not there is a search through all headers of the answer, twice, some 0.1 us. So a peer that sends none is
+-- looked at in one of 16 answers only, and one that does, in each.
+local ffi = require "ffi"
+local shm = require "resty.weir.shm"
+local vars = require "resty.weir.vars"
+local orca = require "resty.weir.orca"
+local slots = require "resty.weir.slots"
+local notice = require "resty.weir.notice"
+
+local read, ffi_string = vars.read, ffi.string
+
+local HEADER, HEADER_BIN = vars.named("upstream_http_endpoint_load_metrics"), vars.named("upstream_http_endpoint_load_metrics_bin")
+local MOST_SKIPPED = 15
+
+-- By slot: how many answers are not looked at after one without a report, and how many of these are left.
+local skip, left = ffi.new("uint8_t[?]", shm.MAX_SLOTS), ffi.new("uint8_t[?]", shm.MAX_SLOTS)
+
+local _M = {}
+
+local function refuse(slot, why, value)
+    local info = slots.info(slot)
+    notice.warn("load report of peer " .. (info and info.addr or "?") .. " not used: " .. orca.WHY[why] .. ": \""
+        .. value:sub(1, 100):gsub("[^\32-\126]", "?") .. "\"", "load report " .. why)
+end
+
+-- Utilisation the peer in a slot reported with its answer to request r, -1 = none; and the requests it held, + 1, 0 = none.
+function _M.take(r, slot)
+    if left[slot] > 0 then
+        left[slot] = left[slot] - 1
+        return -1, 0
+    end
+    local is_bin = true
+    local bytes, len = read(r, HEADER_BIN)
+    if len == 0 then
+        is_bin = false
+        bytes, len = read(r, HEADER)
+        if len == 0 then
+            local n = skip[slot]
+            n = n < MOST_SKIPPED and 2 * n + 1 or n
+            skip[slot], left[slot] = n, n
+            return -1, 0
+        end
+    end
+    skip[slot] = 0
+    local value = ffi_string(bytes, len)
+    local use, held = orca.parse(value, is_bin)
+    if not use then
+        refuse(slot, held, value)
+        return -1, 0
+    end
+    return use, held + 1
+end
+
+return _M

@@ -1,0 +1,160 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// Requests that tell how much work they are ($weir_weight).
+
+// hinted gives $weir_weight for requests to pools whose name begins with "hinted": the work that the backend is told as well.
+const hinted = `map "$uri $http_x_work_ms" $weir_weight { default ''; "~^/hinted[^ ]* (?<ms>.+)$" $ms; }`
+
+// arrivals sends requests of a pool in a Poisson stream and returns their times, ms, of those from a moment on. Most take 4 ms of work, one in
+// sixteen 160.
+func arrivals(r *rig.Rig, pool string, perSecond float64, length, from time.Duration, seed uint64) (times []float64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	var mu sync.Mutex // guards times
+	var all sync.WaitGroup
+	begin := time.Now()
+	for next := time.Duration(0); next < length; next += time.Duration(rnd.ExpFloat64() / perSecond * float64(time.Second)) {
+		time.Sleep(time.Until(begin.Add(next)))
+		work := 4
+		if rnd.IntN(16) == 0 {
+			work = 160
+		}
+		counts := next >= from
+		all.Go(func() {
+			a := r.Do(rig.Request{Path: "/" + pool + "/x", Header: map[string]string{"X-Work-Ms": strconv.Itoa(work)}})
+			if a.Err != nil || a.Status != 200 {
+				r.T.Errorf("status %d, %v", a.Status, a.Err)
+			}
+			if counts {
+				mu.Lock()
+				times = append(times, float64(a.Took)/float64(time.Millisecond))
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return times
+}
+
+func mean(x []float64) (m float64) {
+	for _, v := range x {
+		m += v / float64(len(x))
+	}
+	return m
+}
+
+func TestRequestsThatTellTheirSizeWaitLess(t *testing.T) {
+	t.Parallel()
+	opt := rig.Options{HTTP: hinted}
+	speeds := []string{"1", "1", "0.5", "0.25"}
+	for _, pool := range []string{"hinted", "plain"} {
+		p := rig.Pool{Name: pool, Settings: "slow_start_ms: 0\ncontrol: 0"}
+		for i := range speeds {
+			p.Peers = append(p.Peers, fmt.Sprintf("%s%d", pool, i))
+		}
+		opt.Pools = append(opt.Pools, p)
+	}
+	r := start(t, opt)
+	for i, speed := range speeds {
+		for _, pool := range []string{"hinted", "plain"} {
+			r.Backend(fmt.Sprintf("%s%d", pool, i)).Set(`{"slots":1,"speed":` + speed + `}`)
+		}
+	}
+	var with, without []float64
+	var both sync.WaitGroup
+	const perSecond = 130 // of work for 200, did it not come in such pieces
+	both.Go(func() { with = arrivals(r, "hinted", perSecond, 6*time.Second, 2*time.Second, 7) })
+	both.Go(func() { without = arrivals(r, "plain", perSecond, 6*time.Second, 2*time.Second, 7) })
+	both.Wait()
+	ratio := mean(with) / mean(without)
+	t.Logf("mean of %d requests that tell their size: %.1f ms, of those that do not: %.1f ms, ratio %.2f", len(with), mean(with), mean(without), ratio)
+	if ratio > 0.9 {
+		t.Errorf("sizes took the mean from %.1f to %.1f ms only", mean(without), mean(with))
+	}
+}
+
+// Work in flight has no C function that gives it back, as counts have: each way a request may end is tried.
+func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		HTTP:   "map $http_x_work_ms $weir_weight { default $http_x_work_ms; }",
+		Pools:  []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\ncontrol: 0"}},
+		Server: "location /silent/ { proxy_pass http://api/; include " + programs.Repo + "/nginx/proxy.conf; log_by_lua_block { } }",
+	})
+	for _, p := range []string{"a", "b"} {
+		r.Backend(p).Set(`{"slots":0}`)
+	}
+	weighs := func(path string, ms int) rig.Request {
+		return rig.Request{Path: path, Header: map[string]string{"X-Work-Ms": strconv.Itoa(ms)}, Fresh: true}
+	}
+	work := func() float64 { return r.NGINX.Peer("api", "a").Work + r.NGINX.Peer("api", "b").Work }
+	const held, large = 6, 30 // requests under way; each is some 50 times the mean
+	// begin has requests under way and waits until their work is counted.
+	begin := func(what string, q rig.Request, least float64) *rig.Pending {
+		t.Helper()
+		p := r.Begin(held, q)
+		r.Eventually(what+": the work is counted", func() error {
+			if w := work(); w < least {
+				return fmt.Errorf("%v", w)
+			}
+			return nil
+		})
+		return p
+	}
+	gone := func(what string) {
+		t.Helper()
+		r.Eventually(what+": the work is given back", func() error {
+			if w := work(); w != 0 {
+				return fmt.Errorf("%v", w)
+			}
+			return nil
+		})
+	}
+	r.WantAll(r.Send(120, 8, weighs("/api/x", 10)), 200)
+	r.Eventually("the engine tells NGINX of sizes", func() error {
+		p := r.Begin(1, weighs("/api/x", 300))
+		defer p.Wait()
+		time.Sleep(50 * time.Millisecond)
+		if work() == 0 {
+			return fmt.Errorf("no work is counted")
+		}
+		return nil
+	})
+	gone("at first")
+
+	p := begin("answers", weighs("/api/x", 500), large)
+	r.WantAll(p.Wait(), 200)
+	gone("answers")
+
+	begin("aborts", weighs("/api/x", 3000), large).Abort()
+	gone("aborts")
+
+	p = begin("a location without Weir's log phase", weighs("/silent/x", 500), 1) // of a class that the engine never hears of
+	r.WantAll(p.Wait(), 200)
+	gone("a location without Weir's log phase")
+
+	p = begin("a reload", weighs("/api/x", 1000), large)
+	r.NGINX.Reload()
+	if w := work(); w == 0 {
+		t.Error("a reload forgot the work of the old workers")
+	}
+	r.WantAll(p.Wait(), 200)
+	gone("a reload")
+
+	p = begin("dead workers", weighs("/api/x", 3000), large)
+	for _, pid := range r.NGINX.Workers() {
+		r.NGINX.KillWorker(pid)
+	}
+	p.Wait()
+	gone("dead workers")
+}
