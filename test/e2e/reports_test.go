@@ -145,6 +145,16 @@ func TestAPeerThatBeginsToReportIsNoticedAndThenHeardEachTime(t *testing.T) {
 	if n := rig.Count(r.Tap.Records(t), func(rec rig.Record) bool { return rec.Reported == 1 }); n < 34 || n > 50 {
 		t.Errorf("%d of 50 reports were heard, want all but the first 15 at most", n)
 	}
+	// One answer without a report, and it is still a peer that reports.
+	before := rig.Count(r.Tap.Records(t), func(rec rig.Record) bool { return rec.Reported == 1 })
+	r.Backend("a").Set(`{"reports":""}`)
+	r.WantAll(r.Send(1, 1, rig.Request{Path: "/api/x"}), 200)
+	r.Backend("a").Set(`{"reports":"orca"}`)
+	r.WantAll(r.Send(10, 1, rig.Request{Path: "/api/x"}), 200)
+	r.WaitRecords(111, func(rig.Record) bool { return true })
+	if n := rig.Count(r.Tap.Records(t), func(rec rig.Record) bool { return rec.Reported == 1 }) - before; n < 9 {
+		t.Errorf("after one answer without a report %d of 10 were heard, want all but the first", n)
+	}
 }
 
 // Of a stream that lasts, the report is as old as the stream.

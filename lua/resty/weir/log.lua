@@ -47,13 +47,6 @@ local function push(q, i, a, kind, status, flags, header_ms, total_ms, now, byte
         a.predicted_ms, now, bytes, load, reported, a.found)
 end
 
--- Does the pool take load reports?
-local function takes_reports(slot)
-    local info = slots.info(slot)
-    local view = info and pools.get(info.pool)
-    return view and view.load_report
-end
-
 local function note_failure(a, kind, now)
     local info = slots.info(a.slot)
     local view = info and pools.get(info.pool)
@@ -73,8 +66,7 @@ local REPORT_MS = 1000
 -- Utilisation and requests held, + 1, that came with the answer to attempt i; -1, 0 = none. Only the last attempt's headers are there, and
 -- only while no other upstream than Weir's took its place. A 304 may have had the headers of a cache put before it.
 local function reported(r, q, i, e, lists, status, header_ms, total_ms)
-    if i ~= q.n - 1 or not e or e ~= #lists.addr or status == 304 or header_ms < 0 or total_ms - header_ms > REPORT_MS
-        or not takes_reports(q.attempt[i].slot) then
+    if i ~= q.n - 1 or not e or e ~= #lists.addr or status == 304 or header_ms < 0 or total_ms - header_ms > REPORT_MS then
         return -1, 0
     end
     return report.take(r, q.attempt[i].slot)
@@ -228,7 +220,7 @@ function _M.log()
             evidence.success(a.slot)
             idle.exchanged(a.slot, a.start_ms, now)
             local load, holds = -1, 0
-            if status ~= 304 and takes_reports(a.slot) then
+            if status ~= 304 then
                 load, holds = report.take(r, a.slot)
             end
             push(q, 0, a, OK, status, 0, took, took, now, length, load, holds)

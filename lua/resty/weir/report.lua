@@ -7,6 +7,7 @@ local shm = require "resty.weir.shm"
 local vars = require "resty.weir.vars"
 local orca = require "resty.weir.orca"
 local slots = require "resty.weir.slots"
+local pools = require "resty.weir.pools"
 local notice = require "resty.weir.notice"
 
 local read, ffi_string = vars.read, ffi.string
@@ -29,6 +30,12 @@ end
 function _M.take(r, slot)
     if left[slot] > 0 then
         left[slot] = left[slot] - 1
+        return -1, 0
+    end
+    local info = slots.info(slot)
+    local view = info and pools.get(info.pool)
+    if not (view and view.load_report) then -- turned off: asked again with the 16th answer
+        left[slot] = MOST_SKIPPED
         return -1, 0
     end
     local is_bin = true
