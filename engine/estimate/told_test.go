@@ -9,7 +9,7 @@ import (
 )
 
 func TestAToldUtilisationIsUsedWhereThePeerReportsNone(t *testing.T) {
-	est := estimate.New(estimate.Options{})
+	est := estimate.New(estimate.Options{Reports: estimate.Reports{BlackoutMS: -1}})
 	est.SetPeers(0, []string{"a", "b"})
 	load := func(i int) float64 {
 		var x [estimate.Features]float32
