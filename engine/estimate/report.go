@@ -72,10 +72,10 @@ func (p *Pool) report(now float64, pe *peer, o *Outcome) (load, held float64) {
 		r.since = now
 	}
 	r.count++
-	r.at = max(r.at, now, minMS)
-	if held >= 0 {
+	if held >= 0 && now >= r.at { // NGINX's workers report on timers of their own: the latest may come before older ones
 		r.held = held
 	}
+	r.at = max(r.at, now, minMS)
 	if now-r.since < p.opt.Reports.BlackoutMS {
 		return -1, -1
 	}

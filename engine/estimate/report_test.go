@@ -92,6 +92,16 @@ func TestTheBlackoutComesAgainAfterExpiryAndAfterAReturn(t *testing.T) {
 	}
 }
 
+func TestTheLatestReportIsTheOneShownInWhateverOrderTheyCome(t *testing.T) {
+	r := newReporter(estimate.Reports{BlackoutMS: -1})
+	for _, at := range []float64{1000, 1300, 1100, 1200} {
+		r.Observe(at, estimate.Outcome{Class: r.class, TotalMS: 20, HeaderMS: 20, ReportedLoad: -1, ReportedInFlight: at / 100})
+	}
+	if v := r.Peer(0); v.ReportedHeld != 13 || v.Reports != 4 {
+		t.Errorf("%v held by the last of %d reports, want 13 of 4", v.ReportedHeld, v.Reports)
+	}
+}
+
 // gRFC A58: 180 s and 10 s.
 func TestThePeriodsAreThoseOfGRPCUnlessTold(t *testing.T) {
 	r := newReporter(estimate.Reports{})

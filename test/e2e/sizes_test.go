@@ -151,6 +151,12 @@ func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
 	r.WantAll(p.Wait(), 200)
 	gone("a reload")
 
+	r.Eventually("the old workers are gone", func() error {
+		if n := len(r.NGINX.Workers()); n != 2 {
+			return fmt.Errorf("%d workers", n)
+		}
+		return nil
+	})
 	p = begin("dead workers", weighs("/api/x", 3000), large)
 	for _, pid := range r.NGINX.Workers() {
 		r.NGINX.KillWorker(pid)
