@@ -189,6 +189,7 @@ type Check struct {
 	Pass       StatusSet `key:"pass"`
 	Host       string    `key:"host"` // Host header; empty = the peer's address
 	Method     Method    `key:"method"`
+	Protocol   Protocol  `key:"protocol"`
 }
 
 // Eject is passive ejection, by the outcomes of users' requests.
@@ -247,7 +248,7 @@ func DefaultSettings() Settings {
 func DefaultCheck() Check {
 	return Check{
 		Enabled: true, Path: "/", IntervalMS: 2000, TimeoutMS: 1000, Rise: 2, Fall: 3,
-		Pass: statusRange(200, 399), Method: "GET",
+		Pass: statusRange(200, 399), Method: "GET", Protocol: CheckHTTP,
 	}
 }
 

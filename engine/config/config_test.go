@@ -81,7 +81,7 @@ pools:
     max_stale_ms: 5000
     connect_timeout_ms: 200
     retry: {tries: 2, timeout_ms: 900, share: 0.1, min_per_s: 3}
-    check: {path: /healthz, interval_ms: 3000, timeout_ms: 500, rise: 1, fall: 4, pass: "200-299,401", host: app.example, method: HEAD}
+    check: {path: /healthz, interval_ms: 3000, timeout_ms: 500, rise: 1, fall: 4, pass: "200-299,401", host: app.example, method: HEAD, protocol: https}
     eject: {consecutive: 4, failure_share: 0.3, min_requests: 9, interval_ms: 4000, base_ms: 50, max_ms: 700, max_share: 0.25}
     slow_start_ms: 0
     tiers: {min_usable: 0.5}
@@ -100,7 +100,7 @@ pools:
 		Settings: Settings{
 			Policy: Analytic, Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
 			Retry: Retry{2, 900, 0.1, 3},
-			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD"},
+			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD", "https"},
 			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, LoadReport: LoadReport{false, 9000, 0}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
 			Affinity: Affinity{AffinityHash, "$arg_user", 2, 1.5, 1000, Cookie{"sid", 60_000, "/x", "None", "true", false}},
 		},

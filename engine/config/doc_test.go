@@ -122,7 +122,7 @@ func TestTheVariablesOnThePageExist(t *testing.T) {
 func TestEveryVariableSetsItsKey(t *testing.T) {
 	good := map[string]string{
 		"socket.path": "/x", "socket.mode": "0666", "admin.listen": "127.0.0.1:7", "log.level": "warn", "prometheus_url": "http://p", "defaults.objective": "p99",
-		"defaults.check.path": "/x", "defaults.check.pass": "418", "defaults.check.method": "HEAD", "defaults.retry.tries": "1", "defaults.check.timeout_ms": "7",
+		"defaults.check.path": "/x", "defaults.check.pass": "418", "defaults.check.method": "HEAD", "defaults.check.protocol": "grpc", "defaults.retry.tries": "1", "defaults.check.timeout_ms": "7",
 		"defaults.check.interval_ms": "4444", "defaults.eject.max_ms": "70000", "defaults.max_stale_ms": "4444", "refresh_ms": "44", "defaults.retry.timeout_ms": "4444",
 		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic", "defaults.affinity.by": "cookie",
 		"defaults.affinity.cookie.samesite": "Strict", "defaults.affinity.cookie.secure": "true", "defaults.affinity.cookie.httponly": "false",

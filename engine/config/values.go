@@ -60,6 +60,27 @@ type Method string
 
 func (m *Method) fromText(s string) error { return oneOf(m, s, "GET", "HEAD", "OPTIONS") }
 
+// Protocol is what an active check speaks.
+type Protocol string
+
+// The protocols: HTTP/1.1 without and with TLS, and gRPC's health service over HTTP/2 without and with TLS.
+const (
+	CheckHTTP  Protocol = "http"
+	CheckHTTPS Protocol = "https"
+	CheckGRPC  Protocol = "grpc"
+	CheckGRPCS Protocol = "grpcs"
+)
+
+func (p *Protocol) fromText(s string) error {
+	return oneOf(p, s, CheckHTTP, CheckHTTPS, CheckGRPC, CheckGRPCS)
+}
+
+// TLS tells whether the protocol has TLS under it.
+func (p Protocol) TLS() bool { return p == CheckHTTPS || p == CheckGRPCS }
+
+// GRPC tells whether the protocol is gRPC.
+func (p Protocol) GRPC() bool { return p == CheckGRPC || p == CheckGRPCS }
+
 func oneOf[T ~string](into *T, s string, valid ...T) error {
 	if !slices.Contains(valid, T(s)) {
 		names := make([]string, len(valid))

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -113,11 +114,22 @@ func (c *check) transport() *http.Transport {
 	if path, ok := strings.CutPrefix(c.addr, "unix:"); ok {
 		network, address = "unix", path
 	}
+	speaks := &http.Protocols{}
+	switch c.conf.Protocol {
+	case config.CheckGRPC:
+		speaks.SetUnencryptedHTTP2(true)
+	case config.CheckGRPCS:
+		speaks.SetHTTP2(true)
+	default:
+		speaks.SetHTTP1(true)
+	}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
 		},
-		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		Protocols: speaks, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		// A check asks whether the peer answers. Whether it is who it should be, NGINX asks at each connection, where proxy_ssl_verify is on.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
 }
 
@@ -133,19 +145,27 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 	default:
 		host = c.addr
 	}
+	scheme := "http"
+	if c.conf.Protocol.TLS() {
+		scheme = "https"
+	}
+	if c.conf.Protocol.GRPC() {
+		pass, detail, err := askGRPC(ctx, via, &url.URL{Scheme: scheme, Host: host}, strings.TrimPrefix(c.conf.Path, "/"))
+		if err != nil {
+			return false, c.noAnswer(err)
+		}
+		return pass, detail
+	}
 	req := (&http.Request{
 		Method: string(c.conf.Method), Host: host, Close: true,
 		// Opaque is sent as it is: the path was checked when the file was read, and is nobody's to rewrite.
-		URL:    &url.URL{Scheme: "http", Host: host, Opaque: c.conf.Path},
+		URL:    &url.URL{Scheme: scheme, Host: host, Opaque: c.conf.Path},
 		Header: http.Header{"User-Agent": {"weir-check"}, "Accept": {"*/*"}},
 		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	res, err := via.RoundTrip(req)
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return false, fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS)
-		}
-		return false, err.Error()
+		return false, c.noAnswer(err)
 	}
 	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
 	_ = res.Body.Close()
@@ -153,6 +173,13 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 		return false, fmt.Sprintf("status %d is not in %s", res.StatusCode, c.conf.Pass)
 	}
 	return true, fmt.Sprintf("status %d", res.StatusCode)
+}
+
+func (c *check) noAnswer(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS)
+	}
+	return err.Error()
 }
 
 // probed takes in the result of a check.
