@@ -113,6 +113,9 @@ type Pool struct {
 	PeersFile string `key:"peers_file"`
 	DNS       []DNS  `key:"dns"` // names whose addresses are peers too
 
+	// Split is none of Settings: groups are of one pool.
+	Split Split `key:"split"`
+
 	Line        int     `key:"-"` // where it stands in the file; no part of what Equal compares
 	PeersFileAt Finding `key:"-"` // where PeersFile was set, without a message; no part of it either
 }
@@ -125,6 +128,7 @@ type Peer struct {
 	Tier    int     `key:"tier" range:"0..15"` // 0 = primary, above = backup of that order
 	Backup  Switch  `key:"backup"`             // short for tier 1; Parse makes Tier of it
 	Zone    string  `key:"zone"`
+	Group   string  `key:"group"` // what Split may send a share to
 }
 
 // Settings is everything a pool has besides its name and peers. It holds no pointer, so two can be compared with ==.

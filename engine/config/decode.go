@@ -73,6 +73,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, p property, path string) 
 		d.check(n, v, path)
 	case p.typ == reflect.TypeFor[Affinity]() && n.Kind == yaml.ScalarNode && !isNull(n):
 		d.affinityOff(n, v, path)
+	case p.typ == reflect.TypeFor[Split]() && n.Kind == yaml.ScalarNode && !isNull(n):
+		d.splitOff(n, v, path)
 	case p.typ == reflect.TypeFor[[]Pool]():
 		d.pools(n, v, path)
 	case p.typ == reflect.TypeFor[[]Peer]():

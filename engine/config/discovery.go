@@ -24,6 +24,8 @@ type DNS struct {
 	TimeoutMS int       `key:"timeout_ms" range:"10..60000"` // of one query to one resolver
 	// KeepEmptyMS is how long the last peers stay when the answer is that there are none.
 	KeepEmptyMS int `key:"keep_empty_ms" range:"0..86400000"`
+	// Group is that of every peer it answers with.
+	Group string `key:"group"`
 }
 
 // RecordType says which records of a name are asked for.
@@ -133,6 +135,9 @@ func (d *decoder) name(n *DNS, at string) {
 		d.errorf(port, "SRV records have their own ports: remove it, or choose another type")
 	case n.Type != RecordSRV && n.Port == 0:
 		d.errorf(port, "needs the port that the peers listen on, from 1 to 65535: write {name: %s, port: 8080}, or type: srv", name)
+	}
+	if n.Group != "" && !validName(n.Group) {
+		d.errorf(d.where(at, at+".group"), "must be at most %d of A-Z a-z 0-9 . _ -, is %s", maxNameSize, quote(n.Group))
 	}
 	if n.MinTTLMS > n.MaxTTLMS {
 		d.errorf(d.where(at, at+".min_ttl_ms", at+".max_ttl_ms"), "min_ttl_ms (%d) must not exceed max_ttl_ms (%d)", n.MinTTLMS, n.MaxTTLMS)

@@ -25,9 +25,9 @@ func pool(t *testing.T, text string) (*Pool, error) {
 
 func TestNamesAreReadAsAListAndAlone(t *testing.T) {
 	for text, want := range map[string]string{
-		"  dns: {name: App.Internal., port: 80}": "[{app.internal 80 both  1000 60000 2000 300000}]",
+		"  dns: {name: App.Internal., port: 80}": "[{app.internal 80 both  1000 60000 2000 300000 }]",
 		"  dns:\n  - {name: a.b, port: 1, type: aaaa, resolvers: [10.0.0.10, '[fd00::1]:5353', fd00::2], min_ttl_ms: 100, max_ttl_ms: 100, timeout_ms: 50, keep_empty_ms: 0}\n" +
-			"  - {name: _http._tcp.a, type: SRV, resolvers: 10.0.0.10:53}": "[{a.b 1 aaaa 10.0.0.10:53, [fd00::1]:5353, [fd00::2]:53 100 100 50 0} {_http._tcp.a 0 srv 10.0.0.10:53 1000 60000 2000 300000}]",
+			"  - {name: _http._tcp.a, type: SRV, resolvers: 10.0.0.10:53}": "[{a.b 1 aaaa 10.0.0.10:53, [fd00::1]:5353, [fd00::2]:53 100 100 50 0 } {_http._tcp.a 0 srv 10.0.0.10:53 1000 60000 2000 300000 }]",
 		"  dns: []\n  peers: ['10.0.0.1:80']": "[]",
 		"  dns:\n  peers: ['10.0.0.1:80']":    "[]",
 	} {
@@ -131,8 +131,8 @@ func TestAPeersFileHasLinesOrYAML(t *testing.T) {
 		"10.0.0.1:80\x00":                     "p: holds a NUL byte: it is no text",
 		"10.0.0.1:80 weight=0":                `p:1: "weight=0": a weight is a number from 0.01 to 1000`,
 		"10.0.0.1:80 weight=NaN":              `p:1: "weight=NaN": a weight is a number from 0.01 to 1000`,
-		"10.0.0.1:80 2":                       `p:1: "2": after an address may stand weight=N, backup, tier=N and zone=NAME`,
-		"10.0.0.1:80 backup=1":                `p:1: "backup=1": after an address may stand weight=N, backup, tier=N and zone=NAME`,
+		"10.0.0.1:80 2":                       `p:1: "2": after an address may stand weight=N, backup, tier=N, zone=NAME and group=NAME`,
+		"10.0.0.1:80 backup=1":                `p:1: "backup=1": after an address may stand weight=N, backup, tier=N, zone=NAME and group=NAME`,
 		"10.0.0.1:80 tier=16":                 `p:1: "tier=16": a tier is a whole number from 0 to 15`,
 		"10.0.0.1:80 tier=1 backup":           `p:1: "backup": the tier is told already`,
 		"10.0.0.1:80 zone=":                   `p:1: "zone=": a zone is 1 to 64 of A-Z a-z 0-9 . _ -`,

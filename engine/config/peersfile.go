@@ -28,7 +28,7 @@ func ReadPeersFile(path string) ([]Peer, error) {
 
 // ParsePeers reads a list of peers in one of two forms; name stands in the errors, an *Error with every problem found.
 //
-// Lines: an address each, with weight=N, backup, tier=N and zone=NAME behind it if need be; # begins a comment. YAML (or JSON): the list that
+// Lines: an address each, with weight=N, backup, tier=N, zone=NAME and group=NAME behind it if need be; # begins a comment. YAML (or JSON): the list that
 // `peers` of weir.yaml takes, alone or under the key peers.
 //
 // A text without any entry is refused. It is what a disk that is full or a script that failed leaves behind, and would take every
@@ -147,8 +147,13 @@ func (p *Peer) words(fields []string) error {
 				return fmt.Errorf("%s: a zone is 1 to %d of A-Z a-z 0-9 . _ -", quote(word), maxNameSize)
 			}
 			p.Zone = value
+		case "group":
+			if !validName(value) {
+				return fmt.Errorf("%s: a group is 1 to %d of A-Z a-z 0-9 . _ -", quote(word), maxNameSize)
+			}
+			p.Group = value
 		default:
-			return fmt.Errorf("%s: after an address may stand weight=N, backup, tier=N and zone=NAME", quote(word))
+			return fmt.Errorf("%s: after an address may stand weight=N, backup, tier=N, zone=NAME and group=NAME", quote(word))
 		}
 	}
 	return nil

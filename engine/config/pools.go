@@ -28,7 +28,7 @@ func (d *decoder) pools(n *yaml.Node, v reflect.Value, path string) {
 	pools := make([]Pool, 0, len(items))
 	first := map[string]int{}
 	for i, item := range items {
-		p := Pool{Settings: d.base, Line: resolve(item).Line}
+		p := Pool{Settings: d.base, Split: DefaultSplit(), Line: resolve(item).Line}
 		at := path + "[" + strconv.Itoa(i) + "]"
 		item = resolve(item)
 		d.places[at] = d.at(item, at)
@@ -139,6 +139,9 @@ func (d *decoder) peers(n *yaml.Node, v reflect.Value, path string) {
 		d.rank(&p, at)
 		if p.Zone != "" && !validName(p.Zone) {
 			d.errorf(d.places[at+".zone"], "must be at most %d of A-Z a-z 0-9 . _ -, is %s", maxNameSize, quote(p.Zone))
+		}
+		if p.Group != "" && !validName(p.Group) {
+			d.errorf(d.places[at+".group"], "must be at most %d of A-Z a-z 0-9 . _ -, is %s", maxNameSize, quote(p.Group))
 		}
 		peers = append(peers, p)
 	}

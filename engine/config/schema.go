@@ -62,7 +62,7 @@ type Key struct {
 func Keys() []Key {
 	c := Default()
 	c.Defaults.Check = DefaultCheck()
-	c.Pools = []Pool{{Settings: c.Defaults, Peers: []Peer{{Weight: 1}}, Metrics: []Metric{DefaultMetric()}, DNS: []DNS{DefaultDNS()}}}
+	c.Pools = []Pool{{Settings: c.Defaults, Split: DefaultSplit(), Peers: []Peer{{Weight: 1}}, Metrics: []Metric{DefaultMetric()}, DNS: []DNS{DefaultDNS()}}}
 	var keys []Key
 	walkKeys(reflect.ValueOf(c), "", &keys)
 	return keys

@@ -119,6 +119,9 @@ func (d *DNS) look(ctx context.Context) (Update, time.Duration) {
 		}
 	}
 	u := l.update()
+	for i := range u.Peers {
+		u.Peers[i].Group = d.conf.Group
+	}
 	u.Queries = d.ask.sent
 	return u, l.ttl
 }

@@ -84,6 +84,8 @@ const (
 	Local                      // picked by NGINX's local rule, not by a table
 	Panic                      // no peer was usable
 	Bound                      // the client's affinity chose, not a draw
+	Confined                   // only peers of one side of the pool's split were considered
+	ByHeader                   // a header of the client chose that side, not the split's share
 )
 
 // Record is one attempt. Pool, Class and Peer are indexes into the batch's names.

@@ -120,6 +120,9 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		if p.Away > 0 {
 			dst = appendNumber(append(dst, `,"away":`...), p.Away)
 		}
+		if p.Group != "" {
+			dst = appendString(append(dst, `,"group":`...), p.Group)
+		}
 		if p.Keeps {
 			dst = append(dst, `,"keeps":true`...)
 		}
@@ -128,7 +131,7 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 	return append(dst, ']')
 }
 
-func appendSettings(dst []byte, policy string, c *config.Pool) []byte {
+func appendSettings(dst []byte, policy string, c *config.Pool, split config.Split) []byte {
 	s := &c.Settings
 	dst = appendString(append(dst, `{"policy":`...), policy)
 	number := func(key string, x float64) {
@@ -149,7 +152,27 @@ func appendSettings(dst []byte, policy string, c *config.Pool) []byte {
 	number("eject_max_share", s.Eject.MaxShare)
 	number("tier_min_usable", s.Tiers.MinUsable)
 	dst = strconv.AppendBool(append(dst, `,"load_report":`...), bool(s.LoadReport.Enabled))
-	return append(appendAffinity(dst, c), '}')
+	return append(appendSplit(appendAffinity(dst, c), &split), '}')
+}
+
+// appendSplit says nothing where there is none.
+func appendSplit(dst []byte, s *config.Split) []byte {
+	if !s.On() {
+		return dst
+	}
+	dst = appendString(append(dst, `,"split":{"group":`...), s.Group)
+	dst = appendNumber(append(dst, `,"share":`...), s.Share)
+	dst = strconv.AppendBool(append(dst, `,"fallback":`...), bool(s.Fallback))
+	if s.Key != "" {
+		dst = appendString(append(dst, `,"key":`...), s.Key)
+	}
+	if name, value := s.HeaderParts(); name != "" {
+		dst = appendString(append(dst, `,"header":`...), name)
+		if value != "" {
+			dst = appendString(append(dst, `,"value":`...), value)
+		}
+	}
+	return append(dst, '}')
 }
 
 // appendAffinity says nothing where there is none.

@@ -54,6 +54,7 @@ type PeerFigures struct {
 	Weight     float64  `json:"weight"`
 	Tier       int      `json:"tier"` // 0 = primary, above = backup
 	Zone       *string  `json:"zone"` // null = not told
+	Group      *string  `json:"group"`
 	StateAgeMS float64  `json:"state_age_ms"`
 	StateLeft  *float64 `json:"state_left_ms"` // until a timer ends the state
 	Ejections  int      `json:"ejections"`
@@ -200,6 +201,9 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	f.Tier = h.Tier
 	if m.zone != "" {
 		f.Zone = &m.zone
+	}
+	if m.group != "" {
+		f.Group = &m.group
 	}
 	if h.UntilMS > 0 {
 		f.StateLeft = finite(max(h.UntilMS-now, 0))

@@ -101,6 +101,9 @@ func (p *livePool) feedFrame(now float64) {
 	for i := range p.members {
 		v := p.health.View(i)
 		s.Usable, s.Admit = append(s.Usable, v.Usable), append(s.Admit, v.Admit)
+		if p.conf.Split.On() {
+			s.Group = append(s.Group, p.members[i].group == p.conf.Split.Group)
+		}
 	}
 	p.feed.frame(replay.NewFrame(now, p.est, p.learned, s))
 }

@@ -45,6 +45,7 @@ type livePool struct {
 	bornAt   float64 // ms
 	retired  bool    // removed from the configuration; nothing may be published any more
 
+	ramped float64   // share of the split by the operator's word at run time; negative = as in the file
 	versus *compared // nil = no table was made yet
 
 	inflight map[string]map[string]int // in-flight counts by NGINX instance and peer address
@@ -86,6 +87,7 @@ type member struct {
 	confWeight float64 // as in the file
 	weight     float64 // by the operator's word at run time; 0 = as in the file
 	zone       string
+	group      string
 	away       decide.Away // what its zone adds to its costs
 
 	inflight atomic.Int64 // over all NGINX; written under the mutex, read without it
@@ -102,7 +104,7 @@ func newPool(e *Engine, name string) *livePool {
 	p := &livePool{
 		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{}, serving: analytic,
 		checks: map[string]*check{}, inflight: map[string]map[string]int{},
-		filledAt: math.Inf(-1), trafficAt: math.Inf(-1), pending: true, bornAt: e.now(),
+		filledAt: math.Inf(-1), trafficAt: math.Inf(-1), ramped: -1, pending: true, bornAt: e.now(),
 	}
 	if e.learner != nil {
 		p.feed = newFeed()
@@ -153,6 +155,9 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 	}
 	checkChanged := p.conf.Check != c.Check
 	metrics := p.conf.Metrics
+	if p.conf.Split != c.Split {
+		p.ramped = -1 // the file was changed after the operator's word
+	}
 	p.conf = *c
 	var stopped []ending
 	for _, s := range p.setSources(now, wanted) {
@@ -200,7 +205,7 @@ func (p *livePool) setMembers(now float64) {
 			m.tel.Checked()
 		}
 		m.confWeight = peer.Weight
-		m.zone, m.away = peer.Zone, p.away(peer.Zone)
+		m.zone, m.group, m.away = peer.Zone, peer.Group, p.away(peer.Zone)
 		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Tier: peer.Tier, Checked: p.conf.Check.Enabled})
 		addrs = append(addrs, peer.Address)
 		members = append(members, m)
@@ -334,7 +339,7 @@ func (p *livePool) snapshot() *Snapshot {
 		s.Peers[i] = p.peerNow(i, m, last)
 	}
 	s.rows = make([]atomic.Pointer[[]byte], len(s.shape.classes))
-	s.settings = appendSettings(nil, s.Policy, &p.conf)
+	s.settings = appendSettings(nil, s.Policy, &p.conf, p.splitNow())
 	s.meta = append(s.appendPeers(nil), s.settings...)
 	return s
 }
@@ -344,7 +349,7 @@ func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
 	v := p.health.View(i)
 	now := Peer{
 		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
-		Tier: v.Tier, Away: m.away.Share, inflight: &m.inflight,
+		Tier: v.Tier, Away: m.away.Share, Group: m.group, inflight: &m.inflight,
 	}
 	if a := &p.conf.Affinity; a.By == config.AffinityCookie {
 		now.Keeps = v.Fit && !v.Usable && p.eng.now()-v.SinceMS < float64(a.DrainMS)

@@ -91,6 +91,7 @@ type Peer struct {
 	Weight  float64
 	Tier    int     // 0 = primary
 	Away    float64 // share by which another zone makes it dearer
+	Group   string  // "" = none
 	Keeps   bool    // out of use in good health: clients whose cookie names it may still go there
 
 	inflight *atomic.Int64 // owned by the pool's member; the one part that is live

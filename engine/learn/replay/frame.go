@@ -16,6 +16,7 @@ type Frame struct {
 	At      float64 // ms; the table holds from then on
 	Peers   []string
 	Usable  []bool
+	Group   []bool      // by peer: in the split's group; nil = no split, or not known
 	Bounded bool        // some peer's share is held back (admit < 1): who was considered is not known
 	Rule    decide.Rule // how picks leave the lowest cost
 	Control float64     // share of the control slice
@@ -37,6 +38,7 @@ type Frame struct {
 type Shown struct {
 	Usable  []bool
 	Admit   []float64
+	Group   []bool // nil = no split
 	Weight  []float64
 	Rule    decide.Rule
 	Control float64
@@ -52,7 +54,7 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 		return nil
 	}
 	f := &Frame{
-		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Weight: slices.Clone(s.Weight), classes: m.Classes,
+		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Group: slices.Clone(s.Group), Weight: slices.Clone(s.Weight), classes: m.Classes,
 		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
 	}
 	for i := range m.Peers {

@@ -290,9 +290,13 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 	}
 	f := r.frames[at]
 	chosen := slices.Index(f.Peers, a.Peer)
+	confined := a.Flags&Confined != 0
+	considered := func(p int) bool {
+		return f.Usable[p] && (!confined || f.Group == nil || chosen < 0 || f.Group[p] == f.Group[chosen])
+	}
 	usable := 0
-	for _, ok := range f.Usable {
-		if ok {
+	for p := range f.Usable {
+		if considered(p) {
 			usable++
 		}
 	}
@@ -302,7 +306,7 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 	}
 	d := Decision{
 		At: a.Start, Pool: r.opt.Pool, Flags: a.Flags, Propensity: float64(a.Propensity), Own: a.End - a.Start, Imposed: imposed,
-		Scale: f.MeanMS, Rule: f.Rule, Failed: a.Kind.Failed(), Exact: !f.Bounded && usable > 0 && usable <= mostConsidered,
+		Scale: f.MeanMS, Rule: f.Rule, Failed: a.Kind.Failed(), Exact: !f.Bounded && confined == (f.Group != nil) && usable > 0 && usable <= mostConsidered,
 	}
 	add := func(p int, n float64) {
 		from := len(d.X)
@@ -315,7 +319,7 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 	} else {
 		d.X, d.Cost = make([]float32, 0, usable*decide.Inputs), make([]float32, 0, usable)
 		for p, addr := range f.Peers {
-			if !f.Usable[p] {
+			if !considered(p) {
 				continue
 			}
 			n := 0.0

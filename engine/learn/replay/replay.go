@@ -21,6 +21,7 @@ const (
 	Control                    // of the control slice: another rule chose
 	Stream                     // its time is to the first header byte: no return
 	Other                      // chosen by neither: the local rule, or no usable peer
+	Confined                   // only peers of the chosen one's side of the pool's split were considered
 )
 
 // FlagsOf are those that NGINX reported.
@@ -36,6 +37,9 @@ func FlagsOf(f observe.Flags) (r Flags) {
 	}
 	if f&(observe.Local|observe.Panic|observe.Bound) != 0 {
 		r |= Other
+	}
+	if f&observe.Confined != 0 {
+		r |= Confined
 	}
 	return r
 }

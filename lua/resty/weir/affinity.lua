@@ -9,6 +9,7 @@ local pick = require "resty.weir.pick"
 local tiers = require "resty.weir.tiers"
 local cookie = require "resty.weir.cookie"
 local rendezvous = require "resty.weir.rendezvous"
+local keys = require "resty.weir.key"
 local vars = require "resty.weir.vars"
 local notice = require "resty.weir.notice"
 
@@ -20,29 +21,7 @@ local _M = { BOUND = pick.BOUND }
 local cost = ffi.new("double[?]", pick.MAX_PEERS)
 local weight = ffi.new("double[?]", pick.MAX_PEERS)
 
--- "$host/${uri}" as a list of variables and texts.
-local function parts_of(key)
-    local parts = {}
-    local at = 1
-    while at <= #key do
-        local from, to, name = key:find("%$([%w_]+)", at)
-        local from2, to2, name2 = key:find("%${([%w_]+)}", at)
-        if from2 and (not from or from2 < from) then
-            from, to, name = from2, to2, name2
-        end
-        local text = key:sub(at, (from or #key + 1) - 1)
-        if text ~= "" then
-            parts[#parts + 1] = { bytes = ffi.new("uint8_t[?]", #text, text), len = #text }
-        end
-        if not from then
-            break
-        end
-        parts[#parts + 1] = { variable = vars.named(name:lower()) }
-        at = to + 1
-    end
-    return parts
-end
-_M.parts_of = parts_of
+_M.parts_of = keys.parts_of
 
 local function attributes(c)
     local s = "; Path=" .. c.path
@@ -66,25 +45,11 @@ function _M.prepare(view, told, before)
         end
         return a
     elseif told.by == "hash" then
-        a.parts, a.factor = parts_of(told.key), told.balance_factor
+        a.parts, a.factor = keys.parts_of(told.key), told.balance_factor
         a.seed = rendezvous.seeds(view.addr, view.n)
         return a
     end
     notice.once("affinity by " .. tostring(told.by) .. " is not known to this NGINX; pool \"" .. view.name .. "\" goes without")
-end
-
--- The hash of the request's key; nil when every variable in it is empty.
-local function key_of(a, r)
-    local h, empty = 0, true
-    for _, p in ipairs(a.parts) do
-        local bytes, len = p.bytes, p.len
-        if p.variable then
-            bytes, len = read(r, p.variable)
-            empty = empty and len == 0
-        end
-        h = rendezvous.add(h, bytes, len)
-    end
-    return not empty and rendezvous.finish(h) or nil
 end
 
 -- The most that a peer may cost to be kept; notes the costs of the k candidates in cost[], 0 each where there is no table.
@@ -122,7 +87,7 @@ local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
 end
 
 local function by_hash(view, a, r, row, now, local_rule, with_streams)
-    local key = key_of(a, r)
+    local key = keys.hash(a.parts, r, 0)
     if not key then
         return nil
     end

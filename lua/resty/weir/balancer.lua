@@ -6,6 +6,7 @@ local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
 local pick = require "resty.weir.pick"
 local affinity = require "resty.weir.affinity"
+local split = require "resty.weir.split"
 local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local vars = require "resty.weir.vars"
@@ -120,6 +121,9 @@ function _M.balance(name, static_peers)
     end
     if view.sized then
         pick.weigh(view, row, q.weight)
+    end
+    if view.split then
+        split.decide(view, r, q)
     end
     local i
     if view.affinity then

@@ -26,6 +26,7 @@ local UPSTREAM_STATUS, REQUEST_COMPLETION = vars.named("upstream_status"), vars.
 local RESPONSE_LENGTH, SENT_LENGTH = vars.named("upstream_response_length"), vars.named("sent_http_content_length")
 local ANNOUNCED_LENGTH = vars.named("upstream_http_content_length")
 local tonumber = tonumber
+local band = require("bit").band
 
 local OK, RESET, STATUS, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.STATUS, outcome.ABORT, outcome.IDLE_RACE
 local is_grpc = classes.is_grpc
@@ -142,7 +143,7 @@ local function in_full(r, q, now, is_subrequest)
 end
 
 local function policy_of(a)
-    local flags = a.flags
+    local flags = band(a.flags, 63) -- what a split did says nothing of the rule
     if flags >= 32 then return "affinity" end
     if flags >= 16 then return "panic" end
     if flags >= 8 then return "local" end

@@ -4,7 +4,7 @@
 -- A "view" is what pools.lua makes of a pool: FFI arrays indexed by position 0 .. n-1
 --   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8, tiers: nil or what tiers.lua needs,
 --   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid,
---   past: 1 / width of the grid's last step, for counts past its end,
+--   past: 1 / width of the grid's last step, for counts past its end, split: nil or what split.lua made,
 --   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
@@ -26,7 +26,8 @@ local SAMPLE = 128
 
 local _M = {
     FULL_SCAN = FULL_SCAN, SAMPLE = SAMPLE,
-    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16, BOUND = 32, MAX_PEERS = MAX_PEERS,
+    EXPLORED = 1, CONTROL = 2, LOCAL = 8, PANIC = 16, BOUND = 32, CONFINED = 64, BY_HEADER = 128, MAX_PEERS = MAX_PEERS,
+    REST = 0, GROUP = 1, -- the sides of a split
     -- the result of the last pick, in the module rather than in a table made per pick
     inflight = 0, cost = -1, propensity = 1, flags = 0, trial = false,
     sure = false, -- a retry has somewhere to go, without looking further
@@ -43,6 +44,7 @@ local order = ffi.new("int32_t[?]", MAX_PEERS)  -- a permutation, shuffled a bit
 local order_n = 0
 local tried = ffi.new("int32_t[16]")            -- slots this request has been to
 local ntried = 0
+local side, side_flag, side_firm = 0, 0, false -- of the request, in views with a split
 
 function _M.reset_tried()
     ntried = 0
@@ -233,6 +235,9 @@ end
 -- May a request that is bound to the peer at position i go there? A peer that goes out of use in good health keeps its own for a time.
 function _M.may_stay(view, i, now)
     local p = shm.peer[view.slot[i]]
+    if view.split and side_firm and view.split.inside[i] ~= side then
+        return false
+    end
     return (view.usable[i] == 1 or view.keeps[i] == 1) and p.aside_ms <= now and p.trial_ms <= now and not was_tried(view.slot[i])
 end
 
@@ -361,6 +366,90 @@ function _M.weighed(view, row, i)
     return sizes.load(view, row, i, size), work[i] / sizes.UNIT
 end
 
+-- In a view with a split, before the pick: the request's side and the flag that goes with it. firm: a peer of the other side that the client
+-- is bound to is left for it.
+function _M.on_side(s, flag, firm)
+    side, side_flag, side_firm = s, flag, firm
+end
+
+-- The positions of a side, or a sample of them, into order[]; returns how many.
+local function positions(view, s, whole)
+    local list, n = view.split.list[s], view.split.count[s]
+    local m = n
+    if n > FULL_SCAN and not whole then
+        m = SAMPLE
+        for i = 0, m - 1 do
+            local j = i + floor(rnd() * (n - i))
+            list[i], list[j] = list[j], list[i]
+        end
+    end
+    ffi.copy(order, list, m * 4)
+    order_n = -1 -- no permutation of all any more
+    return m
+end
+
+local function read_all(view, m, with_streams)
+    read_loads(view, m, with_streams)
+    if view.sized then
+        read_work(view, m)
+    end
+end
+
+-- The candidates among the peers of a side, as pick() finds those among all.
+local function of_side(view, s, now, with_streams)
+    local m = positions(view, s, false)
+    read_all(view, m, with_streams)
+    local k = candidates(view, m, now, true)
+    if k == 0 and m < view.split.count[s] then
+        m = positions(view, s, true)
+        read_all(view, m, with_streams)
+        k = candidates(view, m, now, true)
+    end
+    if k == 0 then
+        -- A share that is held back is one among the peers of the side: the side as a whole keeps its own.
+        k = candidates(view, m, now, false)
+    end
+    if k == 0 and view.tiers then
+        k = tiers.fall(view, order, m, now, cand, was_tried)
+    end
+    return k
+end
+
+-- pick() in a view with a split.
+local function by_side(view, row, now, local_rule, with_streams, control)
+    local k = of_side(view, side, now, with_streams)
+    if k == 0 and view.split.fallback then
+        k = of_side(view, 1 - side, now, with_streams)
+    end
+    local i
+    if k == 0 then
+        local m
+        if view.split.fallback then
+            m = view.n
+            for j = 0, m - 1 do
+                order[j] = j
+            end
+            order_n = m
+        else
+            m = positions(view, side, true)
+        end
+        read_all(view, m, with_streams)
+        k = tiers.last_resort(view, order, m, cand, was_tried)
+        if k == 0 then
+            return -1
+        end
+        i = least_conn(view, k, 16)
+    elseif local_rule then
+        i = two_choices(view, k, 8)
+    elseif control then
+        i = least_conn(view, k, 2)
+    else
+        i = by_table(view, row, k)
+    end
+    _M.flags = _M.flags + 64 + side_flag
+    return i
+end
+
 -- Picks a peer of the view for a request whose class has the given row. local_rule: there is no table to trust.
 -- with_streams: the request is likely to be a stream.
 -- Returns the position, or -1 when there is no peer left to try; the rest of the result is in this module's fields.
@@ -377,6 +466,9 @@ function _M.pick(view, row, now, local_rule, with_streams)
             _M.sure = true
             return i
         end
+    end
+    if view.split then
+        return by_side(view, row, now, local_rule, with_streams, control)
     end
     local m = shortlist(n)
     read_loads(view, m, with_streams)
@@ -422,9 +514,10 @@ end
 function _M.another(view, now, now_on)
     local slot, usable, peer = view.slot, view.usable, shm.peer
     local doubtful = false
+    local inside = view.split and not view.split.fallback and view.split.inside
     for i = 0, view.n - 1 do
         local s = slot[i]
-        if s ~= now_on and not was_tried(s) then
+        if s ~= now_on and not was_tried(s) and (not inside or inside[i] == side) then
             if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
                 return true
             end

@@ -226,6 +226,11 @@ local function from_blob(name, blob, old)
     if told then -- loaded when first needed: it reads NGINX's variables, and most pools have none
         view.affinity = require("resty.weir.affinity").prepare(view, told, old and old.affinity)
     end
+    local parted = type(meta.settings) == "table" and meta.settings.split
+    if parted then -- loaded when first needed, as above
+        view.split = require("resty.weir.split").prepare(view, parted, meta.peers)
+        view.simple = view.simple and not view.split
+    end
     return view
 end
 

@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// A share of the traffic for a group of peers.
+
+// canaryRig has a pool api of the stable peers a and b and the canary c, with flags for the canary.
+func canaryRig(t *testing.T, split, settings, flags string) *rig.Rig {
+	t.Helper()
+	return start(t, rig.Options{
+		Config: "model: {file: none}",
+		Pools: []rig.Pool{{
+			Name: "api", Peers: []string{"a", "b", "c" + flags}, PeerSettings: map[string]string{"c": "group: canary"},
+			Location: "proxy_next_upstream error timeout http_503;",
+			Settings: "split: {group: canary, " + split + "}\nslow_start_ms: 0\n" + settings,
+		}},
+	})
+}
+
+// wantShare fails the test when the part that the canary answered is not the share, by five standard deviations of the draw.
+func wantShare(r *rig.Rig, when string, answers []rig.Answer, share float64) {
+	r.T.Helper()
+	r.WantAll(answers, 200)
+	got, slack := shareOf(answers, "c"), 5*math.Sqrt(share*(1-share)/float64(len(answers)))
+	r.T.Logf("%s: the canary has %.3f of %d", when, got, len(answers))
+	if math.Abs(got-share) > slack {
+		r.T.Errorf("%s: the canary got %.3f of the requests, want %.3f within %.3f", when, got, share, slack)
+	}
+}
+
+func TestTheCanaryGetsItsShareWhateverItsCostAndAHeaderWins(t *testing.T) {
+	t.Parallel()
+	// The canary is much slower: by cost alone it would get next to nothing. Control slice and exploration keep the split.
+	r := canaryRig(t, `share: 0.1, header: "X-Canary: yes"`, "explore: 0.1\ncontrol: 0.2\n", " --class *:8")
+	get := rig.Request{Path: "/api/x"}
+	wantShare(r, "by share", r.Send(2000, 8, get), 0.1)
+	for value, share := range map[string]float64{"yes": 1, "no": 0.1} {
+		q := rig.Request{Path: "/api/x", Header: map[string]string{"X-Canary": value}}
+		wantShare(r, "with X-Canary: "+value, r.Send(300, 8, q), share)
+	}
+	r.Engine.Kill()
+	r.Eventually("NGINX goes on without the engine", func() error {
+		if a := r.Do(get); a.Status != 200 {
+			return fmt.Errorf("status %d", a.Status)
+		}
+		return nil
+	})
+	wantShare(r, "without an engine", r.Send(500, 8, get), 0.1)
+}
+
+func TestAClientStaysOnItsSideAndThoseInTheCanaryRemainInItAsTheShareGrows(t *testing.T) {
+	t.Parallel()
+	r := canaryRig(t, `share: 0.3, key: "$arg_user"`, "", "")
+	const users = 200
+	side := func() (in map[int]bool) {
+		in = map[int]bool{}
+		for u := range users {
+			n := 0
+			for _, a := range r.Send(3, 3, rig.Request{Path: fmt.Sprintf("/api/x?user=u%d", u)}) {
+				if a.Status != 200 {
+					t.Fatalf("user %d got %d", u, a.Status)
+				}
+				if a.Peer == "c" {
+					n++
+				}
+			}
+			if n != 0 && n != 3 {
+				t.Errorf("user %d went to both sides: %d of 3 to the canary", u, n)
+			}
+			in[u] = n == 3
+		}
+		return in
+	}
+	before := side()
+	n := 0
+	for _, in := range before {
+		if in {
+			n++
+		}
+	}
+	if share := float64(n) / users; math.Abs(share-0.3) > 0.16 {
+		t.Errorf("the canary has %.2f of the clients, want 0.3", share)
+	}
+	wantShare(r, "without a key each request is drawn", r.Send(500, 8, rig.Request{Path: "/api/x"}), 0.3)
+}
+
+func TestACanaryThatFailsCostsNoRequestAndItsRetriesGoToStable(t *testing.T) {
+	t.Parallel()
+	r := canaryRig(t, "share: 0.3", "eject: {consecutive: 0, failure_share: 0}\nretry: {share: 1}\n", "")
+	r.Backend("c").Set(`{"fail":{"status":503,"share":1}}`)
+	answers := r.Send(400, 8, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	if s := shareOf(answers, "c"); s != 0 {
+		t.Errorf("a failing canary answered %.2f", s)
+	}
+}
+
+func TestRemovingTheCanaryLosesNoRequest(t *testing.T) {
+	t.Parallel()
+	r := canaryRig(t, "share: 0.5", "", "")
+	get := rig.Request{Path: "/api/x"}
+	load := r.StartLoad(4, time.Millisecond, get)
+	wantShare(r, "with the canary", r.Send(200, 4, get), 0.5)
+	r.Backend("c").Kill()
+	r.WantAll(r.Send(200, 4, get), 200)
+	r.SetPeers("api", "a", "b")
+	r.Eventually("NGINX knows that the canary is gone", func() error {
+		if r.NGINX.Status().Pools["api"].Peer(r.Addr("c")) != nil {
+			return errors.New("it is still listed")
+		}
+		return nil
+	})
+	r.WantAll(r.Send(200, 4, get), 200)
+	r.WantAll(load.Stop(), 200)
+}
