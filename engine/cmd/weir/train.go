@@ -91,6 +91,10 @@ func (c *trainCmd) Run(to streams) error {
 		return err
 	}
 	_ = os.Remove(part)
+	if len(r.Loss) == 0 {
+		fmt.Fprintf(to.out, "%s written; all its rounds were finished before\n", c.Out)
+		return nil
+	}
 	fmt.Fprintf(to.out, "%s written in %s, from %d decisions a round; loss on other worlds %.4f, without the model %.4f\n",
 		c.Out, time.Since(began).Round(time.Second), r.Rows, r.Loss[len(r.Loss)-1], r.None)
 	return nil

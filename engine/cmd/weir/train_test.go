@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/weirlb/weir/engine/model"
 )
 
 func TestTrainWritesAModelThatSimulateTakes(t *testing.T) {
@@ -78,5 +80,36 @@ func TestTrainRefusesToResumeAnotherTraining(t *testing.T) {
 	code, _, errs := weir(append(small, "--seed", "2", "--resume")...)
 	if code == 0 || !strings.Contains(errs, "was begun by another command") {
 		t.Errorf("%d: %s", code, errs)
+	}
+}
+
+// A training that ended between its last round and its model file.
+func TestTrainResumesWhenNothingIsLeftToDo(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "m.onnx")
+	small := []string{"train", "--out", out, "--worlds", "10", "--rounds", "1", "--requests", "500", "--hidden", "4", "--shrink", "1", "--resume"}
+	if code, _, errs := weir(small...); code != 0 {
+		t.Fatal(errs)
+	}
+	first, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	net, meta, err := model.Decode(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeModel(out+".part", net, map[string]string{"recipe": meta.Card["recipe"], "round": "1"}); err != nil {
+		t.Fatal(err)
+	}
+	code, said, errs := weir(small...)
+	if code != 0 || !strings.Contains(said, "all its rounds were finished") {
+		t.Fatalf("%d: %s%s", code, said, errs)
+	}
+	again, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, _, err := model.Decode(again); err != nil || !net.Equal(other) {
+		t.Errorf("another model came out (%v)", err)
 	}
 }
