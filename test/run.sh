@@ -61,7 +61,7 @@ onnxruntime() {
 # gofumpt and staticcheck are tools of go.mod: the same versions everywhere.
 format() {
     local bad
-    bad=$(go tool gofumpt -l deploy engine bench test) || return 1
+    bad=$(go tool gofumpt -l deploy engine bench nginx schema test) || return 1
     [ -z "$bad" ] || { printf 'not formatted (go tool gofumpt -w FILE):\n%s\n' "$bad"; return 1; }
 }
 

@@ -49,7 +49,7 @@ func offer(r *rig.Rig, path string) offered {
 // did not let NGINX run for longer than the burst lasts, so the best of three runs counts.
 func TestRateLimitsAcceptTheConfiguredRate(t *testing.T) {
 	const workers = 2
-	zones, locations := "", "include " + filepath.Join(programs.Repo, "nginx/limits.conf") + ";\n"
+	zones, locations := "", "include "+filepath.Join(programs.Repo, "nginx/limits.conf")+";\n"
 	for _, rate := range []int{500, 3000, 10000} {
 		zones += fmt.Sprintf("limit_req_zone $server_port zone=rate%d:1m rate=%dr/s;\n", rate, rate)
 		for _, burst := range []int{0, 100} {
@@ -60,8 +60,10 @@ func TestRateLimitsAcceptTheConfiguredRate(t *testing.T) {
 			locations += fmt.Sprintf("location = /rate/%d/%d { %s access_log off; empty_gif; }\n", rate, burst, limit)
 		}
 	}
-	r := start(t, rig.Options{NoEngine: true, NoLog: true, Workers: workers, Main: "error_log error.log crit;", HTTP: zones + "limit_req_log_level info;", Server: locations,
-		Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
+	r := start(t, rig.Options{
+		NoEngine: true, NoLog: true, Workers: workers, Main: "error_log error.log crit;", HTTP: zones + "limit_req_log_level info;", Server: locations,
+		Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}},
+	})
 	for _, rate := range []int{500, 3000, 10000} {
 		for _, burst := range []int{0, 100} {
 			t.Run(fmt.Sprintf("%d a second, burst %d", rate, burst), func(t *testing.T) {
