@@ -43,6 +43,7 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	h.handle("/api/pools", map[string]func(*call){"GET": a.pools})
 	h.handle("/api/pools/{pool}", map[string]func(*call){"GET": a.pool})
 	h.handle("/api/pools/{pool}/peers/{peer}", map[string]func(*call){"GET": a.peer, "PATCH": a.order})
+	h.handle("/api/pools/{pool}/split", map[string]func(*call){"GET": a.split, "PATCH": a.share})
 	h.handle("/api/explain", map[string]func(*call){"GET": a.explain})
 	h.handle("/api/models", map[string]func(*call){"GET": a.models})
 	h.handle("/api/models/{model}/promote", map[string]func(*call){"POST": a.promote})
@@ -159,6 +160,36 @@ func (a *admin) order(c *call) {
 		return
 	}
 	f, err := a.eng.Order(c.params[0], c.params[1], serve.Order{Drain: body.Drain, Weight: body.Weight, Force: body.Force})
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.json(fasthttp.StatusOK, f)
+}
+
+func (a *admin) split(c *call) {
+	f, err := a.eng.Split(c.params[0])
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.json(fasthttp.StatusOK, f)
+}
+
+// share is PATCH on a split.
+func (a *admin) share(c *call) {
+	var body struct {
+		Share *float64 `json:"share"`
+	}
+	err := strict(c.PostBody(), &body)
+	if err == nil && body.Share == nil {
+		err = errors.New("it has no share")
+	}
+	if err != nil {
+		c.fail(fasthttp.StatusBadRequest, `the body must be as {"share": 0.25}: `+err.Error())
+		return
+	}
+	f, err := a.eng.SetShare(c.params[0], *body.Share)
 	if err != nil {
 		c.failError(err)
 		return

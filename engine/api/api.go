@@ -182,12 +182,16 @@ func (c *call) failError(err error) {
 	var conflict *serve.ConflictError
 	var outside *serve.RangeError
 	var model *serve.ModelError
+	var none *serve.NoSplitError
+	var share *serve.ShareError
 	switch {
 	case errors.As(err, &unknown):
 		c.failKnown(fasthttp.StatusNotFound, err.Error(), unknown.Known)
 	case errors.As(err, &conflict), errors.As(err, &model):
 		c.fail(fasthttp.StatusConflict, err.Error())
-	case errors.As(err, &outside):
+	case errors.As(err, &none):
+		c.fail(fasthttp.StatusNotFound, err.Error())
+	case errors.As(err, &outside), errors.As(err, &share):
 		c.fail(fasthttp.StatusBadRequest, err.Error())
 	default:
 		c.fail(fasthttp.StatusInternalServerError, err.Error())

@@ -86,9 +86,11 @@ pools:
     peers: ["10.0.0.1:80", "10.0.0.2:80", "[::1]:9001"]
     check: {interval_ms: 100, timeout_ms: 50, fall: 100}
   - {name: bare, peers: []}
+  - {name: parts, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", group: canary}], split: {group: canary, share: 0.1}}
 `)
 	const promote, rollback = "/api/models/{model}/promote", "/api/models/{model}/rollback"
 	second := r.twoModels()
+	const splitPattern = "/api/pools/{pool}/split"
 	const peerPattern = "/api/pools/{pool}/peers/{peer}"
 	type step struct {
 		method, pattern, path, body string
@@ -135,6 +137,13 @@ pools:
 		{"GET", "/api/pools/{pool}", "/api/pools/no", "", 404, nil},
 		{"GET", peerPattern, "/api/pools/api/peers/%5B::1%5D:9001", "", 200, nil},
 		{"GET", peerPattern, "/api/pools/api/peers/x", "", 404, nil},
+		{"GET", splitPattern, "/api/pools/parts/split", "", 200, nil},
+		{"GET", splitPattern, "/api/pools/api/split", "", 404, nil},
+		{"PATCH", splitPattern, "/api/pools/parts/split", `{"share":0.25}`, 200, nil},
+		{"PATCH", splitPattern, "/api/pools/parts/split", `{"share":2}`, 400, nil},
+		{"PATCH", splitPattern, "/api/pools/parts/split", `{}`, 400, nil},
+		{"PATCH", splitPattern, "/api/pools/api/split", `{"share":0.25}`, 404, nil},
+		{"PATCH", splitPattern, "/api/pools/parts/split", strings.Repeat(" ", maxAdminBody+1), 413, nil},
 		{"PATCH", peerPattern, "/api/pools/api/peers/10.0.0.1:80", `{"drain":true}`, 200, nil},
 		{"PATCH", peerPattern, "/api/pools/api/peers/10.0.0.2:80", `{"drain":true,"weight":3}`, 200, nil},
 		{"PATCH", peerPattern, "/api/pools/api/peers/[::1]:9001", `{"drain":true}`, 409, nil},

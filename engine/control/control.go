@@ -183,28 +183,31 @@ func (c *Comparison) Result() Result {
 	}
 	r := Result{Policy: c.seen[Policy].figures(sum[policyN], sum[policyMS]), Control: c.seen[Control].figures(sum[controlN], sum[controlMS])}
 	r.Ratio, r.P99Ratio = r.Policy.MeanMS/r.Control.MeanMS, r.Policy.P99MS/r.Control.P99MS
-	r.Low, r.High = math.NaN(), math.NaN()
 	if c.w2 > 0 {
 		r.Blocks = c.w * c.w / c.w2
 	}
-	if r.Blocks < minBlocks || c.sum[controlN] < minControl || !(c.sum[policyN] > 0 && c.sum[policyMS] > 0 && c.sum[controlMS] > 0) {
-		return r
+	r.Low, r.High = interval(c.sum, c.cross, r.Blocks)
+	return r
+}
+
+// interval computes the ends of the 95 % interval of the ratio of means, from the sums over blocks, the sums of their products and their number;
+// NaN when they are too few.
+func interval(sum block, cross [4][4]float64, blocks float64) (low, high float64) {
+	if blocks < minBlocks || sum[controlN] < minControl || !(sum[policyN] > 0 && sum[policyMS] > 0 && sum[controlMS] > 0) {
+		return math.NaN(), math.NaN()
 	}
 	// The residual of a block is linear in its sums: (ms - mean n) / total ms of one slice less the same of the other.
-	ratio := (c.sum[policyMS] / c.sum[policyN]) / (c.sum[controlMS] / c.sum[controlN])
-	a := [4]float64{
-		policyN: -1 / c.sum[policyN], policyMS: 1 / c.sum[policyMS], controlN: 1 / c.sum[controlN], controlMS: -1 / c.sum[controlMS],
-	}
+	ratio := (sum[policyMS] / sum[policyN]) / (sum[controlMS] / sum[controlN])
+	a := [4]float64{policyN: -1 / sum[policyN], policyMS: 1 / sum[policyMS], controlN: 1 / sum[controlN], controlMS: -1 / sum[controlMS]}
 	variance := 0.0
 	for i := range a {
 		for j := range a {
-			variance += a[i] * a[j] * c.cross[i][j]
+			variance += a[i] * a[j] * cross[i][j]
 		}
 	}
-	variance *= r.Blocks / (r.Blocks - 1)
-	half := student975(r.Blocks-1) * math.Sqrt(max(variance, 0))
-	r.Low, r.High = ratio*math.Exp(-half), ratio*math.Exp(half)
-	return r
+	variance *= blocks / (blocks - 1)
+	half := student975(blocks-1) * math.Sqrt(max(variance, 0))
+	return ratio * math.Exp(-half), ratio * math.Exp(half)
 }
 
 func (t *tally) figures(n, ms float64) Figures {

@@ -45,8 +45,9 @@ type livePool struct {
 	bornAt   float64 // ms
 	retired  bool    // removed from the configuration; nothing may be published any more
 
-	ramped float64   // share of the split by the operator's word at run time; negative = as in the file
-	versus *compared // nil = no table was made yet
+	ramped float64    // share of the split by the operator's word at run time; negative = as in the file
+	split  *splitting // nil = the pool has no split
+	versus *compared  // nil = no table was made yet
 
 	inflight map[string]map[string]int // in-flight counts by NGINX instance and peer address
 
@@ -155,10 +156,12 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 	}
 	checkChanged := p.conf.Check != c.Check
 	metrics := p.conf.Metrics
-	if p.conf.Split != c.Split {
-		p.ramped = -1 // the file was changed after the operator's word
-	}
+	resplit := p.conf.Split != c.Split
 	p.conf = *c
+	if resplit {
+		p.ramped = -1 // the file was changed after the operator's word
+		p.splitAnew(now)
+	}
 	var stopped []ending
 	for _, s := range p.setSources(now, wanted) {
 		stopped = append(stopped, s)
@@ -247,6 +250,9 @@ func (p *livePool) retire() []ending {
 	stopped = append(stopped, p.dropMetrics()...)
 	for _, m := range p.members {
 		m.tel.Remove()
+	}
+	if p.split != nil {
+		p.split.tel.Remove()
 	}
 	p.tel.Remove()
 	return stopped

@@ -68,6 +68,7 @@ func (p *livePool) refresh(now float64) {
 	}
 	moved := p.note()
 	p.showComparison(now)
+	p.showSplit(now)
 	p.showMetrics(now)
 	switch before := p.latest.Load(); {
 	case moved, p.metaMoved(before):

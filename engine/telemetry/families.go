@@ -44,6 +44,12 @@ func families() []family {
 		{"weir_slice_failures_total", "counter", "First attempts that failed, placed by the policy or in the control slice."},
 		{"weir_control_ratio", "gauge", "Mean duration of what the policy placed over that of the control slice, recent attempts counting more, and the ends of its 95 % interval; NaN while not known."},
 
+		{"weir_group_share", "gauge", "Share of the requests that the split of the pool sends to its group, as it is in effect."},
+		{"weir_group_requests_total", "counter", "First attempts in a pool with a split, by side: group and rest by the share, header = sent to the group by a header."},
+		{"weir_group_failures_total", "counter", "First attempts in a pool with a split that failed, by side."},
+		{"weir_group_duration_seconds", "histogram", "Duration of first attempts that were answered in a pool with a split, by side."},
+		{"weir_group_ratio", "gauge", "Mean duration of the group over that of the rest within ten minutes, and the ends of its 95 % interval; NaN while not known."},
+
 		{"weir_model_up", "gauge", "1 while the tables of the pools with the learned policy are made with a model, 0 while the analytic policy serves instead."},
 		{"weir_model_info", "gauge", "1, with the model that serves and what evaluates it as labels; absent while none does."},
 		{"weir_model_faults_total", "counter", "Failures of models, by stage: files that could not be loaded, tables that had to be made without the model."},

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/test/e2e/rig"
 )
 
@@ -94,12 +97,77 @@ func TestAClientStaysOnItsSideAndThoseInTheCanaryRemainInItAsTheShareGrows(t *te
 
 func TestACanaryThatFailsCostsNoRequestAndItsRetriesGoToStable(t *testing.T) {
 	t.Parallel()
-	r := canaryRig(t, "share: 0.3", "eject: {consecutive: 0, failure_share: 0}\nretry: {share: 1}\n", "")
+	r := canaryRig(t, "share: 0.3", "eject: {consecutive: 10000, failure_share: 0}\nretry: {share: 1}\n", "")
 	r.Backend("c").Set(`{"fail":{"status":503,"share":1}}`)
 	answers := r.Send(400, 8, rig.Request{Path: "/api/x"})
 	r.WantAll(answers, 200)
 	if s := shareOf(answers, "c"); s != 0 {
 		t.Errorf("a failing canary answered %.2f", s)
+	}
+	r.Eventually("the comparison shows that the canary fails", func() error {
+		f := splitOf(r)
+		c, rest, failed := f.OfGroup, f.OfRest, 0
+		if c.Requests+rest.Requests != 400 {
+			return fmt.Errorf("%d and %d requests of 400", c.Requests, rest.Requests)
+		}
+		if failed = int(c.Failures); failed < 60 || c.Failures != c.Requests || rest.Failures != 0 {
+			t.Fatalf("the canary fails %d of %d, the rest %d of %d", failed, c.Requests, rest.Failures, rest.Requests)
+		}
+		if low := f.Versus.MoreLow; low == nil || *low < 0.5 || !strings.Contains(f.Versus.Says, "fails more") {
+			t.Fatalf("the comparison says %+v", f.Versus)
+		}
+		return nil
+	})
+	if n := r.Engine.Samples(`weir_group_failures_total{pool="api",group="canary",side="group"}`); len(n) != 1 || strings.HasSuffix(n[0], " 0") {
+		t.Errorf("the metrics say %q", n)
+	}
+}
+
+// splitOf reads the comparison of the pool api.
+func splitOf(r *rig.Rig) (f serve.SplitFigures) {
+	r.T.Helper()
+	status, body := r.Engine.Get("/api/pools/api/split")
+	if err := json.Unmarshal(body, &f); err != nil || status != 200 {
+		r.T.Fatalf("%d %s %v", status, body, err)
+	}
+	return f
+}
+
+func TestTheShareIsRaisedWhileTrafficRunsAndHeadersDoNotBiasTheComparison(t *testing.T) {
+	t.Parallel()
+	r := canaryRig(t, `share: 0, header: X-Canary`, "", " --class *:20")
+	get, tester := rig.Request{Path: "/api/x"}, rig.Request{Path: "/api/x", Header: map[string]string{"X-Canary": "1"}}
+	wantShare(r, "at first", r.Send(200, 4, get), 0)
+	wantShare(r, "testers", r.Send(20, 4, tester), 1)
+	for _, share := range []float64{0.1, 0.5, 0} {
+		out := r.Weir("split", "api", fmt.Sprint(share), "--admin", r.Engine.Admin())
+		if want := fmt.Sprintf("%.3g %%", 100*share); !strings.Contains(out, want) {
+			t.Errorf("weir split says, not %s:\n%s", want, out)
+		}
+		r.Eventually("NGINX has the new share", func() error {
+			if got := shareOf(r.Send(40, 8, get), "c"); (got > 0) != (share > 0) || share == 0.5 && got < 0.2 {
+				return fmt.Errorf("the canary has %.2f", got)
+			}
+			return nil
+		})
+		answers := r.Send(300, 8, get)
+		r.WantAll(r.Send(10, 4, tester), 200)
+		wantShare(r, fmt.Sprintf("at %v", share), answers, share)
+		if share == 0.5 {
+			r.Eventually("the comparison has the requests", func() error {
+				f := splitOf(r)
+				if f.OfGroup.Requests < 100 || f.OfRest.Requests < 100 || f.OfHeader.Requests != 10 {
+					return fmt.Errorf("%+v", f)
+				}
+				if f.OfGroup.P50MS == nil || *f.OfGroup.P50MS < 19 || f.Versus.Ratio == nil || *f.Versus.Ratio < 2 {
+					t.Errorf("%+v", f)
+				}
+				return nil
+			})
+		}
+	}
+	if f := splitOf(r); f.Share != 0 || f.OfGroup.Requests != 0 {
+		t.Errorf("after another share: %+v", f)
 	}
 }
 

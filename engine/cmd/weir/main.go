@@ -16,6 +16,7 @@ type cli struct {
 	Check    checkCmd    `cmd:"" help:"Check weir.yaml, and whether an NGINX configuration fits it. Ends with 1 on errors."`
 	Health   healthCmd   `cmd:"" help:"Ask a running engine whether it serves. Ends with 1 when it does not."`
 	Peers    peersCmd    `cmd:"" help:"Show the peers of a running engine; drain them, change their weights."`
+	Split    splitCmd    `cmd:"" help:"Show how a canary compares with the rest of its pool; change its share."`
 	Explain  explainCmd  `cmd:"" help:"Show why requests of a class go where they go."`
 	History  historyCmd  `cmd:"" help:"Show what was, from the history store."`
 	Migrate  migrateCmd  `cmd:"" help:"Make the tables of the history store, or show their state."`
