@@ -129,6 +129,8 @@ type Peer struct {
 	Backup  Switch  `key:"backup"`             // short for tier 1; Parse makes Tier of it
 	Zone    string  `key:"zone"`
 	Group   string  `key:"group"` // what Split may send a share to
+	// MaxInflight is the most requests in flight; 0 = what the pool's settings say.
+	MaxInflight int `key:"max_inflight" range:"0..65535"`
 }
 
 // Settings is everything a pool has besides its name and peers. It holds no pointer, so two can be compared with ==.
@@ -151,6 +153,13 @@ type Settings struct {
 	ZoneCost   float64  `key:"zone_cost" range:"0..100"`
 	ZoneCostMS float64  `key:"zone_cost_ms" range:"0..60000"`
 	Affinity   Affinity `key:"affinity"`
+
+	Limit Limit `key:"limit"`
+	// MaxInflight is the most requests in flight on a peer that does not say otherwise; 0 = no bound. QueueMS and QueueMax bound how long,
+	// and how many at a time, requests wait for a peer that is not full.
+	MaxInflight int `key:"max_inflight" range:"0..65535"`
+	QueueMS     int `key:"queue_ms" range:"0..60000"`
+	QueueMax    int `key:"queue_max" range:"0..100000"`
 
 	LoadReport LoadReport `key:"load_report"`
 	// Sizes: where requests carry a weight ($weir_weight), it counts in the choice.
@@ -243,6 +252,9 @@ func DefaultSettings() Settings {
 		Tiers:       Tiers{MinUsable: 0.7},
 		ZoneCost:    0.3,
 		Affinity:    DefaultAffinity(),
+		Limit:       DefaultLimit(),
+		QueueMS:     100,
+		QueueMax:    100,
 		LoadReport:  LoadReport{Enabled: true, ExpireMS: 180_000, BlackoutMS: 10_000},
 		Sizes:       true,
 	}

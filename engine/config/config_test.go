@@ -74,7 +74,7 @@ pools:
     peers:
       - "10.0.0.1:8080"
       - {address: "[::1]:9001", weight: 2.5}
-      - {address: unix:/run/app.sock, backup: true, zone: b, group: canary}
+      - {address: unix:/run/app.sock, backup: true, zone: b, group: canary, max_inflight: 3}
     split: {group: canary, share: 0.05, key: $remote_addr, header: "X-Canary: yes", fallback: false}
     classes: {top: 7}
     spread: 0.3
@@ -90,6 +90,10 @@ pools:
     zone_cost_ms: 1.5
     affinity:
       {by: cookie, key: $arg_user, break_at: 2, balance_factor: 1.5, drain_ms: 1000, cookie: {name: sid, ttl_ms: 60000, path: /x, samesite: none, secure: true, httponly: false}}
+    limit: {adaptive: true, min: 5, max: 500, tolerance: 2, normal: 0.8, low: 0.5}
+    max_inflight: 40
+    queue_ms: 20
+    queue_max: 30
     load_report: {enabled: false, expire_ms: 9000, blackout_ms: 0}
     sizes: false
   - {name: plain, peers: ["10.0.0.2:1"]}
@@ -104,11 +108,12 @@ pools:
 			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD", "https"},
 			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, LoadReport: LoadReport{false, 9000, 0}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
 			Affinity: Affinity{AffinityCookie, "$arg_user", 2, 1.5, 1000, Cookie{"sid", 60_000, "/x", "None", "true", false}},
+			Limit:    Limit{true, 5, 500, 2, 0.8, 0.5}, MaxInflight: 40, QueueMS: 20, QueueMax: 30,
 		},
 		Peers: []Peer{
 			{Address: "10.0.0.1:8080", Weight: 1},
 			{Address: "[::1]:9001", Weight: 2.5},
-			{Address: "unix:/run/app.sock", Weight: 1, Tier: 1, Backup: true, Zone: "b", Group: "canary"},
+			{Address: "unix:/run/app.sock", Weight: 1, Tier: 1, Backup: true, Zone: "b", Group: "canary", MaxInflight: 3},
 		},
 		Split: Split{"canary", 0.05, "$remote_addr", "X-Canary: yes", false},
 	}

@@ -127,6 +127,7 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		"defaults.eject.interval_ms": "4444", "history.url": "off", "history.raw_days": "8", "defaults.policy": "analytic", "defaults.affinity.by": "cookie",
 		"defaults.affinity.cookie.samesite": "Strict", "defaults.affinity.cookie.secure": "true", "defaults.affinity.cookie.httponly": "false",
 		"defaults.affinity.cookie.path": "/x", "defaults.affinity.break_at": "7", "defaults.affinity.balance_factor": "7",
+		"defaults.limit.adaptive": "true", "defaults.limit.tolerance": "2.5", "defaults.limit.normal": "0.9",
 		"defaults.load_report.enabled": "false", "defaults.sizes": "false", "defaults.load_report.expire_ms": "4444",
 		"learn.enabled": "true", "learn.every_ms": "44444", "learn.min_decisions": "777", "learn.decisions": "7777",
 		"learn.follow": "true", "learn.federated": "true", "learn.share": "postgres://h/d",

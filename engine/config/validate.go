@@ -117,6 +117,7 @@ func (d *decoder) settings(s *Settings, base string) {
 		d.errorf(at("eject.base_ms", "eject.max_ms"), "eject.base_ms (%d) must not exceed eject.max_ms (%d)", s.Eject.BaseMS, s.Eject.MaxMS)
 	}
 	d.affinity(&s.Affinity, at)
+	d.limits(&s.Limit, at)
 	if !s.Check.Enabled {
 		return
 	}

@@ -3,6 +3,7 @@ package observe
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"unicode/utf8"
@@ -136,8 +137,12 @@ func (b *Batch) header(line []byte) (records, works int, err error) {
 			b.Peers, err = b.names(b.Peers[:0])
 		case "inflight":
 			err = b.inflight()
+		case "shed":
+			b.Shed, err = list(b, b.Shed[:0], "shed must be a list of [pool, high, normal, low, full]", b.shedEntry)
+		case "limits":
+			b.Limits, err = list(b, b.Limits[:0], "limits must be a list of [pool, max, base_ms]", b.limitEntry)
 		default:
-			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work", key)
+			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work shed limits", key)
 		}
 		if err != nil {
 			if key != nil {
@@ -198,27 +203,32 @@ func (b *Batch) names(list []string) ([]string, error) {
 }
 
 // inflight reads [[pool, peer, count], ...].
-func (b *Batch) inflight() error {
+func (b *Batch) inflight() (err error) {
+	b.Inflight, err = list(b, b.Inflight[:0], "inflight must be a list of [pool, peer, count]", b.inflightEntry)
+	return err
+}
+
+// list reads a list of entries. An empty object passes for an empty list: Lua's cjson writes an empty table so.
+func list[T any](b *Batch, to []T, form string, entry func() (T, error)) ([]T, error) {
 	in := &b.text
-	b.Inflight = b.Inflight[:0]
 	if in.Peek() == '{' {
 		if more, err := in.First('{', '}'); more || err != nil {
-			return fmt.Errorf("inflight must be a list of [pool, peer, count]")
+			return to, errors.New(form)
 		}
-		return nil
+		return to, nil
 	}
 	more, err := in.First('[', ']')
 	for ; more && err == nil; more, err = in.Next(']') {
-		if len(b.Inflight) >= MaxRecords {
-			return fmt.Errorf("more than %d entries in inflight", MaxRecords)
+		if len(to) >= MaxRecords {
+			return to, fmt.Errorf("more than %d entries; %s", MaxRecords, form)
 		}
-		var entry Inflight
-		if entry, err = b.inflightEntry(); err != nil {
-			return fmt.Errorf("entry %d of inflight, [pool, peer, count]: %w", len(b.Inflight), err)
+		e, err := entry()
+		if err != nil {
+			return to, fmt.Errorf("entry %d: %w; %s", len(to), err, form)
 		}
-		b.Inflight = append(b.Inflight, entry)
+		to = append(to, e)
 	}
-	return err
+	return to, err
 }
 
 func (b *Batch) inflightEntry() (e Inflight, err error) {
@@ -240,6 +250,44 @@ func (b *Batch) inflightEntry() (e Inflight, err error) {
 	}
 	if e.Count, err = in.Integer(math.MaxInt32); err != nil {
 		return e, err
+	}
+	return e, in.Token(']')
+}
+
+func (b *Batch) shedEntry() (e Shed, err error) {
+	in := &b.text
+	if err = in.Token('['); err != nil {
+		return e, err
+	}
+	if e.Pool, err = b.name(); err != nil {
+		return e, err
+	}
+	for _, n := range [...]*int{&e.High, &e.Normal, &e.Low, &e.Full} {
+		if err = in.Token(','); err != nil {
+			return e, err
+		}
+		if *n, err = in.Integer(math.MaxInt32); err != nil {
+			return e, err
+		}
+	}
+	return e, in.Token(']')
+}
+
+func (b *Batch) limitEntry() (e Limit, err error) {
+	in := &b.text
+	if err = in.Token('['); err != nil {
+		return e, err
+	}
+	if e.Pool, err = b.name(); err != nil {
+		return e, err
+	}
+	for _, x := range [...]*float64{&e.Max, &e.Base} {
+		if err = in.Token(','); err != nil {
+			return e, err
+		}
+		if *x, err = in.Number(); err != nil {
+			return e, err
+		}
 	}
 	return e, in.Token(']')
 }

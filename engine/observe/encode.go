@@ -20,6 +20,8 @@ type header struct {
 	Peers    []string `json:"peers"`
 	Inflight [][3]any `json:"inflight,omitempty"`
 	Work     int      `json:"work,omitempty"`
+	Shed     [][5]any `json:"shed,omitempty"`
+	Limits   [][3]any `json:"limits,omitempty"`
 }
 
 // AppendCompact appends the compact form. NGINX has its own encoder; this one is for tests, tools and the simulator,
@@ -36,6 +38,12 @@ func (b *Batch) AppendCompact(dst []byte) ([]byte, error) {
 	}
 	for _, e := range b.Inflight {
 		h.Inflight = append(h.Inflight, [3]any{e.Pool, e.Peer, e.Count})
+	}
+	for _, e := range b.Shed {
+		h.Shed = append(h.Shed, [5]any{e.Pool, e.High, e.Normal, e.Low, e.Full})
+	}
+	for _, e := range b.Limits {
+		h.Limits = append(h.Limits, [3]any{e.Pool, e.Max, e.Base})
 	}
 	if h.Pools == nil {
 		h.Pools, h.Classes, h.Peers = []string{}, []string{}, []string{}

@@ -127,6 +127,19 @@ type Inflight struct {
 	Count      int
 }
 
+// Shed is what one NGINX refused of a pool since it last said: requests over the pool's limit by priority, and those that found every
+// peer at its cap.
+type Shed struct {
+	Pool                    string
+	High, Normal, Low, Full int
+}
+
+// Limit is a limit that NGINX was told, by this engine or one before it: requests in flight, and the latency without a queue in ms.
+type Limit struct {
+	Pool      string
+	Max, Base float64
+}
+
 // Batch is the content of one POST /observe. The zero value is ready. It is reused: a decode replaces the content,
 // so whoever keeps a slice of it past the next decode must copy it; the strings may be kept. Not safe for concurrent use.
 type Batch struct {
@@ -136,6 +149,8 @@ type Batch struct {
 
 	Pools, Classes, Peers []string
 	Inflight              []Inflight
+	Shed                  []Shed
+	Limits                []Limit
 	Records               []Record
 
 	// interned holds one string for every name seen by this batch's decodes, so that the same name is not allocated
@@ -153,6 +168,7 @@ func (b *Batch) Reset() {
 	b.Instance, b.Worker, b.Dropped = "", 0, 0
 	b.Pools, b.Classes, b.Peers = b.Pools[:0], b.Classes[:0], b.Peers[:0]
 	b.Inflight, b.Records = b.Inflight[:0], b.Records[:0]
+	b.Shed, b.Limits = b.Shed[:0], b.Limits[:0]
 	clear(b.poolAt)
 	clear(b.classAt)
 	clear(b.peerAt)

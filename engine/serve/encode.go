@@ -123,6 +123,9 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		if p.Group != "" {
 			dst = appendString(append(dst, `,"group":`...), p.Group)
 		}
+		if p.Cap > 0 {
+			dst = strconv.AppendInt(append(dst, `,"max_inflight":`...), int64(p.Cap), 10)
+		}
 		if p.Keeps {
 			dst = append(dst, `,"keeps":true`...)
 		}
@@ -131,7 +134,7 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 	return append(dst, ']')
 }
 
-func appendSettings(dst []byte, policy string, c *config.Pool, split config.Split) []byte {
+func appendSettings(dst []byte, policy string, c *config.Pool, split config.Split, l Limit) []byte {
 	s := &c.Settings
 	dst = appendString(append(dst, `{"policy":`...), policy)
 	number := func(key string, x float64) {
@@ -152,6 +155,9 @@ func appendSettings(dst []byte, policy string, c *config.Pool, split config.Spli
 	number("eject_max_share", s.Eject.MaxShare)
 	number("tier_min_usable", s.Tiers.MinUsable)
 	dst = strconv.AppendBool(append(dst, `,"load_report":`...), bool(s.LoadReport.Enabled))
+	number("queue_ms", float64(s.QueueMS))
+	number("queue_max", float64(s.QueueMax))
+	dst = appendLimit(dst, &s.Limit, l)
 	return append(appendSplit(appendAffinity(dst, c), &split), '}')
 }
 
@@ -171,6 +177,23 @@ func appendSplit(dst []byte, s *config.Split) []byte {
 		if value != "" {
 			dst = appendString(append(dst, `,"value":`...), value)
 		}
+	}
+	return append(dst, '}')
+}
+
+// appendLimit says nothing where there is none.
+func appendLimit(dst []byte, c *config.Limit, l Limit) []byte {
+	if !l.On {
+		return dst
+	}
+	dst = append(dst, `,"limit":{`...)
+	if l.Max > 0 {
+		part := 1 / float64(l.Sharers)
+		dst = appendNumber(append(dst, `"max":`...), l.Max*part)
+		dst = appendNumber(append(dst, `,"normal":`...), min(c.Normal*l.Max, l.Now)*part)
+		dst = appendNumber(append(dst, `,"low":`...), c.Low*l.Now*part)
+		dst = appendNumber(append(dst, `,"whole":`...), l.Max)
+		dst = appendNumber(append(dst, `,"base_ms":`...), l.BaseMS)
 	}
 	return append(dst, '}')
 }

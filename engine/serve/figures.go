@@ -28,6 +28,8 @@ type PoolFigures struct {
 	TrafficAge  *float64        `json:"last_outcome_age_ms"`
 	Attempts10s int             `json:"attempts_10s"`
 	Attempts1m  int             `json:"attempts_1m"`
+	Limit       *float64        `json:"limit"`   // requests in flight, over all NGINX; null = none
+	Shed        uint64          `json:"shed"`    // requests refused since the engine started
 	Sources     []SourceFigures `json:"sources"` // where the peers come from
 	Classes     []ClassFigures  `json:"classes"`
 	Peers       []PeerFigures   `json:"peers"`
@@ -156,6 +158,10 @@ func (p *livePool) figures(now float64) PoolFigures {
 		Name: p.name, Policy: p.serving, Objective: string(p.conf.Objective),
 		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
 		Attempts10s: all.short, Attempts1m: all.long, Sources: p.sourceFigures(now), Classes: []ClassFigures{}, Peers: []PeerFigures{},
+	}
+	f.Shed = p.limits.shed
+	if l := p.limits.limiter; l != nil && l.Limit() > 0 {
+		f.Limit = finite(l.Limit())
 	}
 	sum := 0.0
 	for _, c := range p.est.Listed() {

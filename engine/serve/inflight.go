@@ -114,15 +114,20 @@ func (p *livePool) forget(now float64, instances []string) {
 // sumInflight brings the peers' in-flight counts up to date: the sum over the NGINX instances. It is called when a count was
 // reported or forgotten and not in between, where the estimators follow the outcomes.
 func (p *livePool) sumInflight(now float64) {
+	total := 0
 	for i, m := range p.members {
 		n := 0
 		for _, counts := range p.inflight {
 			n += counts[m.addr]
 		}
+		total += n
 		if int64(n) != m.inflight.Load() {
 			m.inflight.Store(int64(n))
 			m.tel.Inflight.Set(float64(n))
 		}
 		p.est.InFlight(now, i, n)
+	}
+	if p.limits.limiter != nil {
+		p.limits.limiter.InFlight(now, total)
 	}
 }

@@ -41,6 +41,7 @@ func (e *Engine) Observe(b *observe.Batch) (accepted int, unknown []string) {
 	}
 	e.tel.Records.Add(accepted)
 	e.hear(now, b, pools)
+	e.hearLimits(now, b, pools)
 	return accepted, unknown
 }
 
@@ -85,6 +86,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 		Peer: at, Class: c, InFlight: int(r.Inflight), Work: float64(r.Work), Kind: kind, Stream: r.Flags&observe.Stream != 0,
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: load, ReportedInFlight: held,
 	})
+	p.limitAttempt(ended, r)
 	p.health.Result(ended, at, kind)
 	p.compare(ended, r)
 	p.parted(ended, at, r)

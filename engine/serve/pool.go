@@ -37,6 +37,7 @@ type livePool struct {
 	roster   []config.Peer       // who is in the pool by all sources
 	origin   map[string][]string // names of the sources by address
 	leaving  []config.Peer       // members that stay until new sources have answered
+	limits   limits
 	checks   map[string]*check
 	meters   *meters // nil = no metrics are configured
 	started  bool    // checks may run
@@ -96,6 +97,7 @@ type member struct {
 	attempts uint64
 	kinds    [observedKinds]uint64 // attempts by kind
 	probe    *ProbeView            // last active check; nil = none yet
+	cap      int                   // most requests in flight from one NGINX; 0 = no bound
 	metered  servermetrics.Verdict // what its server metrics say, as health and estimators know it
 }
 
@@ -162,6 +164,7 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 		p.ramped = -1 // the file was changed after the operator's word
 		p.splitAnew(now)
 	}
+	p.setLimit()
 	var stopped []ending
 	for _, s := range p.setSources(now, wanted) {
 		stopped = append(stopped, s)
@@ -209,6 +212,7 @@ func (p *livePool) setMembers(now float64) {
 		}
 		m.confWeight = peer.Weight
 		m.zone, m.group, m.away = peer.Zone, peer.Group, p.away(peer.Zone)
+		m.cap = p.conf.Cap(&peer)
 		specs = append(specs, pool.PeerSpec{Addr: peer.Address, Weight: m.effectiveWeight(), Tier: peer.Tier, Checked: p.conf.Check.Enabled})
 		addrs = append(addrs, peer.Address)
 		members = append(members, m)
@@ -345,7 +349,8 @@ func (p *livePool) snapshot() *Snapshot {
 		s.Peers[i] = p.peerNow(i, m, last)
 	}
 	s.rows = make([]atomic.Pointer[[]byte], len(s.shape.classes))
-	s.settings = appendSettings(nil, s.Policy, &p.conf, p.splitNow())
+	s.Limit = p.limitNow(before)
+	s.settings = appendSettings(nil, s.Policy, &p.conf, p.splitNow(), s.Limit)
 	s.meta = append(s.appendPeers(nil), s.settings...)
 	return s
 }
@@ -355,7 +360,7 @@ func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
 	v := p.health.View(i)
 	now := Peer{
 		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
-		Tier: v.Tier, Away: m.away.Share, Group: m.group, inflight: &m.inflight,
+		Tier: v.Tier, Away: m.away.Share, Group: m.group, Cap: m.cap, inflight: &m.inflight,
 	}
 	if a := &p.conf.Affinity; a.By == config.AffinityCookie {
 		now.Keeps = v.Fit && !v.Usable && p.eng.now()-v.SinceMS < float64(a.DrainMS)
@@ -373,7 +378,7 @@ func (p *livePool) metaMoved(before *Snapshot) bool {
 			return true
 		}
 	}
-	return p.health.Panic() != before.Panic || p.serving != before.Policy
+	return p.health.Panic() != before.Panic || p.limitNow(before) != before.Limit || p.serving != before.Policy
 }
 
 // round3 keeps three digits, so that a version does not change for less.

@@ -61,6 +61,7 @@ func (p *livePool) refresh(now float64) {
 	}
 	p.showPending(now)
 	p.health.Advance(now)
+	p.advanceLimit(now)
 	filled := false
 	if p.due(now) {
 		p.fill(now)

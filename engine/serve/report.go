@@ -36,7 +36,7 @@ type ModelReport struct {
 
 // Reason is one thing that needs a look.
 type Reason struct {
-	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic backups policy model metrics stale_observations discovery config history sharing stopping stalled
+	Code    string `json:"code"` // no_pools no_peers no_usable_peer panic backups shedding policy model metrics stale_observations discovery config history sharing stopping stalled
 	Pool    string `json:"pool,omitempty"`
 	Message string `json:"message"`
 }
@@ -120,6 +120,7 @@ func (p *livePool) inspect(r *Report) (learned bool) {
 		r.add("backups", p.name, fmt.Sprintf("too few primaries of pool %q are usable: its backups may take up to %.0f %% of the requests", p.name, 100*share))
 	}
 	p.inspectSources(p.eng.now(), r)
+	p.shedding(p.eng.now(), r)
 	if p.fault != "" {
 		r.add("policy", p.name, fmt.Sprintf("the table of pool %q could not be computed, the last one stays: %s", p.name, p.fault))
 	}

@@ -70,6 +70,7 @@ type Snapshot struct {
 	Settings    config.Settings
 	Policy      string
 	Panic       bool
+	Limit       Limit
 	Pending     bool // who is in it is not known yet: NGINX is told to keep what it knows
 
 	shape    *shape
@@ -79,6 +80,15 @@ type Snapshot struct {
 	work     *encodedWork
 	rows     []atomic.Pointer[[]byte] // answers of /decide by class, built when first asked for
 	watch    atomic.Pointer[[]byte]   // the pool's object in an answer of /watch, built when first asked for
+}
+
+// Limit is the adaptive limit of a pool as NGINX is told of it.
+type Limit struct {
+	On      bool
+	Max     float64 // requests in flight over all NGINX; 0 = none is known
+	Now     float64 // the same at this moment, for all but high priority: less while the limiter looks what the latency does
+	BaseMS  float64 // latency without a queue
+	Sharers int     // NGINX that share it
 }
 
 // Peer is a peer as NGINX is told of it.
@@ -92,6 +102,7 @@ type Peer struct {
 	Tier    int     // 0 = primary
 	Away    float64 // share by which another zone makes it dearer
 	Group   string  // "" = none
+	Cap     int     // most requests in flight from one NGINX; 0 = no bound
 	Keeps   bool    // out of use in good health: clients whose cookie names it may still go there
 
 	inflight *atomic.Int64 // owned by the pool's member; the one part that is live

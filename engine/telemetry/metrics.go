@@ -263,6 +263,8 @@ type Pool struct {
 	series
 	Peers, Usable, Backups, Panic, Classes *metrics.Gauge
 	Publications                           *metrics.Counter
+	Limit                                  *metrics.Gauge
+	Shed                                   [4]*metrics.Counter // over the limit with high, normal, low priority; every peer full
 	Refresh                                *metrics.PrometheusHistogram
 	Slices                                 [2]Slice // by SlicePolicy, SliceControl
 	ratio                                  [3]*metrics.Gauge
@@ -296,6 +298,11 @@ func (m *Metrics) Pool(poolName string) *Pool {
 	p.Backups = p.gauge("weir_pool_backups", "pool", poolName)
 	p.Panic = p.gauge("weir_pool_panic", "pool", poolName)
 	p.Classes = p.gauge("weir_pool_classes", "pool", poolName)
+	p.Limit = p.gauge("weir_pool_concurrency_limit", "pool", poolName)
+	for i, priority := range [...]string{"high", "normal", "low"} {
+		p.Shed[i] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", "limit", "priority", priority)
+	}
+	p.Shed[3] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", "full", "priority", "any")
 	p.Publications = p.counter("weir_table_publications_total", "pool", poolName)
 	p.Refresh = p.histogram(refreshBuckets(), "weir_refresh_duration_seconds", "pool", poolName)
 	for i, slice := range [...]string{SlicePolicy: "policy", SliceControl: "control"} {

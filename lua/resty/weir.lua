@@ -38,7 +38,9 @@ function _M.init(opts)
         error("weir: " .. err)
     end
     -- loaded here, once, so that the workers share the pages
+    require "resty.weir.shed".init(dict)
     require "resty.weir.balancer"
+    require "resty.weir.admit"
     require "resty.weir.log"
     require "resty.weir.status".init(dict)
     require "resty.weir.classes".init(dict)
@@ -72,7 +74,8 @@ function _M.init_worker()
     require("resty.weir.observe").start(options.socket, options.instance)
 end
 
--- balancer_by_lua, header_filter_by_lua, log_by_lua, content_by_lua.
+-- access_by_lua, balancer_by_lua, header_filter_by_lua, log_by_lua, content_by_lua.
+_M.admit = require("resty.weir.admit").admit
 _M.balance = require("resty.weir.balancer").balance
 _M.affinity = require("resty.weir.issue").header
 _M.log = require("resty.weir.log").log

@@ -497,3 +497,25 @@ func TestTheSecretsOfStickyCookiesAreCheckedAndNotShown(t *testing.T) {
 }
 
 const hunter = "hunter2hunter2hunter2"
+
+func TestAPoolWithALimitNeedsToBeAskedForRoom(t *testing.T) {
+	for _, c := range []struct{ name, yaml, access, want string }{
+		{"off", "", "", ""},
+		{"nobody asks", "limit: {adaptive: true}", "", `pool "web" has a limit or caps, and requests are refused only after their body was read`},
+		{"nobody asks, a cap", "max_inflight: 5", "", `pool "web" has a limit or caps`},
+		{"asked", "max_inflight: 5", `access_by_lua_block { require("resty.weir").admit("web") }`, ""},
+		{"another pool is asked", "max_inflight: 5", `access_by_lua_block { require("resty.weir").admit("api") }`, `asks whether pool "api" has room, but proxy_pass goes to pool "web"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			yaml := goodYAML
+			if c.yaml != "" {
+				yaml = strings.Replace(goodYAML, "  - name: web\n", "  - name: web\n    "+c.yaml+"\n", 1)
+			}
+			errs, warns := run(t, yaml, strings.Replace(goodNginx, "proxy_pass http://web_backend/x;", c.access+" proxy_pass http://web_backend/x;", 1), nil)
+			found := strings.Join(append(errs, warns...), "\n")
+			if c.want == "" && found != "" || !strings.Contains(found, c.want) {
+				t.Errorf("found %q, want %q", found, c.want)
+			}
+		})
+	}
+}

@@ -26,6 +26,9 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 		if inPhase(d, "log") {
 			inner["log"] = d
 		}
+		if inPhase(d, "access") {
+			inner["access"] = d
+		}
 		if inPhase(d, "header_filter") {
 			inner["header_filter"] = d
 		}
@@ -54,6 +57,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 				if u := upstreams[target(d.Args[0])]; u != nil {
 					c.pass(p, inner, u)
 					c.sticky(d, inner, u)
+					c.admission(d, inner, u)
 				}
 			}
 		}
@@ -121,6 +125,27 @@ func (c *checker) sticky(pass *nginxconf.Directive, in scope, u *upstream) {
 		c.warnf(pass.File, pass.Line, pass.Name, "pool %q has affinity by cookie and nothing here sets the cookie: add `include /etc/nginx/weir/affinity.conf;`", u.pool.Name)
 	case !callsWeir(d, "header_filter", "affinity"):
 		c.warnf(d.File, d.Line, d.Name, "takes the place of Weir's header filter for pool %q, and clients get no cookie: call require(\"resty.weir\").affinity() in it", u.pool.Name)
+	}
+}
+
+// admission checks that a pool with a limit or caps is asked before a request's body is read, and that it is that pool.
+func (c *checker) admission(pass *nginxconf.Directive, in scope, u *upstream) {
+	d := in["access"]
+	if d != nil {
+		if call, ok := weirCall(lua(d), "admit"); ok && call.pool != "" && u.pool != nil && call.pool != u.pool.Name {
+			c.errorf(d.File, d.Line, d.Name, "asks whether pool %q has room, but %s goes to pool %q: write admit(%q)", call.pool, pass.Name, u.pool.Name, u.pool.Name)
+			return
+		}
+	}
+	if u.pool == nil || !c.complete || d != nil && callsWeir(d, "access", "admit") {
+		return
+	}
+	bounded := bool(u.pool.Limit.Adaptive)
+	for i := range u.pool.Peers {
+		bounded = bounded || u.pool.Cap(&u.pool.Peers[i]) > 0
+	}
+	if bounded {
+		c.warnf(pass.File, pass.Line, pass.Name, "pool %q has a limit or caps, and requests are refused only after their body was read, without a wait: add `access_by_lua_block { require(\"resty.weir\").admit(%q) }`", u.pool.Name, u.pool.Name)
 	}
 }
 

@@ -99,18 +99,18 @@ func (c *checker) maps(block []*nginxconf.Directive) {
 	}
 }
 
-// sets gives $weir_class or $weir_weight when the directive defines it.
+// sets gives $weir_class, $weir_weight or $weir_priority when the directive defines it.
 func sets(d *nginxconf.Directive) string {
 	if len(d.Args) == 0 {
 		return ""
 	}
 	switch d.Name {
 	case "map", "geo", "split_clients":
-		if v := d.Args[len(d.Args)-1]; v == "$weir_class" || v == "$weir_weight" {
+		if v := d.Args[len(d.Args)-1]; v == "$weir_class" || v == "$weir_weight" || v == "$weir_priority" {
 			return v
 		}
 	case "js_set", "perl_set":
-		if v := d.Args[0]; v == "$weir_class" || v == "$weir_weight" {
+		if v := d.Args[0]; v == "$weir_class" || v == "$weir_weight" || v == "$weir_priority" {
 			return v
 		}
 	}

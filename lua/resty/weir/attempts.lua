@@ -51,7 +51,8 @@ typedef struct {
     int32_t  stream;
     int32_t  granted;      /* NGINX was given one more try with the last attempt */
     int32_t  bound;        /* slot the client's cookie names; -1 none, -2 the pool gives no cookies */
-    int32_t  bound_pad;
+    int32_t  shed;         /* why it was refused, as shed.lua has it; 0 = it was not */
+    double   turn;         /* of the event loop, in which the access phase let it in: ngx.now(); 0 = it was not asked */
     weir_attempt_t attempt[WEIR_MAX_ATTEMPTS];
 } weir_request_t;
 ]]
@@ -154,6 +155,7 @@ function _M.open(r)
     q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
     q.count_cleanup, q.cell, q.work = nil, nil, 0
     q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
+    q.shed, q.turn = 0, 0
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
         q.alive_cleanup = nil
@@ -215,6 +217,25 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
     q.total = q.total + 1
     local p = shm.peer[slot]
     p.picks = p.picks + 1
+    return true
+end
+
+-- Counts a request in a cell that is no peer's, until finish() or the first attempt.
+function _M.hold(r, q, cell)
+    local c = q.count_cleanup
+    if c == nil then
+        c = C.ngx_http_cleanup_add(r, 0)
+        if c == nil then
+            return false
+        end
+        q.count_cleanup = c
+    elseif q.cell ~= nil then
+        return false -- it is at a peer already
+    end
+    cell[0].n = cell[0].n + 1
+    q.cell, q.look_ms = cell, math.huge -- lookout.lua has nothing to see there
+    c.data = cell
+    c.handler = take_one_off
     return true
 end
 

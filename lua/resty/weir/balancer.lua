@@ -11,6 +11,7 @@ local attempts = require "resty.weir.attempts"
 local classes = require "resty.weir.classes"
 local vars = require "resty.weir.vars"
 local variables = require "resty.weir.variables"
+local shed = require "resty.weir.shed"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
@@ -99,6 +100,14 @@ function _M.balance(name, static_peers)
             return ngx.exit(NGX_BUSY)
         end
     else
+        if view.limit and q.n == 0 and q.turn ~= ngx.now() then -- let in just now, or a while ago and its body took time to come
+            local reason = shed.over(view, r, now)
+            if reason then
+                q.shed = reason
+                shed.count(name, reason)
+                return ngx.exit(NGX_BUSY)
+            end
+        end
         attempts.new_pass(q)
         variables.ask()
         class = classes.of_request(r, given.weir_class)
@@ -131,8 +140,16 @@ function _M.balance(name, static_peers)
     else
         i = pick.pick(view, row, now, local_rule, classes.is_stream[class])
     end
+    if i < 0 and pick.full and q.n == 0 and q.turn == ngx.now() then
+        -- it was let in, and another worker was quicker: each of them may be over by one
+        i = pick.squeeze(view, row, now, local_rule, classes.is_stream[class])
+    end
     if i < 0 then
         q.empty = view.n == 0 and 1 or 0
+        if pick.full then
+            q.shed = shed.FULL
+            shed.count(name, shed.FULL)
+        end
         if view.n == 0 then
             notice.error("pool \"" .. name .. "\" has no peers: requests are answered with 503")
         end

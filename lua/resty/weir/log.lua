@@ -9,6 +9,7 @@ local classes = require "resty.weir.classes"
 local answer = require "resty.weir.answer"
 local variables = require "resty.weir.variables"
 local vars = require "resty.weir.vars"
+local shed = require "resty.weir.shed"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 local observe = require "resty.weir.observe"
@@ -156,7 +157,7 @@ end
 local function set_variables(q, is_subrequest)
     local a = q.n > 0 and q.attempt[q.n - 1]
     if not a then
-        variables.set("-", not is_subrequest and "-", "none", -1, "0")
+        variables.set("-", not is_subrequest and "-", q.shed > 0 and shed.POLICY[q.shed] or "none", -1, "0")
         return
     end
     local info = slots.info(a.slot)

@@ -10,9 +10,10 @@ local classes = require "resty.weir.classes"
 local http = require "resty.weir.http"
 local notice = require "resty.weir.notice"
 local clock = require "resty.weir.clock"
+local shed = require "resty.weir.shed"
 local watch = require "resty.weir.watch"
 
-local pairs, pcall = pairs, pcall
+local pairs, ipairs, pcall = pairs, ipairs, pcall
 local exiting = ngx.worker.exiting
 local timer_at = ngx.timer.at
 
@@ -161,23 +162,29 @@ local function encode(n, with_inflight)
             m = m + 1
         end
     end
-    local live, nonzero = "", nil
+    local live, nonzero, refused = "", nil, {}
     if with_inflight then
         local list
         list, nonzero = inflight_totals()
         if #list > 0 then
             live = ',"inflight":' .. cjson.encode(list)
         end
+        local limits = {}
+        for name in pairs(watch.guarded) do
+            refused[#refused + 1] = shed.untold(name)
+            limits[#limits + 1] = watch.kept[name]
+        end
+        live = live .. (#refused > 0 and ',"shed":' .. cjson.encode(refused) or "") .. (#limits > 0 and ',"limits":' .. cjson.encode(limits) or "")
     end
     local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
         .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(lists.pools) .. ',"classes":' .. array(lists.classes)
         .. ',"peers":' .. array(lists.peers) .. (sized and ',"work":' .. m or "") .. live .. "}\n"
-    return header .. ffi.string(out, m * 48) .. (sized and ffi.string(out_work, m * 4) or ""), m, nonzero, live ~= ""
+    return header .. ffi.string(out, m * 48) .. (sized and ffi.string(out_work, m * 4) or ""), m, nonzero, live ~= "", refused
 end
 
 local function send(n, leader)
     local from, dropped = tail, _M.dropped
-    local body, m, nonzero, has_inflight = encode(n, leader)
+    local body, m, nonzero, has_inflight, refused = encode(n, leader)
     if m == 0 and not has_inflight and dropped == dropped_told then
         tail = from + n
         return true
@@ -203,6 +210,9 @@ local function send(n, leader)
         _M.dropped = _M.dropped - n
     end
     last_nonzero = nonzero or last_nonzero
+    for _, entry in ipairs(refused) do
+        shed.tell(entry)
+    end
     if answer.status == 200 then
         _M.sent = _M.sent + m
     else

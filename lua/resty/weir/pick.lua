@@ -5,6 +5,7 @@
 --   slot[i] int32, usable[i] uint8, admit[i] float, weight[i] float, draining[i] uint8, tiers: nil or what tiers.lua needs,
 --   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid,
 --   past: 1 / width of the grid's last step, for counts past its end, split: nil or what split.lua made,
+--   cap: nil, or int32[i], the most requests in flight on a peer,
 --   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
@@ -30,6 +31,7 @@ local _M = {
     REST = 0, GROUP = 1, -- the sides of a split
     -- the result of the last pick, in the module rather than in a table made per pick
     inflight = 0, cost = -1, propensity = 1, flags = 0, trial = false,
+    full = false, -- a peer was left out because it holds as many requests as it may
     sure = false, -- a retry has somewhere to go, without looking further
 }
 
@@ -212,6 +214,21 @@ local function cost_at(view, row, i)
     return cost[at] + (cost[at + 1] - cost[at]) * (view.gf[known] + (l - known) * view.past)
 end
 
+-- Of the k candidates those that may hold one more request, for a view with caps. Streams do not count.
+local slack = 0 -- by how much they may be over
+local function spare(view, k, with_streams)
+    local cap, slot, m = view.cap, view.slot, 0
+    for j = 0, k - 1 do
+        local i = cand[j]
+        if (with_streams and shm.inflight(slot[i]) or load[i]) - slack < cap[i] then
+            cand[m] = i
+            m = m + 1
+        end
+    end
+    _M.full = _M.full or m < k
+    return m
+end
+
 -- For affinity.lua, which chooses by other rules among the same candidates.
 _M.load, _M.cand, _M.settle, _M.cost_at = load, cand, settle, cost_at
 
@@ -226,6 +243,12 @@ function _M.whole(view, now, with_streams)
         read_work(view, view.n)
     end
     local k = candidates(view, view.n, now, false)
+    if view.cap and k > 0 then
+        k = spare(view, k, with_streams)
+        if k == 0 then
+            return 0
+        end
+    end
     if k == 0 and view.tiers then
         k = tiers.fall(view, order, view.n, now, cand, was_tried)
     end
@@ -239,6 +262,7 @@ function _M.may_stay(view, i, now)
         return false
     end
     return (view.usable[i] == 1 or view.keeps[i] == 1) and p.aside_ms <= now and p.trial_ms <= now and not was_tried(view.slot[i])
+        and (not view.cap or shm.inflight(view.slot[i]) < view.cap[i])
 end
 
 local function by_table(view, row, k)
@@ -366,6 +390,15 @@ function _M.weighed(view, row, i)
     return sizes.load(view, row, i, size), work[i] / sizes.UNIT
 end
 
+-- candidates(), and of them in a view with caps those with room.
+local function with_room(view, m, now, heed_admit, with_streams)
+    local k = candidates(view, m, now, heed_admit)
+    if view.cap and k > 0 then
+        k = spare(view, k, with_streams)
+    end
+    return k
+end
+
 -- In a view with a split, before the pick: the request's side and the flag that goes with it. firm: a peer of the other side that the client
 -- is bound to is left for it.
 function _M.on_side(s, flag, firm)
@@ -399,17 +432,17 @@ end
 local function of_side(view, s, now, with_streams)
     local m = positions(view, s, false)
     read_all(view, m, with_streams)
-    local k = candidates(view, m, now, true)
+    local k = with_room(view, m, now, true, with_streams)
     if k == 0 and m < view.split.count[s] then
         m = positions(view, s, true)
         read_all(view, m, with_streams)
-        k = candidates(view, m, now, true)
+        k = with_room(view, m, now, true, with_streams)
     end
     if k == 0 then
         -- A share that is held back is one among the peers of the side: the side as a whole keeps its own.
-        k = candidates(view, m, now, false)
+        k = with_room(view, m, now, false, with_streams)
     end
-    if k == 0 and view.tiers then
+    if k == 0 and view.tiers and not _M.full then
         k = tiers.fall(view, order, m, now, cand, was_tried)
     end
     return k
@@ -420,6 +453,9 @@ local function by_side(view, row, now, local_rule, with_streams, control)
     local k = of_side(view, side, now, with_streams)
     if k == 0 and view.split.fallback then
         k = of_side(view, 1 - side, now, with_streams)
+    end
+    if k == 0 and _M.full then
+        return -1
     end
     local i
     if k == 0 then
@@ -435,6 +471,9 @@ local function by_side(view, row, now, local_rule, with_streams, control)
         end
         read_all(view, m, with_streams)
         k = tiers.last_resort(view, order, m, cand, was_tried)
+        if view.cap then
+            k = spare(view, k, with_streams)
+        end
         if k == 0 then
             return -1
         end
@@ -455,10 +494,10 @@ end
 -- Returns the position, or -1 when there is no peer left to try; the rest of the result is in this module's fields.
 function _M.pick(view, row, now, local_rule, with_streams)
     local n = view.n
+    _M.sure, _M.full = false, false
     if n == 0 then
         return -1
     end
-    _M.sure = false
     local control = not local_rule and view.control > 0 and ntried == 0 and rnd() < view.control
     if view.simple and not control and not local_rule and ntried == 0 and not with_streams then
         local i = by_whole_table(view, row)
@@ -475,7 +514,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
     if view.sized then
         read_work(view, m)
     end
-    local k = candidates(view, m, now, true)
+    local k = with_room(view, m, now, true, with_streams)
     if k == 0 and m < n then
         -- the sample held nobody: look at all of them, once
         for i = 0, n - 1 do
@@ -486,16 +525,22 @@ function _M.pick(view, row, now, local_rule, with_streams)
         if view.sized then
             read_work(view, m)
         end
-        k = candidates(view, m, now, true)
+        k = with_room(view, m, now, true, with_streams)
     end
     if k == 0 then
-        k = candidates(view, m, now, false) -- only peers with a bounded share are left
+        k = with_room(view, m, now, false, with_streams) -- only peers with a bounded share are left
+    end
+    if k == 0 and _M.full then
+        return -1 -- no backup and no doubtful peer is there to take what healthy ones have no room for
     end
     if k == 0 and view.tiers then
         k = tiers.fall(view, order, m, now, cand, was_tried)
     end
     if k == 0 then
         k = tiers.last_resort(view, order, m, cand, was_tried)
+        if view.cap then
+            k = spare(view, k, with_streams)
+        end
         if k == 0 then
             return -1
         end
@@ -510,6 +555,14 @@ function _M.pick(view, row, now, local_rule, with_streams)
     return by_table(view, row, k)
 end
 
+-- As pick(), for a request that was told there was room: a peer may be over its cap by one for each other worker.
+function _M.squeeze(view, row, now, local_rule, with_streams)
+    slack = shm.head.nrows - 1
+    local i = _M.pick(view, row, now, local_rule, with_streams)
+    slack = 0
+    return i
+end
+
 -- Is there a peer left, besides the one in slot `now_on`, that a retry could go to? Same reading of "usable" as pick, without the admit draw.
 function _M.another(view, now, now_on)
     local slot, usable, peer = view.slot, view.usable, shm.peer
@@ -517,7 +570,8 @@ function _M.another(view, now, now_on)
     local inside = view.split and not view.split.fallback and view.split.inside
     for i = 0, view.n - 1 do
         local s = slot[i]
-        if s ~= now_on and not was_tried(s) and (not inside or inside[i] == side) then
+        if s ~= now_on and not was_tried(s) and (not view.cap or shm.inflight(s) < view.cap[i])
+            and (not inside or inside[i] == side) then
             if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
                 return true
             end

@@ -28,7 +28,7 @@ local pools = {} -- name -> view
 local DEFAULTS = { -- also what a pool without an engine goes by; the engine sends its own
     policy = "static", spread = 0.1, explore = 0.01, control = 0, max_stale_ms = 30000, connect_timeout_ms = 1000, tries = 3,
     retry_timeout_ms = 10000, retry_share = 0.2, retry_min_per_s = 10, eject_consecutive = 5, eject_base_ms = 1000,
-    eject_max_ms = 60000, eject_max_share = 0.5, tier_min_usable = 0.7, load_report = true,
+    eject_max_ms = 60000, eject_max_share = 0.5, tier_min_usable = 0.7, load_report = true, queue_ms = 100, queue_max = 100,
 }
 
 function _M.init(d)
@@ -56,7 +56,7 @@ end
 function _M.shortcut(view)
     local n = view.n
     view.cand, view.bar, view.ncand = ffi.new("int32_t[?]", n), ffi.new("double[?]", n), 0
-    view.simple = n <= pick.FULL_SCAN
+    view.simple = n <= pick.FULL_SCAN and not view.cap
     for i = 0, n - 1 do
         if view.usable[i] == 1 then
             view.cand[view.ncand] = i
@@ -70,6 +70,14 @@ function _M.shortcut(view)
     return view
 end
 
+local function unbounded(n)
+    local cap = ffi.new("int32_t[?]", n)
+    for i = 0, n - 1 do
+        cap[i] = 0x7fffffff
+    end
+    return cap
+end
+
 local function arrays(view, peers)
     local n = #peers
     view.n = n
@@ -80,6 +88,7 @@ local function arrays(view, peers)
     view.weight = ffi.new("float[?]", n)
     view.standby = ffi.new("uint8_t[?]", n)
     view.keeps = ffi.new("uint8_t[?]", n)
+    view.cap = nil -- most requests in flight, of all workers of this NGINX; nil when no peer has a bound
     view.addr, view.host, view.port, view.state, view.told_weight = {}, {}, {}, {}, {} -- by position
     view.addr_of = {} -- by slot
     for i, p in ipairs(peers) do
@@ -89,6 +98,10 @@ local function arrays(view, peers)
         view.admit[i - 1] = p.admit or 1
         view.standby[i - 1] = p.state == "standby" and 1 or 0
         view.keeps[i - 1] = p.keeps and 1 or 0
+        if p.max_inflight then
+            view.cap = view.cap or unbounded(n)
+            view.cap[i - 1] = p.max_inflight
+        end
         view.told_weight[i - 1] = (p.weight and p.weight > 0) and p.weight or 1
         -- a peer in another zone: in the costs that is reckoned in, the rules that have none take it for a weaker one
         view.weight[i - 1] = view.told_weight[i - 1] / (1 + (p.away or 0))
@@ -181,6 +194,8 @@ local HEAD = 12
 function _M.view(meta)
     local view = { classes = meta.classes }
     settle(view, meta.settings)
+    local told = type(meta.settings) == "table" and meta.settings.limit
+    view.limit = told and require("resty.weir.shed").prepare(told) or nil -- loaded where needed: it reads NGINX's variables
     arrays(view, meta.peers)
     grid_index(view, meta.grid)
     return view

@@ -2,6 +2,7 @@
 local cjson = require "cjson.safe"
 local base = require "resty.core.base"
 local shm = require "resty.weir.shm"
+local shed = require "resty.weir.shed"
 local sizes = require "resty.weir.sizes"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
@@ -35,6 +36,7 @@ local function pool_status(view, now)
             addr = view.addr[i], state = view.state[i], usable = view.usable[i] == 1, admit = view.admit[i], weight = view.told_weight[i],
             tier = view.tiers and view.tiers.tier[i] or 0,
             inflight = shm.inflight(s) + shm.inflight_streams(s), streams = shm.inflight_streams(s), picks = p.picks, fails = p.fails,
+            max_inflight = view.cap and view.cap[i] < 0x7fffffff and view.cap[i] or nil,
             work = shm.held_work(s) / sizes.UNIT, -- of these, in mean requests of the pool; 0 in pools without sizes
             set_aside_ms = p.aside_ms > now and round(p.aside_ms - now) or 0,
         }
@@ -44,7 +46,14 @@ local function pool_status(view, now)
     if heard > 0 and not view.static then
         engine = now - heard <= view.max_stale_ms and "connected" or "stale"
     end
-    return { engine = engine, policy = view.policy, version = dict:get("v:" .. view.name) or 0,
+    local refused, shed_by = shed.counts(view.name), nil
+    for i, word in ipairs(shed.REASONS) do
+        if refused[i] > 0 then
+            shed_by = shed_by or {}
+            shed_by[word] = refused[i]
+        end
+    end
+    return { engine = engine, limit = view.limit and view.limit.max, shed = shed_by, policy = view.policy, version = dict:get("v:" .. view.name) or 0,
         affinity = view.affinity and view.affinity.by, classes = view.classes, peers = #peers > 0 and peers or EMPTY }
 end
 
@@ -83,18 +92,7 @@ local PAGE = [[<!DOCTYPE html>
 <body><h1>%s</h1><p>%s</p></body></html>
 ]]
 
--- For the named location of server.conf, which NGINX enters with its own 502 and 504. A pool without peers is 503: the service is not
--- there, as opposed to there and failing.
-function _M.unavailable()
-    local q = attempts.find(base.get_request())
-    local code, title, text = 502, "502 Bad Gateway", "The service did not give a usable answer. Please try again."
-    if q and q.empty == 1 then
-        code, title = 503, "503 Service Unavailable"
-        text = "No server is registered for this service at the moment. Please try again later."
-        ngx.header["Retry-After"] = "5"
-    elseif tostring(ngx.var.upstream_status or ""):match("(%d+)[^%d]*$") == "504" then
-        code, title, text = 504, "504 Gateway Time-out", "The service did not answer in time. Please try again."
-    end
+local function page(code, title, text)
     ngx.status = code
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
     ngx.header["Cache-Control"] = "no-store"
@@ -102,6 +100,29 @@ function _M.unavailable()
         ngx.print(PAGE:format(title, title, text))
     end
     return ngx.exit(code)
+end
+
+-- A request that is not let in.
+function _M.refuse()
+    ngx.header["Retry-After"] = "1"
+    return page(503, "503 Service Unavailable", "The service has more requests than it can serve at the moment. Please try again later.")
+end
+
+-- For the named location of server.conf, which NGINX enters with its own 502 and 504. A pool without peers is 503: the service is not
+-- there, as opposed to there and failing.
+function _M.unavailable()
+    local q = attempts.find(base.get_request())
+    local code, title, text = 502, "502 Bad Gateway", "The service did not give a usable answer. Please try again."
+    if q and q.shed > 0 and q.n == 0 then
+        return _M.refuse()
+    elseif q and q.empty == 1 then
+        code, title = 503, "503 Service Unavailable"
+        text = "No server is registered for this service at the moment. Please try again later."
+        ngx.header["Retry-After"] = "5"
+    elseif tostring(ngx.var.upstream_status or ""):match("(%d+)[^%d]*$") == "504" then
+        code, title, text = 504, "504 Gateway Time-out", "The service did not answer in time. Please try again."
+    end
+    return page(code, title, text)
 end
 
 return _M

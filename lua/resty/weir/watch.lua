@@ -16,7 +16,10 @@ local clock = require "resty.weir.clock"
 local exiting, sleep, decode_base64 = ngx.worker.exiting, ngx.sleep, ngx.decode_base64
 local ipairs, pairs = ipairs, pairs
 
-local _M = {}
+local _M = {
+    guarded = {}, -- pools that have a limit or caps
+    kept = {},    -- of these, what the engine is to be told of their limits
+}
 
 local LEASE_S = 2
 local TICK_S = 0.25
@@ -45,7 +48,32 @@ local function lead()
 end
 
 -- Puts one pool of a /watch answer into shared memory.
+-- What a limit is may be told by an engine that has just been started and has not found it yet: then the last one stays, and the engine is
+-- told what it was (observe.lua).
+local function keep_limit(p)
+    local told = p.settings and p.settings.limit
+    local guarded = told ~= nil
+    for _, peer in ipairs(p.peers) do
+        guarded = guarded or peer.max_inflight ~= nil
+    end
+    _M.guarded[p.name] = guarded or nil
+    _M.kept[p.name] = nil
+    local key = "limit:" .. p.name
+    if not told then
+        dict:delete(key)
+    elseif told.max then
+        dict:safe_set(key, cjson.encode(told))
+    else
+        local last = cjson.decode(dict:get(key) or "")
+        if last then
+            p.settings.limit = last
+            _M.kept[p.name] = { p.name, last.whole, last.base_ms }
+        end
+    end
+end
+
 local function store(p)
+    keep_limit(p)
     local peers = {}
     local addrs = {}
     for _, peer in ipairs(p.peers) do
@@ -95,7 +123,8 @@ local function remove(name)
     dict:delete("b:" .. name)
     dict:delete("v:" .. name)
     slots.keep_only(name, {}, ngx.now())
-    known[name] = nil
+    known[name], _M.guarded[name], _M.kept[name] = nil, nil, nil
+    dict:delete("limit:" .. name)
 end
 
 local function apply(answer)
