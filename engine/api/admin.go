@@ -44,6 +44,7 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	h.handle("/api/pools/{pool}", map[string]func(*call){"GET": a.pool})
 	h.handle("/api/pools/{pool}/peers/{peer}", map[string]func(*call){"GET": a.peer, "PATCH": a.order})
 	h.handle("/api/pools/{pool}/split", map[string]func(*call){"GET": a.split, "PATCH": a.share})
+	h.handle("/api/pools/{pool}/shadow", map[string]func(*call){"GET": a.shadow})
 	h.handle("/api/explain", map[string]func(*call){"GET": a.explain})
 	h.handle("/api/models", map[string]func(*call){"GET": a.models})
 	h.handle("/api/models/{model}/promote", map[string]func(*call){"POST": a.promote})
@@ -169,6 +170,15 @@ func (a *admin) order(c *call) {
 
 func (a *admin) split(c *call) {
 	f, err := a.eng.Split(c.params[0])
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.json(fasthttp.StatusOK, f)
+}
+
+func (a *admin) shadow(c *call) {
+	f, err := a.eng.Shadow(c.params[0])
 	if err != nil {
 		c.failError(err)
 		return

@@ -87,6 +87,7 @@ pools:
     check: {interval_ms: 100, timeout_ms: 50, fall: 100}
   - {name: bare, peers: []}
   - {name: parts, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", group: canary}], split: {group: canary, share: 0.1}}
+  - {name: next, peers: ["10.0.0.9:80"], shadow_of: api, retry: {tries: 1}}
 `)
 	const promote, rollback = "/api/models/{model}/promote", "/api/models/{model}/rollback"
 	second := r.twoModels()
@@ -138,6 +139,8 @@ pools:
 		{"GET", peerPattern, "/api/pools/api/peers/%5B::1%5D:9001", "", 200, nil},
 		{"GET", peerPattern, "/api/pools/api/peers/x", "", 404, nil},
 		{"GET", splitPattern, "/api/pools/parts/split", "", 200, nil},
+		{"GET", "/api/pools/{pool}/shadow", "/api/pools/next/shadow", "", 200, nil},
+		{"GET", "/api/pools/{pool}/shadow", "/api/pools/api/shadow", "", 404, nil},
 		{"GET", splitPattern, "/api/pools/api/split", "", 404, nil},
 		{"PATCH", splitPattern, "/api/pools/parts/split", `{"share":0.25}`, 200, nil},
 		{"PATCH", splitPattern, "/api/pools/parts/split", `{"share":2}`, 400, nil},

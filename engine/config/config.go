@@ -115,6 +115,8 @@ type Pool struct {
 
 	// Split is none of Settings: groups are of one pool.
 	Split Split `key:"split"`
+	// ShadowOf names the pool whose requests NGINX mirrors to this one, to compare the two. Empty = none.
+	ShadowOf string `key:"shadow_of"`
 
 	Line        int     `key:"-"` // where it stands in the file; no part of what Equal compares
 	PeersFileAt Finding `key:"-"` // where PeersFile was set, without a message; no part of it either

@@ -76,6 +76,7 @@ pools:
       - {address: "[::1]:9001", weight: 2.5}
       - {address: unix:/run/app.sock, backup: true, zone: b, group: canary, max_inflight: 3}
     split: {group: canary, share: 0.05, key: $remote_addr, header: "X-Canary: yes", fallback: false}
+    shadow_of: plain
     classes: {top: 7}
     spread: 0.3
     control: 0.1
@@ -115,7 +116,7 @@ pools:
 			{Address: "[::1]:9001", Weight: 2.5},
 			{Address: "unix:/run/app.sock", Weight: 1, Tier: 1, Backup: true, Zone: "b", Group: "canary", MaxInflight: 3},
 		},
-		Split: Split{"canary", 0.05, "$remote_addr", "X-Canary: yes", false},
+		Split: Split{"canary", 0.05, "$remote_addr", "X-Canary: yes", false}, ShadowOf: "plain",
 	}
 	if !api.Equal(&want) {
 		t.Errorf("got  %+v\nwant %+v", api, want)

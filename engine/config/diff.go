@@ -4,7 +4,7 @@ import "slices"
 
 // Equal tells whether two pools are the same in everything. The order of peers counts for nothing.
 func (p *Pool) Equal(q *Pool) bool {
-	if p.Name != q.Name || p.Settings != q.Settings || p.Split != q.Split || len(p.Peers) != len(q.Peers) || p.PeersFile != q.PeersFile ||
+	if p.Name != q.Name || p.Settings != q.Settings || p.Split != q.Split || p.ShadowOf != q.ShadowOf || len(p.Peers) != len(q.Peers) || p.PeersFile != q.PeersFile ||
 		!slices.Equal(p.Metrics, q.Metrics) ||
 		!slices.EqualFunc(p.DNS, q.DNS, func(a, b DNS) bool { return a.Equal(&b) }) {
 		return false

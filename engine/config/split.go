@@ -78,6 +78,23 @@ func (d *decoder) split(p *Pool, base string) {
 	d.splitPeers(p, at("group"))
 }
 
+// shadow checks that there is a pool to be a shadow of.
+func (d *decoder) shadow(c *Config, p *Pool, base string) {
+	if p.ShadowOf == "" {
+		return
+	}
+	at := d.where(base, base+".shadow_of")
+	live := c.Pool(p.ShadowOf)
+	switch {
+	case p.ShadowOf == p.Name:
+		d.errorf(at, "a pool cannot be its own shadow: name the pool whose requests are mirrored to it")
+	case live == nil:
+		d.errorf(at, "there is no pool %s: name the pool whose requests are mirrored to this one", quote(p.ShadowOf))
+	case p.Retry.Tries > 1:
+		d.warnf(at, "retry.tries is %d: a request that is mirrored is worth no second try, and the client's connection waits for it; set `retry: {tries: 1}`", p.Retry.Tries)
+	}
+}
+
 // splitPeers warns of a group that has nobody in it, or everybody. Other sources than the list may tell of more peers later.
 func (d *decoder) splitPeers(p *Pool, at place) {
 	in, out := 0, 0

@@ -37,6 +37,7 @@ func (d *decoder) validate(c *Config) {
 		d.settings(&c.Pools[i].Settings, at)
 		d.checkMetrics(c, &c.Pools[i], at)
 		d.split(&c.Pools[i], at)
+		d.shadow(c, &c.Pools[i], at)
 		for j, peer := range c.Pools[i].Peers {
 			if peer.Zone != "" && c.Zone == "" {
 				d.warnf(d.where(at, at+".peers["+strconv.Itoa(j)+"].zone"), "counts for nothing: the engine's own zone is not told; add `zone: NAME` at the top level")

@@ -16,7 +16,7 @@ const (
 )
 
 // Half is what one side of a comparison answered within the last ten minutes: the requests of a group of peers, or those of the rest. Blocks begin
-// at multiples of their length, so that those of two halves are of the same times. About 40 KB. The zero value is empty and ready;
+// at multiples of their length, so that those of two halves are of the same times. About 20 KB. The zero value is empty and ready;
 // not safe for concurrent use.
 type Half struct {
 	blocks [windowBlocks]halfBlock
@@ -77,6 +77,15 @@ func (h *Half) Failed(now float64) {
 func (h *Half) Aborted(now float64) {
 	if b := h.block(now); b != nil {
 		b.aborted++
+	}
+}
+
+// Copy makes to the same, which must be empty.
+func (h *Half) Copy(to *Half) {
+	to.blocks = h.blocks
+	for i := range h.slices {
+		to.slices[i].number = h.slices[i].number
+		to.slices[i].times.Merge(&h.slices[i].times)
 	}
 }
 

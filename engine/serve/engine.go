@@ -37,11 +37,12 @@ type Engine struct {
 	started  bool                                 // Start was called
 	pools    atomic.Pointer[map[string]*livePool] // replaced whole by Apply
 
-	refreshMS  atomic.Int64
-	lastTick   atomic.Int64 // ms of the last round of the refresh loop
-	lastBatch  atomic.Int64 // ms of the last accepted batch; -1 = none yet
-	lastDecide atomic.Int64 // ms of the last /decide; -1 = none yet
-	reload     atomic.Pointer[reloadFault]
+	refreshMS    atomic.Int64
+	lastTick     atomic.Int64 // ms of the last round of the refresh loop
+	shadowsShown float64      // ms; the refresh loop alone uses it
+	lastBatch    atomic.Int64 // ms of the last accepted batch; -1 = none yet
+	lastDecide   atomic.Int64 // ms of the last /decide; -1 = none yet
+	reload       atomic.Pointer[reloadFault]
 
 	hearing   sync.Mutex // guards instances and foreign
 	instances map[string]*instance
@@ -202,6 +203,7 @@ func (e *Engine) Apply(conf *config.Config) config.Changes {
 		retired = append(retired, p.configure(now, c)...)
 	}
 	e.pools.Store(&pools)
+	watchShadows(pools)
 	e.publishSet(conf, pools, changes.Removed)
 	for _, name := range changes.Removed {
 		retired = append(retired, old[name].retire()...)

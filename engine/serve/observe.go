@@ -90,6 +90,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 	p.health.Result(ended, at, kind)
 	p.compare(ended, r)
 	p.parted(ended, at, r)
+	p.mirror(ended, class, r)
 
 	m := p.members[at]
 	m.attempts++

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/control"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/history/record"
@@ -46,9 +47,12 @@ type livePool struct {
 	bornAt   float64 // ms
 	retired  bool    // removed from the configuration; nothing may be published any more
 
-	ramped float64    // share of the split by the operator's word at run time; negative = as in the file
-	split  *splitting // nil = the pool has no split
-	versus *compared  // nil = no table was made yet
+	ramped    float64           // share of the split by the operator's word at run time; negative = as in the file
+	shadow    *control.Half     // of what is mirrored to the pool; nil = it is no shadow
+	shadowTel *telemetry.Shadow // nil with that
+	mirrored  *control.Half     // of its own GETs; nil = no pool is a shadow of it
+	split     *splitting        // nil = the pool has no split
+	versus    *compared         // nil = no table was made yet
 
 	inflight map[string]map[string]int // in-flight counts by NGINX instance and peer address
 
@@ -158,13 +162,16 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 	}
 	checkChanged := p.conf.Check != c.Check
 	metrics := p.conf.Metrics
-	resplit := p.conf.Split != c.Split
+	resplit, reshadow := p.conf.Split != c.Split, p.conf.ShadowOf != c.ShadowOf
 	p.conf = *c
 	if resplit {
 		p.ramped = -1 // the file was changed after the operator's word
 		p.splitAnew(now)
 	}
 	p.setLimit()
+	if reshadow {
+		p.shadowAnew()
+	}
 	var stopped []ending
 	for _, s := range p.setSources(now, wanted) {
 		stopped = append(stopped, s)
@@ -257,6 +264,9 @@ func (p *livePool) retire() []ending {
 	}
 	if p.split != nil {
 		p.split.tel.Remove()
+	}
+	if p.shadowTel != nil {
+		p.shadowTel.Remove()
 	}
 	p.tel.Remove()
 	return stopped

@@ -44,6 +44,7 @@ func (e *Engine) refreshLoop() {
 			}
 			p.refresh(e.now())
 		}
+		e.showShadows(e.now())
 		e.lastTick.Store(int64(e.now()))
 		timer.Reset(max(time.Duration(e.refreshMS.Load())*time.Millisecond-time.Since(began), time.Millisecond))
 	}

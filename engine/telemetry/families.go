@@ -52,6 +52,8 @@ func families() []family {
 		{"weir_group_duration_seconds", "histogram", "Duration of first attempts that were answered in a pool with a split, by side."},
 		{"weir_group_ratio", "gauge", "Mean duration of the group over that of the rest within ten minutes, and the ends of its 95 % interval; NaN while not known."},
 
+		{"weir_shadow_ratio", "gauge", "Mean duration of what was mirrored to the pool over that of the live pool's GETs within ten minutes, and the ends of its 95 % interval; NaN while not known."},
+
 		{"weir_model_up", "gauge", "1 while the tables of the pools with the learned policy are made with a model, 0 while the analytic policy serves instead."},
 		{"weir_model_info", "gauge", "1, with the model that serves and what evaluates it as labels; absent while none does."},
 		{"weir_model_faults_total", "counter", "Failures of models, by stage: files that could not be loaded, tables that had to be made without the model."},

@@ -42,6 +42,28 @@ func (m *Metrics) Groups(poolName, group string) *Groups {
 	return g
 }
 
+// Shadow is the series of a pool that is a shadow of another.
+type Shadow struct {
+	series
+	ratio [3]*metrics.Gauge
+}
+
+// Shadow registers the series of a shadow.
+func (m *Metrics) Shadow(poolName, live string) *Shadow {
+	s := &Shadow{series: series{set: m.set}}
+	for i, bound := range [...]string{"estimate", "low", "high"} {
+		s.ratio[i] = s.gauge("weir_shadow_ratio", "pool", poolName, "live", live, "bound", bound)
+	}
+	return s
+}
+
+// Set shows how the shadow compares with the live pool; NaN where that is not known.
+func (s *Shadow) Set(estimate, low, high float64) {
+	for i, x := range [...]float64{estimate, low, high} {
+		s.ratio[i].Set(x)
+	}
+}
+
 // Ratio shows how the group compares with the rest; NaN where that is not known.
 func (g *Groups) Ratio(estimate, low, high float64) {
 	for i, x := range [...]float64{estimate, low, high} {

@@ -41,6 +41,7 @@ func full() *Metrics {
 	memory.Set("a:1", math.NaN())
 	m.Source("api", "dns", "dns app.internal").Looked(true, 2, true)
 	m.Groups("api", "canary")
+	m.Shadow("next", "api")
 	m.Pool("api").Refresh.Update(0.001)
 	m.History().Gauges(func() HistoryGauges { return HistoryGauges{Queue: 1, Up: 1} })
 	models := m.Models(func() float64 { return 1 })

@@ -111,7 +111,8 @@ local function in_full(r, q, now, is_subrequest)
                 and not is_stream(status) then
                 -- the header came, the body did not all get through: the client left
                 kind = ABORT
-            elseif kind == OK and last and outcome.cut_short(status, get_method(), outcome.last(ngx.var.upstream_response_length),
+            elseif kind == OK and last and not is_subrequest -- of those of mirror and auth_request NGINX reads no body
+                and outcome.cut_short(status, get_method(), outcome.last(ngx.var.upstream_response_length),
                 ngx.var.upstream_http_content_length) then
                 kind = RESET
             elseif kind == OK and last and is_grpc[a.class] then
