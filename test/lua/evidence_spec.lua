@@ -31,6 +31,13 @@ describe("what this NGINX has seen of a peer", function()
         assert.equal(0, shm.peer[1].aside_ms)
     end)
 
+    it("sets it aside for refused connections alone where the rule of failures in a row is off", function()
+        local v = view(3)
+        v.eject_consecutive = 0
+        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 51))
+    end)
+
     it("stays away longer each time, up to a bound, and starts over after a quiet time", function()
         local v, now, last = view(2), 0, 0
         for _ = 1, 8 do

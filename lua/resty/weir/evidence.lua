@@ -59,7 +59,7 @@ function _M.failure(view, slot, kind, now)
     end
     local on_trial = p.aside_ms ~= 0
     local unreachable = kind == REFUSED or kind == CONNECT_TIMEOUT
-    if not (unreachable or on_trial or p.fails >= view.eject_consecutive) then
+    if not (unreachable or on_trial or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive) then
         return false
     end
     local usable, out = others(view, slot, now)
