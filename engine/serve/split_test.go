@@ -16,11 +16,17 @@ func TestOnlyRequestsThatWereDrawnToASideAreCompared(t *testing.T) {
 	e := still(t, parts)
 	const drawn = observe.Confined
 	for _, r := range []observe.Record{
-		{Peer: 0, Flags: drawn}, {Peer: 0, Flags: drawn | observe.Control}, {Peer: 0, Flags: drawn | observe.Local}, {Peer: 1, Flags: drawn},
+		{Peer: 0, Flags: drawn},
+		{Peer: 0, Flags: drawn | observe.Control},
+		{Peer: 0, Flags: drawn | observe.Local},
+		{Peer: 1, Flags: drawn},
 		{Peer: 1, Flags: drawn | observe.ByHeader}, // apart
 		{Peer: 1, Flags: drawn | observe.ByHeader, Kind: observe.Status},
 		{Peer: 1, Flags: drawn, Kind: observe.Abort},
-		{Peer: 0}, {Peer: 0, Flags: observe.Bound}, {Peer: 0, Flags: drawn | observe.Panic}, {Peer: 0, Flags: drawn, Attempt: 2}, // not at all
+		{Peer: 0},
+		{Peer: 0, Flags: observe.Bound},
+		{Peer: 0, Flags: drawn | observe.Panic},
+		{Peer: 0, Flags: drawn, Attempt: 2}, // not at all
 	} {
 		r.Attempt = max(r.Attempt, 1)
 		r.Propensity, r.HeaderMS, r.Load, r.PredictedMS = 1, -1, -1, -1
