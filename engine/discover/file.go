@@ -67,8 +67,9 @@ func (f *File) Run(ctx context.Context, tell func(Update)) {
 			}
 		})
 	})
-	tell(f.Read())
-	gone := f.missing() != nil
+	u := f.Read()
+	tell(u)
+	gone := unread(u)
 	look := time.NewTicker(f.every)
 	defer look.Stop()
 	for {
@@ -76,8 +77,9 @@ func (f *File) Run(ctx context.Context, tell func(Update)) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			gone = false
-			tell(f.Read())
+			u := f.Read()
+			gone = unread(u) // as it was told: the file may be back by now, with the content that the watcher knows
+			tell(u)
 		case <-look.C:
 			// The watcher takes a file that vanished for none that changed; the operator should hear of it all the same.
 			switch err := f.missing(); {
@@ -90,6 +92,12 @@ func (f *File) Run(ctx context.Context, tell func(Update)) {
 			}
 		}
 	}
+}
+
+// unread tells whether a file was not read, as against read and found faulty.
+func unread(u Update) bool {
+	var faulty *config.Error
+	return u.Err != nil && !errors.As(u.Err, &faulty)
 }
 
 func (f *File) missing() error {
