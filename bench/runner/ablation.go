@@ -97,10 +97,14 @@ func (c *ablationCmd) parts(b *bench) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
+	noWork := policy.Weir(func(*world.Setup) policy.Variant {
+		return policy.Variant{Policy: &decide.Learned{Model: net.Predictor()}, Explore: -1, NoSizes: true}
+	})
 	return []part{
 		{"analytic_own", "analytic, own time", noDelay},
 		{"analytic", "analytic", analytic},
 		{"learned_own", "model, own time", sim.Weir(own.Net, nil)},
+		{"learned_nowork", "model, no outstanding work", noWork},
 		{"learned", "model", sim.Weir(net, nil)},
 		{"online", "model, online", sim.Weir(net, &sim.Learn{EveryS: 60})},
 	}, nil

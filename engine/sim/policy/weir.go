@@ -30,6 +30,8 @@ type weir struct {
 	learn  *learner // nil = the model stays as it is
 	rule   decide.Rule
 
+	noSizes bool
+
 	addrs    []string // by peer of the scenario
 	members  []int32  // by position in the table: peer of the scenario
 	position []int32  // by peer of the scenario; -1 = no member
@@ -71,6 +73,7 @@ type Variant struct {
 	Policy  decide.Policy // of this instance alone; nil = analytic
 	Explore float64       // share of random picks; negative = the default
 	Watch   Watcher       // hears of every pick; nil = nobody does
+	NoSizes bool          // take every request for one of the usual size of its class, whatever it tells
 	Learn   *Learn        // learn online, with a policy and a watcher of its own; nil = not
 }
 
@@ -103,7 +106,8 @@ func makeWeir(s *world.Setup, v Variant) world.Balancer {
 		set.Explore = v.Explore
 	}
 	w := &weir{
-		rnd: s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
+		noSizes: v.NoSizes,
+		rnd:     s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
 		fill: v.Policy, watch: v.Watch, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
 		work:  make([]float64, len(s.Scenario.Peers)),
 		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
@@ -227,7 +231,7 @@ func (w *weir) refresh(now float64) {
 	for i := range w.members {
 		w.health.Predict(now, i, w.est.Peer(i).Risk)
 	}
-	w.fill.Fill(now, w.est, decide.Params{Objective: decide.Mean, Sizes: true}, &w.table)
+	w.fill.Fill(now, w.est, decide.Params{Objective: decide.Mean, Sizes: !w.noSizes}, &w.table)
 	for c, name := range w.classes {
 		w.rows[c] = w.table.Class(name)
 		w.kinds[c] = w.est.Listed()[w.rows[c]]
