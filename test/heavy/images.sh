@@ -81,7 +81,7 @@ tools=localhost/weir-tools:bookworm
 if ! podman image exists $debian; then
     # shellcheck disable=SC2016 # apt's, not the shell's
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sed -n 's|/$||; /security/d; p; q')
-    quietly debootstrap --variant=minbase bookworm "$work/root" "${mirror:-http://deb.debian.org/debian}"
+    quietly debootstrap --variant=minbase bookworm "$work/root" ${mirror:+"$mirror"}
     rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
     tar -C "$work/root" -c . | quietly podman import - $debian
     rm -rf "$work/root"
