@@ -72,8 +72,11 @@ const (
 )
 
 func (p *Protocol) fromText(s string) error {
-	return oneOf(p, s, CheckHTTP, CheckHTTPS, CheckGRPC, CheckGRPCS)
+	return oneOf(p, s, CheckProtocols()...)
 }
+
+// CheckProtocols lists them all.
+func CheckProtocols() []Protocol { return []Protocol{CheckHTTP, CheckHTTPS, CheckGRPC, CheckGRPCS} }
 
 // TLS tells whether the protocol has TLS under it.
 func (p Protocol) TLS() bool { return p == CheckHTTPS || p == CheckGRPCS }

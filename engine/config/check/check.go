@@ -75,12 +75,14 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 		}
 		found = true
 		upstreams := map[string]*upstream{}
+		var inOrder []*upstream
 		for _, child := range d.Block {
 			if child.Name != "upstream" {
 				continue
 			}
 			if u := c.upstream(child); u != nil {
 				upstreams[u.name] = u
+				inOrder = append(inOrder, u)
 				dynamic = dynamic || u.dynamic
 			}
 		}
@@ -88,6 +90,16 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 			c.setup(d)
 		}
 		c.passes(d.Block, scope{}, upstreams)
+		uses := map[*config.Pool][]use{} // a pool may have several upstreams
+		for _, u := range inOrder {
+			c.shared(u)
+			if u.pool != nil {
+				uses[u.pool] = append(uses[u.pool], u.uses...)
+			}
+		}
+		for pool, uses := range uses {
+			c.checksSpeak(pool, uses)
+		}
 	}
 	if !found && c.complete {
 		c.errorf(path, 0, "", "has no http block: give the main file, as /etc/nginx/nginx.conf")

@@ -45,6 +45,9 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 				inner[d.Name] = d
 			}
 		}
+		if ofTLS(d.Name) {
+			inner[d.Name] = d
+		}
 	}
 	for _, d := range block {
 		switch d.Name {
@@ -56,6 +59,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			if d.Name == p+"_pass" && len(d.Args) > 0 {
 				if u := upstreams[target(d.Args[0])]; u != nil {
 					c.pass(p, inner, u)
+					c.speaks(p, d, inner, u)
 					c.sticky(d, inner, u)
 					c.admission(d, inner, u)
 				}

@@ -11,9 +11,11 @@ import (
 
 // upstream is an `upstream` block that Weir balances.
 type upstream struct {
-	name    string
-	pool    *config.Pool // nil when not known
-	dynamic bool         // the pool is named by an expression
+	name      string
+	pool      *config.Pool // nil when not known
+	dynamic   bool         // the pool is named by an expression
+	keepalive bool         // its connections are kept
+	uses      []use        // in the order of the file
 }
 
 // upstream checks one upstream block; nil when it is none of Weir's.
@@ -41,6 +43,7 @@ func (c *checker) upstream(d *nginxconf.Directive) *upstream {
 	}
 	c.staticPeers(at.File, key, call, u)
 	c.order(d, balancer, key)
+	u.keepalive = slices.ContainsFunc(d.Block[balancer:], func(b *nginxconf.Directive) bool { return b.Name == "keepalive" })
 	return u
 }
 
