@@ -47,6 +47,7 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 	h.handle("/api/pools/{pool}/shadow", map[string]func(*call){"GET": a.shadow})
 	h.handle("/api/explain", map[string]func(*call){"GET": a.explain})
 	h.handle("/api/models", map[string]func(*call){"GET": a.models})
+	h.handle("/api/models/{model}/file", map[string]func(*call){"GET": a.modelFile})
 	h.handle("/api/models/{model}/promote", map[string]func(*call){"POST": a.promote})
 	h.handle("/api/models/{model}/rollback", map[string]func(*call){"POST": a.rollback})
 	h.handle("/api/history", map[string]func(*call){"GET": a.history})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/serve"
 )
@@ -179,6 +180,9 @@ func TestModelsArePromotedAndRolledBackOverTheAPI(t *testing.T) {
 		r.manage("GET", "/api/models", "").into(t, &f)
 		return strings.Contains(r.manage("GET", "/api/pools", "").body, `"policy":"learned"`) && f.Models[0].Tables > 0
 	})
+	if a := r.manage("GET", "/api/models/"+second+"/file", ""); a.status != 200 || model.ID([]byte(a.body)) != second {
+		t.Errorf("the file: %d, %d bytes", a.status, len(a.body))
+	}
 	r.manage("POST", "/api/models/"+second+"/rollback", "").into(t, &f)
 	if *f.Current != first || f.Previous != nil {
 		t.Errorf("%+v", f)

@@ -8,6 +8,19 @@ import (
 
 func (a *admin) models(c *call) { c.json(fasthttp.StatusOK, a.eng.Models().Figures()) }
 
+// modelFile answers with the file itself, so that what was learned online can be kept, and judged by `weir evaluate`.
+func (a *admin) modelFile(c *call) {
+	m, err := a.eng.Models().Find(c.params[0])
+	if err != nil {
+		c.failError(err)
+		return
+	}
+	c.SetStatusCode(fasthttp.StatusOK)
+	c.Response.Header.SetContentType("application/octet-stream")
+	c.Response.Header.Set("Content-Disposition", `attachment; filename="`+m.ID+`.onnx"`)
+	c.Response.SetBodyRaw(m.File)
+}
+
 // operator is how events name who asked over this API.
 const operator = "operator"
 

@@ -158,6 +158,8 @@ pools:
 		{"GET", "/api/explain", "/api/explain", "", 400, nil},
 		{"GET", "/api/explain", "/api/explain?pool=no", "", 404, nil},
 		{"GET", "/api/models", "/api/models", "", 200, nil},
+		{"GET", "/api/models/{model}/file", "/api/models/" + second + "/file", "", 200, nil},
+		{"GET", "/api/models/{model}/file", "/api/models/no/file", "", 404, nil},
 		{"POST", promote, "/api/models/" + second + "/promote", `{"why":"because"}`, 200, nil},
 		{"POST", promote, "/api/models/" + second + "/promote", "", 409, nil},
 		{"POST", promote, "/api/models/" + second + "/promote", "{", 400, nil},

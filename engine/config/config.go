@@ -64,6 +64,7 @@ type Learn struct {
 	CPUShare     float64 `key:"cpu_share" range:"0.01..1"`          // of one core, at most
 	MinDecisions int     `key:"min_decisions" range:"500..1000000"` // new ones that a candidate takes
 	Decisions    int     `key:"decisions" range:"1000..1000000"`    // kept to learn from
+	WatchMS      int     `key:"watch_ms" range:"10000..604800000"`  // a new model is compared with the control slice at least
 	MaxMB        int     `key:"max_mb" range:"1..4096"`             // they may take
 
 	Follow    Switch   `key:"follow"`    // whether models that other engines promote are made to serve here
@@ -226,7 +227,7 @@ func Default() Config {
 		Log:       Log{Level: "info"},
 		RefreshMS: 100,
 		Model:     Model{File: ModelDefault},
-		Learn:     Learn{EveryMS: 600_000, CPUShare: 0.1, MinDecisions: 2000, Decisions: 20_000, MaxMB: 32},
+		Learn:     Learn{EveryMS: 600_000, WatchMS: 600_000, CPUShare: 0.1, MinDecisions: 2000, Decisions: 20_000, MaxMB: 32},
 		History: History{
 			Dir: "/var/lib/weir", RawDays: 7, RollupDays: 400, MaxMB: 4096, SpoolMB: 1024, SampleAbove: 20_000,
 		},

@@ -129,7 +129,7 @@ func TestEveryVariableSetsItsKey(t *testing.T) {
 		"defaults.affinity.cookie.path": "/x", "defaults.affinity.break_at": "7", "defaults.affinity.balance_factor": "7",
 		"defaults.limit.adaptive": "true", "defaults.limit.tolerance": "2.5", "defaults.limit.normal": "0.9",
 		"defaults.load_report.enabled": "false", "defaults.sizes": "false", "defaults.load_report.expire_ms": "4444",
-		"learn.enabled": "true", "learn.every_ms": "44444", "learn.min_decisions": "777", "learn.decisions": "7777",
+		"learn.enabled": "true", "learn.every_ms": "44444", "learn.watch_ms": "44444", "learn.min_decisions": "777", "learn.decisions": "7777",
 		"learn.follow": "true", "learn.federated": "true", "learn.share": "postgres://h/d",
 	}
 	for _, k := range Keys() {

@@ -47,7 +47,7 @@ func (e *Engine) Learn(c config.Learn, tune func(*online.Options)) {
 	l := &Learner{eng: e, conf: c, pools: map[string]*livePool{}}
 	opt := online.Options{
 		EveryMS: float64(c.EveryMS), Least: c.MinDecisions, Decisions: c.Decisions, Bytes: c.MaxMB << 20, Seed: uint64(time.Now().UnixNano()),
-		Pause: l.pause, Clock: e.now, Card: map[string]string{"instance": e.conf.Instance},
+		Gate: gate.Options{WatchMS: float64(c.WatchMS)}, Pause: l.pause, Clock: e.now, Card: map[string]string{"instance": e.conf.Instance},
 	}
 	if bool(c.Federated) && e.share != nil {
 		opt.Share = e.share.trained

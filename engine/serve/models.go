@@ -284,6 +284,17 @@ func (r *Models) Get(role Role) (*Model, time.Time) {
 	return k.Model, k.since
 }
 
+// Find returns a model that is listed.
+func (r *Models) Find(id string) (*Model, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, err := r.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return k.Model, nil
+}
+
 // Serving returns the model that tables are made with, nil when it is the analytic policy. It takes no lock.
 func (r *Models) Serving() *Model {
 	if v := r.running.Load(); v != nil {
