@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 
@@ -22,62 +23,72 @@ type (
 	migrateStatusCmd struct{}
 )
 
-func (c *migrateCmd) store(ctx context.Context) (history.Store, error) {
+// each does something with every store that has tables: the history's, and where models are shared when that is another database.
+func (c *migrateCmd) each(do func(context.Context, history.Store) error) error {
+	ctx, stop := interrupted()
+	defer stop()
 	conf, _, err := config.Load(c.Config, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return stores.Open(ctx, conf.History)
+	wanted := []config.History{conf.History}
+	if share := conf.Learn.Share; (bool(conf.Learn.Follow) || bool(conf.Learn.Federated)) && share != conf.History.URL {
+		wanted = append(wanted, config.History{URL: share})
+		if conf.History.URL == config.HistoryOff {
+			wanted = wanted[1:]
+		}
+	}
+	for _, one := range wanted {
+		s, err := stores.Open(ctx, one)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(do(ctx, s), s.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *migrateUpCmd) Run(all *cli, to streams) error {
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.Migrate.store(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	before, err := s.Migrations(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.Migrate(ctx); err != nil {
-		return err
-	}
-	n := 0
-	for _, m := range before {
-		if !m.Applied {
-			n++
+	return all.Migrate.each(func(ctx context.Context, s history.Store) error {
+		before, err := s.Migrations(ctx)
+		if err != nil {
+			return err
 		}
-	}
-	_, err = fmt.Fprintf(to.out, "%d of %d steps were applied to %s; it is up to date.\n", n, len(before), s.Describe())
-	return err
+		if err := s.Migrate(ctx); err != nil {
+			return err
+		}
+		n := 0
+		for _, m := range before {
+			if !m.Applied {
+				n++
+			}
+		}
+		_, err = fmt.Fprintf(to.out, "%d of %d steps were applied to %s; it is up to date.\n", n, len(before), s.Describe())
+		return err
+	})
 }
 
 func (c *migrateStatusCmd) Run(all *cli, to streams) error {
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.Migrate.store(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	steps, err := s.Migrations(ctx)
-	if err != nil {
-		return err
-	}
 	t := tabwriter.NewWriter(to.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "STEP\tNAME\tSTATE")
+	fmt.Fprintln(t, "STEP\tNAME\tSTATE\tIN")
 	missing := false
-	for _, m := range steps {
-		state := "applied"
-		if !m.Applied {
-			state, missing = "not applied", true
+	err := all.Migrate.each(func(ctx context.Context, s history.Store) error {
+		steps, err := s.Migrations(ctx)
+		if err != nil {
+			return err
 		}
-		fmt.Fprintf(t, "%04d\t%s\t%s\n", m.Version, m.Name, state)
-	}
-	if err := t.Flush(); err != nil {
+		for _, m := range steps {
+			state := "applied"
+			if !m.Applied {
+				state, missing = "not applied", true
+			}
+			fmt.Fprintf(t, "%04d\t%s\t%s\t%s\n", m.Version, m.Name, state, s.Describe())
+		}
+		return nil
+	})
+	if err = errors.Join(err, t.Flush()); err != nil {
 		return err
 	}
 	if missing {

@@ -163,6 +163,26 @@ func stranger(t *testing.T, url, name string, p exchange.Publication) {
 	}
 }
 
+func TestMigrateMakesTheTablesOfModelsThatAreSharedElsewhereThanHistory(t *testing.T) {
+	sharing(t, func(t *testing.T, _ *dbserver.Server, url string) {
+		for _, history := range []string{`{url: "off"}`, "{dir: h}"} {
+			file := filepath.Join(t.TempDir(), "weir.yaml")
+			if err := os.WriteFile(file, fmt.Appendf(nil, "history: %s\nlearn: {follow: true, share: %q}\n%s", history, url, onePool), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code, out, _ := weir("migrate", "--config", file, "status"); code != 1 || !strings.Contains(out, "shared_models") {
+				t.Errorf("before: %d %s", code, out)
+			}
+			if code, out, errs := weir("migrate", "--config", file, "up"); code != 0 || strings.Contains(out, "weir@") || strings.Count(out, "up to date") != strings.Count(history, "dir")+1 {
+				t.Errorf("up: %d %s %s", code, out, errs)
+			}
+			if code, out, _ := weir("migrate", "--config", file, "status"); code != 0 || strings.Contains(out, "not applied") {
+				t.Errorf("after: %d %s", code, out)
+			}
+		}
+	})
+}
+
 func TestAModelThatOneEnginePromotesIsFollowedByTheOthersAndAWithdrawnOneLeft(t *testing.T) {
 	sharing(t, func(t *testing.T, server *dbserver.Server, url string) {
 		first, better := made(t, 0), made(t, 0.01)

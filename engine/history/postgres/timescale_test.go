@@ -34,7 +34,7 @@ func timescaleDB(t testing.TB) storetest.Opener {
 		"DROP MATERIALIZED VIEW IF EXISTS weir_hour CASCADE", "DROP MATERIALIZED VIEW IF EXISTS weir_outcome_minute CASCADE",
 		"DROP VIEW IF EXISTS weir_outcomes, weir_minutes",
 		"DROP TABLE IF EXISTS weir_outcome CASCADE", "DROP TABLE IF EXISTS weir_rollup CASCADE",
-		"DROP TABLE IF EXISTS weir_event, weir_batch, weir_series, weir_engine, weir_migration CASCADE",
+		"DROP TABLE IF EXISTS weir_event, weir_batch, weir_series, weir_engine, weir_shared_model, weir_migration CASCADE",
 	} {
 		exec(t, s, statement)
 	}

@@ -11,6 +11,10 @@ import (
 	"fmt"
 	"net/url"
 	"time"
+
+	"github.com/weirlb/weir/engine/history"
+	my "github.com/weirlb/weir/engine/history/mysql"
+	pg "github.com/weirlb/weir/engine/history/postgres"
 )
 
 // Kind is what a publication says.
@@ -61,19 +65,46 @@ type Exchange interface {
 
 const within = 5 * time.Second // one statement may take
 
-// Open connects to postgres://... or mysql://... and makes the table if need be.
+// migrateWithin is what migrations may take, those of other engines that are waited for included.
+const migrateWithin = time.Minute
+
+// Open connects to postgres://... or mysql://... and brings its tables up to date (schema/), under the lock that all engines take.
 func Open(ctx context.Context, text string) (Exchange, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, errors.New("it is no URL") // the parser's error would show the password
 	}
+	var x Exchange
+	var tables func(context.Context) (history.Store, error)
 	switch u.Scheme {
 	case "postgres":
-		return openPostgres(ctx, u)
+		tables = func(ctx context.Context) (history.Store, error) { return pg.Open(ctx, text) }
+		x, err = openPostgres(ctx, u)
 	case "mysql":
-		return openMySQL(ctx, u)
+		tables = func(ctx context.Context) (history.Store, error) { return my.Open(ctx, text) }
+		x, err = openMySQL(ctx, u)
+	default:
+		return nil, fmt.Errorf("there are no shared models in %s://; it must be a database server, postgres:// or mysql://", u.Scheme)
 	}
-	return nil, fmt.Errorf("there are no shared models in %s://; it must be a database server, postgres:// or mysql://", u.Scheme)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrated(ctx, tables); err != nil {
+		x.Close()
+		return nil, err
+	}
+	return x, nil
+}
+
+// migrated applies the migrations that are not yet. The table is one of the history's schema, wherever it is.
+func migrated(ctx context.Context, open func(context.Context) (history.Store, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateWithin)
+	defer cancel()
+	s, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Migrate(ctx), s.Close())
 }
 
 // clean makes a publication fit for the table.

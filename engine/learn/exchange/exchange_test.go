@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/stores"
 	"github.com/weirlb/weir/engine/learn/exchange"
 	"github.com/weirlb/weir/test/dbserver"
 )
@@ -121,6 +127,45 @@ func TestEnginesTellOneAnotherOfModels(t *testing.T) {
 		s.Kill()
 		if _, err := b.Lead(ctx); err == nil {
 			t.Error("it leads without a server")
+		}
+	})
+}
+
+// The table is one of the migrations', and nothing else makes it.
+func TestEnginesThatBeginAtOnceMakeTheTableByTheMigrations(t *testing.T) {
+	each(t, func(t *testing.T, s *dbserver.Server, _ func() exchange.Exchange) {
+		_, url, err := s.Database()
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, err := stores.Open(t.Context(), config.History{URL: config.StoreURL(url)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				x, err := exchange.Open(t.Context(), url)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer x.Close()
+				if err := x.Publish(t.Context(), exchange.Publication{Kind: exchange.Promoted, Model: fmt.Sprint(i)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Go(func() { // the history of an engine that keeps it in the same database
+			if err := store.Migrate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Wait()
+		steps, err := store.Migrations(t.Context())
+		if err != nil || !slices.ContainsFunc(steps, func(m history.Migration) bool { return strings.HasPrefix(m.Name, "shared_models") && m.Applied }) {
+			t.Errorf("%v, %+v", err, steps)
 		}
 	})
 }

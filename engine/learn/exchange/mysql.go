@@ -19,20 +19,6 @@ type mariadb struct {
 	leads bool
 }
 
-const mysqlTable = `CREATE TABLE IF NOT EXISTS weir_shared_model (
-	seq      BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
-	kind     VARCHAR(16)  NOT NULL,
-	model    VARCHAR(500) NOT NULL,
-	base     VARCHAR(500) NOT NULL,
-	instance VARCHAR(500) NOT NULL,
-	zone     VARCHAR(500) NOT NULL,
-	engine   VARCHAR(500) NOT NULL,
-	why      VARCHAR(500) NOT NULL,
-	samples  BIGINT       NOT NULL,
-	at_ms    BIGINT       NOT NULL,
-	file     MEDIUMBLOB   NOT NULL
-) CHARACTER SET utf8mb4`
-
 // pollEvery is how often a waiting engine looks.
 const pollEvery = time.Second
 
@@ -62,10 +48,6 @@ func openMySQL(ctx context.Context, u *url.URL) (Exchange, error) {
 	if m.conn, err = m.db.Conn(ctx); err != nil {
 		_ = m.db.Close()
 		return nil, fmt.Errorf("connecting to %s: %w", m.name, err)
-	}
-	if _, err = m.conn.ExecContext(ctx, mysqlTable); err != nil {
-		m.Close()
-		return nil, fmt.Errorf("preparing %s: %w", m.name, err)
 	}
 	return m, nil
 }

@@ -17,26 +17,11 @@ type postgres struct {
 }
 
 // Keys of advisory locks: "weir" and a number. One serialises publishers, so that sequence numbers become visible in their order; one is
-// held by the leader; one is held while the table is made.
+// held by the leader. The number 1 is the history's, for its schema.
 const (
-	lockPublish = 0x77656972_00000001
+	lockPublish = 0x77656972_00000004
 	lockLead    = 0x77656972_00000002
-	lockTable   = 0x77656972_00000003
 )
-
-const postgresTable = `CREATE TABLE IF NOT EXISTS weir_shared_model (
-	seq      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	kind     text   NOT NULL,
-	model    text   NOT NULL,
-	base     text   NOT NULL,
-	instance text   NOT NULL,
-	zone     text   NOT NULL,
-	engine   text   NOT NULL,
-	why      text   NOT NULL,
-	samples  bigint NOT NULL,
-	at_ms    bigint NOT NULL,
-	file     bytea  NOT NULL
-)`
 
 func openPostgres(ctx context.Context, u *url.URL) (Exchange, error) {
 	query := u.Query()
@@ -58,14 +43,7 @@ func openPostgres(ctx context.Context, u *url.URL) (Exchange, error) {
 	if p.conn, err = pgx.ConnectConfig(ctx, conf); err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", p.name, err)
 	}
-	err = p.locked(ctx, lockTable, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, postgresTable)
-		return err
-	})
-	if err == nil {
-		_, err = p.conn.Exec(ctx, "LISTEN weir_shared_model")
-	}
-	if err != nil {
+	if _, err = p.conn.Exec(ctx, "LISTEN weir_shared_model"); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("preparing %s: %w", p.name, err)
 	}
