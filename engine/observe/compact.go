@@ -141,8 +141,10 @@ func (b *Batch) header(line []byte) (records, works int, err error) {
 			b.Shed, err = list(b, b.Shed[:0], "shed must be a list of [pool, high, normal, low, full]", b.shedEntry)
 		case "limits":
 			b.Limits, err = list(b, b.Limits[:0], "limits must be a list of [pool, max, base_ms]", b.limitEntry)
+		case "bad_reports":
+			b.BadReports, err = list(b, b.BadReports[:0], "bad_reports must be a list of [pool, reason, count]", b.badReportsEntry)
 		default:
-			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work shed limits", key)
+			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work shed limits bad_reports", key)
 		}
 		if err != nil {
 			if key != nil {
@@ -232,26 +234,37 @@ func list[T any](b *Batch, to []T, form string, entry func() (T, error)) ([]T, e
 }
 
 func (b *Batch) inflightEntry() (e Inflight, err error) {
+	e.Pool, e.Peer, e.Count, err = b.pair()
+	return e, err
+}
+
+// pair reads [name, name, count].
+func (b *Batch) pair() (one, two string, n int, err error) {
 	in := &b.text
 	if err = in.Token('['); err != nil {
-		return e, err
+		return one, two, n, err
 	}
-	if e.Pool, err = b.name(); err != nil {
-		return e, err
-	}
-	if err = in.Token(','); err != nil {
-		return e, err
-	}
-	if e.Peer, err = b.name(); err != nil {
-		return e, err
+	if one, err = b.name(); err != nil {
+		return one, two, n, err
 	}
 	if err = in.Token(','); err != nil {
-		return e, err
+		return one, two, n, err
 	}
-	if e.Count, err = in.Integer(math.MaxInt32); err != nil {
-		return e, err
+	if two, err = b.name(); err != nil {
+		return one, two, n, err
 	}
-	return e, in.Token(']')
+	if err = in.Token(','); err != nil {
+		return one, two, n, err
+	}
+	if n, err = in.Integer(math.MaxInt32); err != nil {
+		return one, two, n, err
+	}
+	return one, two, n, in.Token(']')
+}
+
+func (b *Batch) badReportsEntry() (e BadReports, err error) {
+	e.Pool, e.Reason, e.Count, err = b.pair()
+	return e, err
 }
 
 func (b *Batch) shedEntry() (e Shed, err error) {

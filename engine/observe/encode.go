@@ -22,6 +22,7 @@ type header struct {
 	Work     int      `json:"work,omitempty"`
 	Shed     [][5]any `json:"shed,omitempty"`
 	Limits   [][3]any `json:"limits,omitempty"`
+	Bad      [][3]any `json:"bad_reports,omitempty"`
 }
 
 // AppendCompact appends the compact form. NGINX has its own encoder; this one is for tests, tools and the simulator,
@@ -44,6 +45,9 @@ func (b *Batch) AppendCompact(dst []byte) ([]byte, error) {
 	}
 	for _, e := range b.Limits {
 		h.Limits = append(h.Limits, [3]any{e.Pool, e.Max, e.Base})
+	}
+	for _, e := range b.BadReports {
+		h.Bad = append(h.Bad, [3]any{e.Pool, e.Reason, e.Count})
 	}
 	if h.Pools == nil {
 		h.Pools, h.Classes, h.Peers = []string{}, []string{}, []string{}

@@ -140,6 +140,16 @@ type Limit struct {
 	Max, Base float64
 }
 
+// BadReports is how many load reports of a pool's peers one NGINX could not use since it last said, by what was wrong with them.
+type BadReports struct {
+	Pool, Reason string
+	Count        int
+}
+
+// HeaderKeys are keys of a batch's header that came after the first engines of version 1. An engine refuses a header with a key that it does not
+// know, so it says which of these it takes (`accepts` of /watch), and only then are they sent.
+func HeaderKeys() []string { return []string{"bad_reports"} }
+
 // Batch is the content of one POST /observe. The zero value is ready. It is reused: a decode replaces the content,
 // so whoever keeps a slice of it past the next decode must copy it; the strings may be kept. Not safe for concurrent use.
 type Batch struct {
@@ -151,6 +161,7 @@ type Batch struct {
 	Inflight              []Inflight
 	Shed                  []Shed
 	Limits                []Limit
+	BadReports            []BadReports
 	Records               []Record
 
 	// interned holds one string for every name seen by this batch's decodes, so that the same name is not allocated
@@ -168,7 +179,7 @@ func (b *Batch) Reset() {
 	b.Instance, b.Worker, b.Dropped = "", 0, 0
 	b.Pools, b.Classes, b.Peers = b.Pools[:0], b.Classes[:0], b.Peers[:0]
 	b.Inflight, b.Records = b.Inflight[:0], b.Records[:0]
-	b.Shed, b.Limits = b.Shed[:0], b.Limits[:0]
+	b.Shed, b.Limits, b.BadReports = b.Shed[:0], b.Limits[:0], b.BadReports[:0]
 	clear(b.poolAt)
 	clear(b.classAt)
 	clear(b.peerAt)

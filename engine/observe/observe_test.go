@@ -86,6 +86,21 @@ func TestTheHeaderOfTheProtocolPageIsRead(t *testing.T) {
 	}
 }
 
+func TestBadReportsOfAHeaderAreReadAndWritten(t *testing.T) {
+	want := []BadReports{{"api", "finite", 3}, {"web", "json", 1}}
+	b := Batch{BadReports: want}
+	body := compact(t, &b)
+	var got Batch
+	if err := got.DecodeCompact(body); err != nil || !reflect.DeepEqual(got.BadReports, want) {
+		t.Errorf("%v: read %+v of %s", err, got.BadReports, body)
+	}
+	for _, bad := range []string{`[["api","finite"]]`, `[["api","finite",-1]]`, `[["api",3,"finite"]]`, `"x"`} {
+		if err := got.DecodeCompact([]byte(`{"v":1,"records":0,"bad_reports":` + bad + "}\n")); !errors.Is(err, ErrHeader) || len(got.BadReports) > 0 {
+			t.Errorf("%s: %v, %+v", bad, err, got.BadReports)
+		}
+	}
+}
+
 func TestTheLineOfTheProtocolPageIsReadAndItsDefaultsHold(t *testing.T) {
 	var b Batch
 	body := `{"pool":"api","class":"*","peer":"10.0.0.1:8080","attempt":1,"kind":"ok","status":200,"flags":0,"inflight":3,"propensity":0.9,"header_ms":4.2,"total_ms":5.0,"weight":0,"predicted_ms":5.1,"age_ms":0,"bytes":512,"load":-1,"inflight_reported":7}

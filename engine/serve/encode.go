@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/observe"
 )
 
 // The JSON of tables is written by hand: it is built thousands of times an hour, of parts that are mostly the same.
@@ -293,7 +294,14 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 	dst = appendString(dst, s.Epoch)
 	dst = strconv.AppendUint(append(dst, `,"version":`...), s.Version, 10)
 	dst = strconv.AppendInt(append(dst, `,"refresh_ms":`...), int64(s.RefreshMS), 10)
-	dst = append(dst, `,"pools":[`...)
+	dst = append(dst, `,"accepts":[`...)
+	for i, key := range observe.HeaderKeys() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, key)
+	}
+	dst = append(dst, `],"pools":[`...)
 	n := 0
 	for _, p := range s.Pools {
 		if p.Version <= since || p.Pending {

@@ -42,6 +42,11 @@ func (e *Engine) Observe(b *observe.Batch) (accepted int, unknown []string) {
 	e.tel.Records.Add(accepted)
 	e.hear(now, b, pools)
 	e.hearLimits(now, b, pools)
+	for _, r := range b.BadReports {
+		if p := pools[r.Pool]; p != nil {
+			p.badReports(r)
+		}
+	}
 	return accepted, unknown
 }
 
@@ -112,4 +117,13 @@ func latency(r *observe.Record) float64 {
 		return float64(r.HeaderMS)
 	}
 	return float64(r.TotalMS)
+}
+
+// badReports counts load reports that NGINX could not use.
+func (p *livePool) badReports(r observe.BadReports) {
+	p.mu.Lock()
+	defer p.unlock()
+	if !p.retired {
+		p.tel.ReportsRefused(r.Reason, r.Count)
+	}
 }

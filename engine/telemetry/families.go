@@ -16,6 +16,7 @@ func families() []family {
 		{"weir_peer_reports_total", "counter", "Load reports (ORCA) that came with the peer's answers."},
 		{"weir_peer_reported_utilization_ratio", "gauge", "Utilisation that the peer reports, recent reports counting more, 1 = full; NaN while none is used."},
 		{"weir_peer_reported_inflight", "gauge", "Requests that the peer held by its last report, whoever sent them; NaN while none is used."},
+		{"weir_load_reports_refused_total", "counter", "Load reports (ORCA) of the pool's peers that NGINX could not use, by what was wrong with them. Pools without any have no such series."},
 		{"weir_peer_state", "gauge", "1 for the state the peer is in, 0 for the others."},
 		{"weir_peer_admit", "gauge", "Probability with which NGINX considers the peer for a request; 0 when it is not usable."},
 		{"weir_peer_ejections_total", "counter", "Times the peer was ejected on the evidence of requests."},

@@ -269,6 +269,8 @@ type Pool struct {
 	Slices                                 [2]Slice // by SlicePolicy, SliceControl
 	ratio                                  [3]*metrics.Gauge
 	computed                               atomic.Pointer[time.Time]
+	name                                   string
+	refused                                map[string]*metrics.Counter // by reason; nil until the first
 }
 
 // Slice is the series of the attempts that the policy placed, or of those of the control slice.
@@ -292,7 +294,7 @@ func (p *Pool) Ratio(estimate, low, high float64) {
 
 // Pool registers a pool's series.
 func (m *Metrics) Pool(poolName string) *Pool {
-	p := &Pool{series: series{set: m.set}}
+	p := &Pool{series: series{set: m.set}, name: poolName}
 	p.Peers = p.gauge("weir_pool_peers", "pool", poolName)
 	p.Usable = p.gauge("weir_pool_usable_peers", "pool", poolName)
 	p.Backups = p.gauge("weir_pool_backups", "pool", poolName)

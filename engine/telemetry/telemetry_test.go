@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,9 @@ func full() *Metrics {
 	m.Source("api", "dns", "dns app.internal").Looked(true, 2, true)
 	m.Groups("api", "canary")
 	m.Shadow("next", "api")
-	m.Pool("api").Refresh.Update(0.001)
+	api := m.Pool("api")
+	api.Refresh.Update(0.001)
+	api.ReportsRefused("finite", 2)
 	m.History().Gauges(func() HistoryGauges { return HistoryGauges{Queue: 1, Up: 1} })
 	models := m.Models(func() float64 { return 1 })
 	models.Serving("abc", "default", "built in")
@@ -53,6 +56,31 @@ func full() *Metrics {
 	m.Route("socket", "/decide").Count(200)
 	m.Route("admin", "/metrics").Count(99999)
 	return m
+}
+
+func TestWhatIsWrongWithLoadReportsMakesNoSeriesWithoutBound(t *testing.T) {
+	m := New()
+	api := m.Pool("api")
+	if text := expose(t, m); strings.Contains(text, "weir_load_reports_refused_total") {
+		t.Error("there are series before the first report that was refused")
+	}
+	for i := range 1000 {
+		api.ReportsRefused("what comes"+strconv.Itoa(i), 1)
+	}
+	api.ReportsRefused("finite", 2)
+	text := expose(t, m)
+	if n := strings.Count(text, "\nweir_load_reports_refused_total{"); n != len(refusalReasons()) {
+		t.Errorf("%d series for %d reasons", n, len(refusalReasons()))
+	}
+	for _, want := range []string{`{pool="api",reason="other"} 1000`, `{pool="api",reason="finite"} 2`, `{pool="api",reason="json"} 0`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	api.Remove()
+	if text := expose(t, m); strings.Contains(text, "weir_load_reports_refused_total") {
+		t.Error("the series outlive their pool")
+	}
 }
 
 func TestPromtoolFindsNothingToSay(t *testing.T) {

@@ -39,6 +39,7 @@ function _M.init(opts)
     end
     -- loaded here, once, so that the workers share the pages
     require "resty.weir.shed".init(dict)
+    require "resty.weir.refused".init(dict)
     require "resty.weir.balancer"
     require "resty.weir.admit"
     require "resty.weir.log"

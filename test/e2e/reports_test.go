@@ -115,10 +115,33 @@ func TestAMalformedReportChangesNothingButACountAndOneLineInTheLog(t *testing.T)
 			t.Errorf("%s was counted %d times, not %d: %v", cause, n, each, counts)
 		}
 	}
+	r.Eventually("Prometheus shows the causes", func() error {
+		got := strings.Join(r.Engine.Samples("weir_load_reports_refused_total"), "\n")
+		for cause := range malformed {
+			if !strings.Contains(got, fmt.Sprintf(`{pool="api",reason=%q} %d`, cause, each)) {
+				return fmt.Errorf("%s is not there %d times:\n%s", cause, each, got)
+			}
+		}
+		return nil
+	})
 	// A good one in the other header wins, whatever is in this one.
 	r.Backend("a").Set(`{"reports":"orca-header"}`)
 	r.WantAll(r.Send(2, 1, rig.Request{Path: "/api/x"}), 200)
 	r.WaitRecords(2, func(rec rig.Record) bool { return rec.Reported == 1 })
+}
+
+// An engine refuses a batch whose header has a key that it does not know: the counts are not worth the records.
+func TestAnEngineThatDoesNotAskForBadReportsIsNotToldOfThem(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Tap: true, Older: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Settings: atOnce}}})
+	r.Backend("a").Set(`{"headers":{"endpoint-load-metrics":"TEXT cpu=1"}}`)
+	r.WantAll(r.Send(5, 1, rig.Request{Path: "/api/x"}), 200)
+	r.Engine.WaitAttempts("api", "a", 5)
+	r.WantAll(r.Send(5, 1, rig.Request{Path: "/api/x"}), 200)
+	r.Engine.WaitAttempts("api", "a", 10) // a batch of its own, after the one in which the first would have come
+	if got := r.Engine.Samples("weir_load_reports_refused_total"); len(got) > 0 || r.NGINX.Status().Errors["load report unknown"] != 10 {
+		t.Errorf("the engine was told %q; NGINX has %v", got, r.NGINX.Status().Errors)
+	}
 }
 
 func TestAPoolThatTurnsReportsOffReadsNone(t *testing.T) {

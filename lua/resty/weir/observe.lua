@@ -11,6 +11,7 @@ local http = require "resty.weir.http"
 local notice = require "resty.weir.notice"
 local clock = require "resty.weir.clock"
 local shed = require "resty.weir.shed"
+local faults = require "resty.weir.refused"
 local watch = require "resty.weir.watch"
 
 local pairs, ipairs, pcall = pairs, ipairs, pcall
@@ -163,6 +164,7 @@ local function encode(n, with_inflight)
         end
     end
     local live, nonzero, refused = "", nil, {}
+    local faulty, faulty_at
     if with_inflight then
         local list
         list, nonzero = inflight_totals()
@@ -175,16 +177,20 @@ local function encode(n, with_inflight)
             limits[#limits + 1] = watch.kept[name]
         end
         live = live .. (#refused > 0 and ',"shed":' .. cjson.encode(refused) or "") .. (#limits > 0 and ',"limits":' .. cjson.encode(limits) or "")
+        if watch.accepts.bad_reports then
+            faulty, faulty_at = faults.untold(watch.known)
+            live = live .. (#faulty > 0 and ',"bad_reports":' .. cjson.encode(faulty) or "")
+        end
     end
     local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
         .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(lists.pools) .. ',"classes":' .. array(lists.classes)
         .. ',"peers":' .. array(lists.peers) .. (sized and ',"work":' .. m or "") .. live .. "}\n"
-    return header .. ffi.string(out, m * 48) .. (sized and ffi.string(out_work, m * 4) or ""), m, nonzero, live ~= "", refused
+    return header .. ffi.string(out, m * 48) .. (sized and ffi.string(out_work, m * 4) or ""), m, nonzero, live ~= "", refused, faulty, faulty_at
 end
 
 local function send(n, leader)
     local from, dropped = tail, _M.dropped
-    local body, m, nonzero, has_inflight, refused = encode(n, leader)
+    local body, m, nonzero, has_inflight, refused, faulty, faulty_at = encode(n, leader)
     if m == 0 and not has_inflight and dropped == dropped_told then
         tail = from + n
         return true
@@ -212,6 +218,9 @@ local function send(n, leader)
     last_nonzero = nonzero or last_nonzero
     for _, entry in ipairs(refused) do
         shed.tell(entry)
+    end
+    if faulty then
+        faults.tell(faulty, faulty_at)
     end
     if answer.status == 200 then
         _M.sent = _M.sent + m

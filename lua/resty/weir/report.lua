@@ -9,6 +9,7 @@ local orca = require "resty.weir.orca"
 local slots = require "resty.weir.slots"
 local pools = require "resty.weir.pools"
 local notice = require "resty.weir.notice"
+local refused = require "resty.weir.refused"
 
 local read, ffi_string = vars.read, ffi.string
 
@@ -22,7 +23,8 @@ local _M = {}
 
 local function refuse(slot, why, value)
     local info = slots.info(slot)
-    notice.warn("load report of peer " .. (info and info.addr or "?") .. " not used: " .. orca.WHY[why] .. ": \""
+    refused.count(info.pool, why)
+    notice.warn("load report of peer " .. info.addr .. " not used: " .. orca.WHY[why] .. ": \""
         .. value:sub(1, 100):gsub("[^\32-\126]", "?") .. "\"", "load report " .. why)
 end
 

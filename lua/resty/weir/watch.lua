@@ -19,6 +19,8 @@ local ipairs, pairs = ipairs, pairs
 local _M = {
     guarded = {}, -- pools that have a limit or caps
     kept = {},    -- of these, what the engine is to be told of their limits
+    known = {},   -- pool -> what was last stored of it
+    accepts = {}, -- keys of the header of /observe that this engine takes and others may not
 }
 
 local LEASE_S = 2
@@ -30,7 +32,7 @@ local PAUSE_S, MAX_PAUSE_S = 0.1, 1 -- between polls that fail
 local dict, socket
 local following = false
 local epoch, since = "", 0
-local known = {} -- pool -> {key=epoch:meta_version, number=, addrs=}
+local known = _M.known -- pool -> {key=epoch:meta_version, number=, addrs=}
 local last_collect = 0
 
 local function lead()
@@ -130,6 +132,10 @@ end
 local function apply(answer)
     local full = answer.epoch ~= epoch
     epoch = answer.epoch
+    _M.accepts = {}
+    for _, key in ipairs(answer.accepts or {}) do
+        _M.accepts[key] = true
+    end
     local changed = false
     local named = {}
     for _, p in ipairs(answer.pools or {}) do
@@ -202,6 +208,7 @@ end
 local function follow()
     following = true
     epoch, since, known = "", 0, {}
+    _M.known, _M.accepts = known, {}
     local pause = PAUSE_S
     while not exiting() and dict:get("leader") == workers.id do
         local ok, err = poll()

@@ -28,6 +28,8 @@ type Options struct {
 	NoEngine bool
 	// Tap puts a recording relay between NGINX and the engine; see Tap.
 	Tap bool
+	// Older makes the engine look, through Tap, like one that takes no newer keys in the header of /observe.
+	Older bool
 	// NoLog leaves the access log out, so that no directive reads Weir's variables. NGINX.Logged then knows nothing.
 	NoLog bool
 	// Env is added to the engine's environment.
@@ -104,7 +106,7 @@ func Start(t testing.TB, p *Programs, opt Options) *Rig {
 	r.Engine = newEngine(r)
 	r.NGINX = newNGINX(r)
 	if opt.Tap {
-		r.Tap = startTap(t, filepath.Join(dir, "tap.sock"), r.Engine.socket)
+		r.Tap = startTap(t, filepath.Join(dir, "tap.sock"), r.Engine.socket, opt.Older)
 		r.NGINX.socket = filepath.Join(dir, "tap.sock")
 	}
 	r.WriteConfig()

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,7 +69,7 @@ const (
 	FlagPanic
 )
 
-func startTap(t testing.TB, socket, engine string) *Tap {
+func startTap(t testing.TB, socket, engine string, older bool) *Tap {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -79,6 +81,9 @@ func startTap(t testing.TB, socket, engine string) *Tap {
 	relay.ModifyResponse = func(resp *http.Response) error {
 		if v := tap.version.Load(); v != nil {
 			resp.Header.Set("Weir-Protocol", *v)
+		}
+		if older && resp.Request.URL.Path == "/watch" && resp.StatusCode == http.StatusOK {
+			return forgetAccepts(resp)
 		}
 		return nil
 	}
@@ -99,6 +104,19 @@ func startTap(t testing.TB, socket, engine string) *Tap {
 		_ = tap.server.Serve(l)
 	}()
 	return tap
+}
+
+// forgetAccepts makes of an answer of /watch that of an engine which takes nothing in a batch's header but what the first ones did.
+func forgetAccepts(resp *http.Response) error {
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return err
+	}
+	body = regexp.MustCompile(`"accepts":\[[^\]]*\],`).ReplaceAll(body, nil)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return nil
 }
 
 func (t *Tap) close() {
