@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -118,10 +119,17 @@ func (d *decoder) sharing(c *Config) {
 			d.errorf(d.where("learn", key), "what is averaged has to be trained: set learn.enabled to true, or only learn.follow")
 		}
 	}
-	if l.Share == "" {
+	if l.Share == "" && !strings.HasPrefix(c.History.URL.Reveal(), "file:") { // a file of history is one engine's
 		l.Share = c.History.URL
 	}
-	if text := l.Share.Reveal(); !strings.HasPrefix(text, "postgres:") && !strings.HasPrefix(text, "mysql:") {
-		d.errorf(d.where("learn", "learn.share", key), `engines share models in a database server: set learn.share to a URL as "postgres://user@host:5432/name" or "mysql://user@host:3306/name", or keep the history in one`)
+	switch text := l.Share.Reveal(); {
+	case strings.HasPrefix(text, "postgres:"), strings.HasPrefix(text, "mysql:"):
+	case strings.HasPrefix(text, "file:"):
+		u, err := url.Parse(text)
+		if info, statErr := os.Stat(u.Path); err == nil && statErr == nil && !info.IsDir() {
+			d.errorf(d.where("learn", "learn.share", key), "engines share models in a folder or a database, and %s is a file", u.Path)
+		}
+	default:
+		d.errorf(d.where("learn", "learn.share", key), `engines share models in a database server or a folder: set learn.share to a URL as "postgres://user@host:5432/name", "mysql://user@host:3306/name" or "file:/var/lib/weir/models", or keep the history in a database server`)
 	}
 }

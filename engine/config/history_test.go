@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -30,6 +31,35 @@ func TestAStoreURLThatMakesNoSenseIsRefused(t *testing.T) {
 		_, _, err := Parse("f", []byte("history: {url: '"+url+"'}"), none)
 		if err == nil || !strings.Contains(err.Error(), "history.url") {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestEnginesShareModelsInADatabaseOrAFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/history.db", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"learn: {follow: true, share: 'file:" + dir + "'}":                                                "file:" + dir,
+		"learn: {follow: true, share: 'file:" + dir + "/models'}":                                         "file:" + dir + "/models",
+		"learn: {follow: true, share: 'mariadb://h/db'}":                                                  "mysql://h/db",
+		"learn: {follow: true}\nhistory: {url: 'postgres://h/db'}":                                        "postgres://h/db",
+		"learn: {follow: true, share: 'file:" + dir + "'}\nhistory: {url: 'file:" + dir + "/history.db'}": "file:" + dir,
+		"learn: {enabled: true, federated: true, share: 'file:" + dir + "'}\nhistory: {url: off}":         "file:" + dir,
+	} {
+		if got := mustParse(t, text).Learn.Share.Reveal(); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"learn: {follow: true}": "set learn.share",
+		"learn: {follow: true}\nhistory: {url: 'file:" + dir + "/history.db'}": "file:/var/lib/weir/models",
+		"learn: {follow: true, share: 'file:" + dir + "/history.db'}":          dir + "/history.db is a file",
+		"learn: {follow: true, share: off}":                                    "set learn.share",
+	} {
+		if _, _, err := Parse("f", []byte(text), none); err == nil || !strings.Contains(err.Error(), "learn") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -185,6 +186,8 @@ func (s *sharing) heed(news []exchange.Publication) {
 			if _, known := s.parts[p.Engine]; known || len(s.parts) < enginesMost {
 				s.parts[p.Engine] = contributed{*p, time.Now()}
 			}
+		case exchange.Unreadable:
+			s.refuse(p, errors.New(p.Why))
 		}
 	}
 	for _, p := range slices.Backward(promoted) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/weirlb/weir/engine/config"
@@ -32,7 +33,8 @@ func (c *migrateCmd) each(do func(context.Context, history.Store) error) error {
 		return err
 	}
 	wanted := []config.History{conf.History}
-	if share := conf.Learn.Share; (bool(conf.Learn.Follow) || bool(conf.Learn.Federated)) && share != conf.History.URL {
+	share := conf.Learn.Share
+	if (bool(conf.Learn.Follow) || bool(conf.Learn.Federated)) && share != conf.History.URL && !strings.HasPrefix(share.Reveal(), "file:") {
 		wanted = append(wanted, config.History{URL: share})
 		if conf.History.URL == config.HistoryOff {
 			wanted = wanted[1:]

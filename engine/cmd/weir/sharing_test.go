@@ -127,8 +127,35 @@ func noNumber(t *testing.T) []byte {
 	return bytes.Replace(file, raw(bias), raw(float32(math.NaN())), 1)
 }
 
-// sharing runs a test on a real server of each kind.
-func sharing(t *testing.T, do func(t *testing.T, server *dbserver.Server, url string)) {
+// place is where models are shared, which can be away for a while.
+type place interface {
+	Kill()
+	Start() error
+}
+
+// folder is a place without a server. It is away while a file has its name.
+type folder string
+
+func (f folder) Kill() {
+	_ = os.Rename(string(f), string(f)+".away")
+	_ = os.WriteFile(string(f), nil, 0o600)
+}
+
+func (f folder) Start() error {
+	return errors.Join(os.Remove(string(f)), os.Rename(string(f)+".away", string(f)))
+}
+
+// sharing runs a test on a folder and on a real server of each kind.
+func sharing(t *testing.T, do func(t *testing.T, server place, url string)) {
+	t.Run("folder", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "models")
+		do(t, folder(path), "file:"+path)
+	})
+	sharingServers(t, do)
+}
+
+func sharingServers(t *testing.T, do func(t *testing.T, server place, url string)) {
 	for name, begin := range map[string]func() (*dbserver.Server, error){"PostgreSQL": dbserver.Postgres, "MariaDB": dbserver.MariaDB} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -164,7 +191,7 @@ func stranger(t *testing.T, url, name string, p exchange.Publication) {
 }
 
 func TestMigrateMakesTheTablesOfModelsThatAreSharedElsewhereThanHistory(t *testing.T) {
-	sharing(t, func(t *testing.T, _ *dbserver.Server, url string) {
+	sharingServers(t, func(t *testing.T, _ place, url string) {
 		for _, history := range []string{`{url: "off"}`, "{dir: h}"} {
 			file := filepath.Join(t.TempDir(), "weir.yaml")
 			if err := os.WriteFile(file, fmt.Appendf(nil, "history: %s\nlearn: {follow: true, share: %q}\n%s", history, url, onePool), 0o600); err != nil {
@@ -184,7 +211,7 @@ func TestMigrateMakesTheTablesOfModelsThatAreSharedElsewhereThanHistory(t *testi
 }
 
 func TestAModelThatOneEnginePromotesIsFollowedByTheOthersAndAWithdrawnOneLeft(t *testing.T) {
-	sharing(t, func(t *testing.T, server *dbserver.Server, url string) {
+	sharing(t, func(t *testing.T, server place, url string) {
 		first, better := made(t, 0), made(t, 0.01)
 		a := startSharer(t, "a", url, "follow: true", better, better)
 		b := startSharer(t, "b", url, "follow: true", first, first)
@@ -246,7 +273,7 @@ func TestAModelThatOneEnginePromotesIsFollowedByTheOthersAndAWithdrawnOneLeft(t 
 }
 
 func TestTheElectedEngineAveragesWhatOthersTrainAndIsReplacedWhenItDies(t *testing.T) {
-	sharing(t, func(t *testing.T, _ *dbserver.Server, url string) {
+	sharing(t, func(t *testing.T, _ place, url string) {
 		base := made(t, 0)
 		const learn = "enabled: true, federated: true, every_ms: 10000"
 		const elected = "this engine averages the models of all from now on"

@@ -1,8 +1,8 @@
-// Package exchange is where several engines tell one another of models: a table in a database that all of them reach. It holds files of
-// models with what is said about them, never traffic.
+// Package exchange is where several engines tell one another of models: a table in a database that all of them reach, or a folder. It
+// holds files of models with what is said about them, never traffic.
 //
-// PostgreSQL wakes those that wait (LISTEN, NOTIFY); MySQL and MariaDB are asked each second. One of the engines may lead, by a lock that
-// the database holds for its connection: when that ends, however it ends, another can.
+// PostgreSQL wakes those that wait (LISTEN, NOTIFY); MySQL, MariaDB and folders are asked each second. One of the engines may lead, by a
+// lock that the database holds for its connection, or the file system for its process: when that ends, however it ends, another can.
 package exchange
 
 import (
@@ -28,7 +28,7 @@ const (
 	Trained   Kind = "trained"
 )
 
-// Publication is one row. The file of one that is withdrawn is empty.
+// Publication is one row, or one file. The file of one that is withdrawn is empty.
 type Publication struct {
 	Seq            int64 // given by the exchange, rising in the order in which publications become visible
 	Kind           Kind
@@ -50,7 +50,14 @@ const (
 	maxText     = 500
 )
 
-// Exchange is a connection to the table. Not safe for concurrent use. After an error it is to be closed and opened anew.
+func keeps(k Kind) int {
+	if k == Trained {
+		return keptTrained
+	}
+	return kept
+}
+
+// Exchange is a connection to the table, or a use of the folder. Not safe for concurrent use. After an error it is to be closed and opened anew.
 type Exchange interface {
 	Publish(ctx context.Context, p Publication) error
 	// After returns what was published after seq, in order; without trained those of the other kinds only.
@@ -63,12 +70,26 @@ type Exchange interface {
 	Close()
 }
 
-const within = 5 * time.Second // one statement may take
+const (
+	within    = 5 * time.Second // one statement may take
+	pollEvery = time.Second     // how often a waiting engine looks where nobody wakes it
+)
+
+// pause returns when the time is over, or ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
 
 // migrateWithin is what migrations may take, those of other engines that are waited for included.
 const migrateWithin = time.Minute
 
-// Open connects to postgres://... or mysql://... and brings its tables up to date (schema/), under the lock that all engines take.
+// Open opens a folder by file:/path, which is made if need be, or connects to postgres://... or mysql://... and brings its tables up to
+// date (schema/), under the lock that all engines take.
 func Open(ctx context.Context, text string) (Exchange, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -77,6 +98,8 @@ func Open(ctx context.Context, text string) (Exchange, error) {
 	var x Exchange
 	var tables func(context.Context) (history.Store, error)
 	switch u.Scheme {
+	case "file":
+		return openFolder(u)
 	case "postgres":
 		tables = func(ctx context.Context) (history.Store, error) { return pg.Open(ctx, text) }
 		x, err = openPostgres(ctx, u)
@@ -84,7 +107,7 @@ func Open(ctx context.Context, text string) (Exchange, error) {
 		tables = func(ctx context.Context) (history.Store, error) { return my.Open(ctx, text) }
 		x, err = openMySQL(ctx, u)
 	default:
-		return nil, fmt.Errorf("there are no shared models in %s://; it must be a database server, postgres:// or mysql://", u.Scheme)
+		return nil, fmt.Errorf("there are no shared models in %s://; it must be a database server, postgres:// or mysql://, or a folder, file:/path", u.Scheme)
 	}
 	if err != nil {
 		return nil, err
@@ -107,7 +130,7 @@ func migrated(ctx context.Context, open func(context.Context) (history.Store, er
 	return errors.Join(s.Migrate(ctx), s.Close())
 }
 
-// clean makes a publication fit for the table.
+// clean makes a publication fit to be kept.
 func (p *Publication) clean() error {
 	if len(p.File) > maxFile {
 		return fmt.Errorf("the model has %d bytes, at most %d are shared", len(p.File), maxFile)

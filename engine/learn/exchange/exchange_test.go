@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +19,39 @@ import (
 	"github.com/weirlb/weir/test/dbserver"
 )
 
-// each runs a test on a real server of each kind.
-func each(t *testing.T, do func(t *testing.T, s *dbserver.Server, open func() exchange.Exchange)) {
+// each runs a test on a real server of each kind, and on a folder. lose makes it all go.
+func each(t *testing.T, do func(t *testing.T, open func() exchange.Exchange, lose func())) {
+	t.Run("folder", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "models")
+		do(t, func() exchange.Exchange { return openFolder(t, path) }, func() { _ = os.RemoveAll(path) })
+	})
+	servers(t, func(t *testing.T, s *dbserver.Server) {
+		_, url, err := s.Database()
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(t, func() exchange.Exchange {
+			t.Helper()
+			x, err := exchange.Open(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return x
+		}, s.Kill)
+	})
+}
+
+func openFolder(t *testing.T, path string) exchange.Exchange {
+	t.Helper()
+	x, err := exchange.Open(t.Context(), "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func servers(t *testing.T, do func(t *testing.T, s *dbserver.Server)) {
 	for name, begin := range map[string]func() (*dbserver.Server, error){"PostgreSQL": dbserver.Postgres, "MariaDB": dbserver.MariaDB} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -30,24 +63,13 @@ func each(t *testing.T, do func(t *testing.T, s *dbserver.Server, open func() ex
 				t.Fatal(err)
 			}
 			t.Cleanup(s.Remove)
-			_, url, err := s.Database()
-			if err != nil {
-				t.Fatal(err)
-			}
-			do(t, s, func() exchange.Exchange {
-				t.Helper()
-				x, err := exchange.Open(t.Context(), url)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return x
-			})
+			do(t, s)
 		})
 	}
 }
 
 func TestEnginesTellOneAnotherOfModels(t *testing.T) {
-	each(t, func(t *testing.T, s *dbserver.Server, open func() exchange.Exchange) {
+	each(t, func(t *testing.T, open func() exchange.Exchange, lose func()) {
 		ctx := context.Background()
 		a, b := open(), open()
 		defer b.Close()
@@ -124,16 +146,16 @@ func TestEnginesTellOneAnotherOfModels(t *testing.T) {
 				t.Fatal("nobody leads")
 			}
 		}
-		s.Kill()
+		lose()
 		if _, err := b.Lead(ctx); err == nil {
-			t.Error("it leads without a server")
+			t.Error("it leads without a lock")
 		}
 	})
 }
 
 // The table is one of the migrations', and nothing else makes it.
 func TestEnginesThatBeginAtOnceMakeTheTableByTheMigrations(t *testing.T) {
-	each(t, func(t *testing.T, s *dbserver.Server, _ func() exchange.Exchange) {
+	servers(t, func(t *testing.T, s *dbserver.Server) {
 		_, url, err := s.Database()
 		if err != nil {
 			t.Fatal(err)

@@ -19,9 +19,6 @@ type mariadb struct {
 	leads bool
 }
 
-// pollEvery is how often a waiting engine looks.
-const pollEvery = time.Second
-
 func openMySQL(ctx context.Context, u *url.URL) (Exchange, error) {
 	conf := mysql.NewConfig()
 	conf.User = u.User.Username()
@@ -116,12 +113,7 @@ func (m *mariadb) After(ctx context.Context, seq int64, trained bool) (out []Pub
 }
 
 func (m *mariadb) Wait(ctx context.Context, most time.Duration) error {
-	t := time.NewTimer(min(most, pollEvery))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
+	pause(ctx, min(most, pollEvery))
 	return nil
 }
 

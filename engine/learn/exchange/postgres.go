@@ -85,13 +85,6 @@ func (p *postgres) Publish(ctx context.Context, m Publication) error {
 	})
 }
 
-func keeps(k Kind) int {
-	if k == Trained {
-		return keptTrained
-	}
-	return kept
-}
-
 func (p *postgres) After(ctx context.Context, seq int64, trained bool) ([]Publication, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*within)
 	defer cancel()
