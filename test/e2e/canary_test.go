@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/serve"
+	"github.com/weirlb/weir/engine/split"
 	"github.com/weirlb/weir/test/e2e/rig"
 )
 
@@ -85,10 +86,22 @@ func TestAClientStaysOnItsSideAndThoseInTheCanaryRemainInItAsTheShareGrows(t *te
 	}
 	before := side()
 	n := 0
-	for _, in := range before {
+	for u, in := range before {
 		if in {
 			n++
 		}
+		if at := split.Place("api", fmt.Sprint("u", u)); in != (at < 0.3) {
+			t.Errorf("by the rule in Go user %d is at %v, and NGINX has them in the canary: %v", u, at, in)
+		}
+	}
+	where := map[bool]string{true: "goes to group canary", false: "goes to the rest"}
+	for u := range 2 {
+		if out := r.Weir("split", "api", "--key", fmt.Sprint("u", u), "--admin", r.Engine.Admin()); !strings.Contains(out, where[before[u]]) {
+			t.Errorf("weir split says %q of user %d, whom NGINX has in the canary: %v", out, u, before[u])
+		}
+	}
+	if out := r.Weir("peers", "--admin", r.Engine.Admin()); !strings.Contains(out, "GROUP") || strings.Count(out, " canary ") != 1 {
+		t.Errorf("weir peers says\n%s", out)
 	}
 	if share := float64(n) / users; math.Abs(share-0.3) > 0.16 {
 		t.Errorf("the canary has %.2f of the clients, want 0.3", share)

@@ -145,7 +145,16 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "POOL\tPEER\tTIER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tREPORTS\tFAILED\tMETRICS\tFROM\tWHY")
+	grouped := slices.ContainsFunc(f.Pools, func(p serve.PoolFigures) bool {
+		return slices.ContainsFunc(p.Peers, func(peer serve.PeerFigures) bool { return peer.Group != nil })
+	})
+	column := func(text string) string { // GROUP, where a peer is in one
+		if grouped {
+			return text + "\t"
+		}
+		return ""
+	}
+	fmt.Fprintln(t, "POOL\tPEER\t"+column("GROUP")+"TIER\tSTATE\tADMIT\tWEIGHT\tIN FLIGHT\tSHARE 10s\tP50 ms\tP99 ms\tSPEED\tSLOTS\tREPORTS\tFAILED\tMETRICS\tFROM\tWHY")
 	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range f.Pools {
 		if len(p.Peers) == 0 {
@@ -160,7 +169,11 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			if peer.Usable {
 				admit = percent(&peer.Admit)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, peer.Tier, peer.State, admit, peer.Weight,
+			group := "-"
+			if peer.Group != nil {
+				group = *peer.Group
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, column(group), peer.Tier, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
 				number(peer.Concurrency), reports(&peer), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), peer.Reason)
 		}

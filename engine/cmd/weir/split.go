@@ -7,12 +7,14 @@ import (
 	"text/tabwriter"
 
 	"github.com/weirlb/weir/engine/serve"
+	"github.com/weirlb/weir/engine/split"
 )
 
 type splitCmd struct {
 	adminAPI
 	JSON bool `name:"json" help:"Print JSON."`
 
+	Key   string   `help:"Tell on which side the requests with this key are, the text of split.key with its variables filled in." placeholder:"TEXT"`
 	Pool  string   `arg:"" help:"Name of the pool."`
 	Share *float64 `arg:"" optional:"" help:"Share of the requests, 0 to 1, that is to go to the group from now on, until the engine ends or the file changes the split."`
 }
@@ -31,7 +33,24 @@ func (c *splitCmd) Run(to streams) error {
 		_, err := to.out.Write(append(raw, '\n'))
 		return err
 	}
+	if c.Key != "" {
+		return printWhere(to.out, &f, c.Key)
+	}
 	return printSplit(to.out, &f)
+}
+
+// printWhere tells on which side a key is.
+func printWhere(w io.Writer, f *serve.SplitFigures, key string) error {
+	if f.Key == nil {
+		return fmt.Errorf("the split of pool %q has no key: each request is drawn for itself", f.Pool)
+	}
+	at := split.Place(f.Pool, key)
+	side := "the rest"
+	if (split.Rule{Share: f.Share, Fallback: f.Fallback}).Side(split.Request{Keyed: true, At: at}).Side == split.Group {
+		side = "group " + f.Group
+	}
+	_, err := fmt.Fprintf(w, "%s as %s goes to %s: it is in the group from a share of %.4f on, and the share is %g\n", key, *f.Key, side, at, f.Share)
+	return err
 }
 
 func printSplit(w io.Writer, f *serve.SplitFigures) error {

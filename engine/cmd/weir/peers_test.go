@@ -1,0 +1,30 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/weirlb/weir/engine/serve"
+)
+
+func TestPeersHaveAColumnForGroupsWhereThereAreAny(t *testing.T) {
+	canary := "canary"
+	f := serve.Figures{Pools: []serve.PoolFigures{{Name: "api", Peers: []serve.PeerFigures{{Addr: "10.0.0.1:80"}, {Addr: "10.0.0.2:80"}}}}}
+	shown := func() []string {
+		var b bytes.Buffer
+		if err := printPeers(&b, &f); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(b.String(), "\n")
+	}
+	if lines := shown(); strings.Contains(lines[0], "GROUP") || len(strings.Fields(lines[1])) < 10 {
+		t.Errorf("without groups:\n%s", strings.Join(lines, "\n"))
+	}
+	f.Pools[0].Peers[1].Group = &canary
+	lines := shown()
+	at := strings.Index(lines[0], "GROUP")
+	if at < 0 || !strings.HasPrefix(lines[1][at:], "- ") || !strings.HasPrefix(lines[2][at:], "canary ") {
+		t.Errorf("with groups:\n%s", strings.Join(lines, "\n"))
+	}
+}
