@@ -30,6 +30,7 @@ type Learner struct {
 	abandon func()                  // ends long work, when what serves has changed under it
 	basis   *Model                  // what served when the work began
 	offer   atomic.Pointer[offered] // an average of several engines, to be judged; nil = none
+	starved atomic.Bool             // too little traffic to judge anything by
 
 	mu   sync.Mutex // guards view
 	view LearningView
@@ -95,6 +96,7 @@ func (l *Learner) round(life context.Context) {
 	ctx, cancel := context.WithCancel(life)
 	defer cancel()
 	l.abandon, l.basis = cancel, l.eng.models.Serving()
+	l.starved.Store(l.loop.Starved(now))
 	l.judgeOffer(ctx, now)
 	l.loop.Step(ctx, now)
 	l.abandon = nil
@@ -135,6 +137,10 @@ func (l *Learner) follow(now float64) {
 	by, back := l.eng.models.lastChange()
 	if back || m.Net == nil {
 		l.loop.Returned(now, m, by)
+		return
+	}
+	if by == followerName {
+		l.loop.Followed(now, m, by)
 		return
 	}
 	l.loop.Served(now, m, by)

@@ -30,6 +30,8 @@ type sharing struct {
 	seq      int64                  // heard up to here
 	parts    map[string]contributed // what engines trained last, this one too, by engine
 	averaged int64                  // the newest part of the last average
+	waiting  time.Time              // since when an average waits for being judged; zero = none does
+	aside    bool                   // led without traffic to judge by, and lets others lead while that is so
 
 	mu     sync.Mutex // guards all below
 	outbox []exchange.Publication
@@ -217,16 +219,9 @@ func (s *sharing) refuse(p *exchange.Publication, err error) {
 // round averages what engines trained from the model that serves, if that is for this one to do and there is enough: something of every
 // engine that contributed in the last three rounds, or a round has passed since the first. One alone is waited with twice as long.
 func (s *sharing) round(life context.Context, x exchange.Exchange) error {
-	leads, err := x.Lead(life)
+	leads, err := s.elect(life, x)
 	if err != nil {
 		return err
-	}
-	s.mu.Lock()
-	elected := leads && !s.leads
-	s.leads = leads
-	s.mu.Unlock()
-	if elected {
-		s.eng.log.Info().Msg("this engine averages the models of all from now on")
 	}
 	serving := s.eng.models.Serving()
 	if !leads || serving == nil || s.eng.learner == nil {
@@ -255,6 +250,45 @@ func (s *sharing) round(life context.Context, x exchange.Exchange) error {
 	}})
 	s.eng.models.Note("averaged", serving.ID, followerName, fmt.Sprintf("%d decisions of %s", samples, strings.Join(who[:min(len(who), 8)], ", ")))
 	return nil
+}
+
+// elect tells whether this engine leads. One that has too little traffic to judge by leads as long as no average waits for that: after a
+// round it lets another lead, and does not stand again before it can judge.
+func (s *sharing) elect(life context.Context, x exchange.Exchange) (leads bool, err error) {
+	l := s.eng.learner
+	starved := l != nil && l.starved.Load()
+	if s.aside && starved {
+		return false, nil
+	}
+	s.aside = false
+	if leads, err = x.Lead(life); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	elected := leads && !s.leads
+	s.leads = leads
+	s.mu.Unlock()
+	if elected {
+		s.eng.log.Info().Msg("this engine averages the models of all from now on")
+	}
+	switch {
+	case !leads || !starved || l.offer.Load() == nil:
+		s.waiting = time.Time{}
+	case s.waiting.IsZero():
+		s.waiting = time.Now()
+	case time.Since(s.waiting) > time.Duration(s.conf.EveryMS)*time.Millisecond:
+		if err := x.Resign(life); err != nil {
+			return false, err
+		}
+		l.offer.Store(nil) // the next one makes its own
+		s.mu.Lock()
+		s.leads = false
+		s.mu.Unlock()
+		s.waiting, s.aside = time.Time{}, true
+		s.eng.log.Info().Msg("this engine has too little traffic to judge the average of all models by: another one may make it")
+		return false, nil
+	}
+	return leads, nil
 }
 
 // fitting lists what can be averaged now, the newest's number, and how old the first of it is. What can never be is refused and forgotten.

@@ -64,8 +64,10 @@ type Exchange interface {
 	After(ctx context.Context, seq int64, trained bool) ([]Publication, error)
 	// Wait returns when something was published or the time is over. An end of ctx is no error.
 	Wait(ctx context.Context, most time.Duration) error
-	// Lead tries to be the one that leads, and tells whether it is. Once it is, it stays so until Close or an error.
+	// Lead tries to be the one that leads, and tells whether it is. Once it is, it stays so until Resign, Close or an error.
 	Lead(ctx context.Context) (bool, error)
+	// Resign lets another lead. It does nothing where this one does not.
+	Resign(ctx context.Context) error
 	Describe() string
 	Close()
 }

@@ -135,6 +135,21 @@ func TestEnginesTellOneAnotherOfModels(t *testing.T) {
 				t.Errorf("leads: %v %v, want %v", leads, err, c.want)
 			}
 		}
+		// It may also let another.
+		for _, x := range []exchange.Exchange{b, a, a} {
+			if err := x.Resign(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if leads, err := b.Lead(ctx); err != nil || !leads {
+			t.Errorf("nobody else leads: %v", err)
+		}
+		if err := b.Resign(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if leads, err := a.Lead(ctx); err != nil || !leads {
+			t.Errorf("it does not lead again: %v", err)
+		}
 		a.Close()
 		for until := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 			if leads, err := b.Lead(ctx); err != nil {

@@ -270,6 +270,12 @@ func (f *folder) Lead(context.Context) (bool, error) {
 	return lock != nil, err
 }
 
+// Resign implements Exchange.
+func (f *folder) Resign(context.Context) error {
+	f.Close()
+	return nil
+}
+
 // Describe implements Exchange.
 func (f *folder) Describe() string { return "the folder " + f.path }
 

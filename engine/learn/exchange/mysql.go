@@ -56,6 +56,11 @@ func (m *mariadb) lock(ctx context.Context, what string, wait int) (bool, error)
 	return got.Int64 == 1, err
 }
 
+func (m *mariadb) unlock(ctx context.Context, what string) error {
+	_, err := m.conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT(LEFT(DATABASE(), 40), ?))", " weir "+what)
+	return err
+}
+
 func (m *mariadb) Publish(ctx context.Context, p Publication) (err error) {
 	if err := p.clean(); err != nil {
 		return err
@@ -73,7 +78,7 @@ func (m *mariadb) Publish(ctx context.Context, p Publication) (err error) {
 		return errors.New("others have been publishing for three seconds")
 	}
 	defer func() {
-		if _, e := m.conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT(LEFT(DATABASE(), 40), ?))", " weir publish"); err == nil {
+		if e := m.unlock(ctx, "publish"); err == nil {
 			err = e
 		}
 	}()
@@ -126,6 +131,16 @@ func (m *mariadb) Lead(ctx context.Context) (bool, error) {
 	got, err := m.lock(ctx, "lead", 0)
 	m.leads = got
 	return got, err
+}
+
+func (m *mariadb) Resign(ctx context.Context) error {
+	if !m.leads {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	m.leads = false
+	return m.unlock(ctx, "lead")
 }
 
 func (m *mariadb) Describe() string { return m.name }

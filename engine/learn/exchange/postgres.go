@@ -121,6 +121,17 @@ func (p *postgres) Lead(ctx context.Context) (bool, error) {
 	return p.leads, err
 }
 
+func (p *postgres) Resign(ctx context.Context) error {
+	if !p.leads {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	p.leads = false
+	_, err := p.conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(lockLead))
+	return err
+}
+
 func (p *postgres) Describe() string { return p.name }
 
 func (p *postgres) Close() {

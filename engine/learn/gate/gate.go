@@ -118,6 +118,7 @@ type Gate struct {
 	look      shadow
 	lookAt    float64         // controls at which the comparison is looked at next
 	base      blocks.Estimate // served less control, of the predecessor
+	followed  bool            // another engine promoted what is watched, and watches it too
 	events    []Event
 }
 
@@ -277,6 +278,7 @@ func (g *Gate) Shadowed(now float64, l Look) Action {
 		g.enter(now, Idle)
 		return Promote
 	}
+	g.followed = false
 	g.enter(now, Watched)
 	return Promote
 }
@@ -289,7 +291,7 @@ func (g *Gate) Served(now float64, id, from, by string) {
 	if g.phase == Offline || g.phase == Shadow {
 		g.note(now, Withdrawn, nil, "%s made another model serve", by)
 	}
-	g.candidate, g.from = id, from
+	g.candidate, g.from, g.followed = id, from, false
 	g.note(now, Promoted, nil, "by %s", by)
 	if g.opt.Unwatched {
 		g.enter(now, Idle)
@@ -297,6 +299,16 @@ func (g *Gate) Served(now float64, id, from, by string) {
 	}
 	g.enter(now, Watched)
 }
+
+// Followed is Served by the word of another engine. It is watched too; but where there is too little traffic to tell, that is no reason
+// to leave it, which would make all other engines leave it as well.
+func (g *Gate) Followed(now float64, id, from, by string) {
+	g.Served(now, id, from, by)
+	g.followed = true
+}
+
+// Starved tells that what serves is watched for longer than it should take, since too few requests come.
+func (g *Gate) Starved(now float64) bool { return g.phase == Watched && now-g.since >= g.opt.WatchMS }
 
 // Returned says that somebody else made the predecessor, or the analytic policy, serve again.
 func (g *Gate) Returned(now float64, by string) {
@@ -348,6 +360,10 @@ func (g *Gate) Watch(now float64, e blocks.Estimate, controls float64) Action {
 	case lived >= g.opt.WatchMS && controls >= g.opt.LeastControls && e.Known():
 		g.note(now, Kept, f, "against %.0f requests of the control slice it is not worse", controls)
 		g.pause = 0
+		g.enter(now, Idle)
+	case lived >= g.opt.WatchMostMS && g.followed:
+		g.note(now, Kept, f, "after %.0f minutes there were %.0f requests of the control slice, too few to tell; the engine that promoted it has watched it",
+			lived/60_000, controls)
 		g.enter(now, Idle)
 	case lived >= g.opt.WatchMostMS:
 		return g.rollBack(now, f, "after %.0f minutes there were %.0f requests of the control slice, too few to tell that it is no worse",

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/weirlb/weir/engine/learn/blocks"
 	"github.com/weirlb/weir/engine/learn/gate"
 )
 
@@ -34,5 +35,27 @@ func TestAModelLikeTheControlSliceIsSeldomRolledBack(t *testing.T) {
 			t.Errorf("%+v: %d of %d were rolled back", c, alarms, runs)
 		}
 		t.Logf("%+v: %d of %d", c, alarms, runs)
+	}
+}
+
+func TestAModelOfAnotherEngineIsKeptWhereTrafficIsTooThinToTell(t *testing.T) {
+	for _, followed := range []bool{false, true} {
+		g := gate.New(gate.Options{})
+		serve, want := g.Served, gate.RollBack
+		if followed {
+			serve, want = g.Followed, gate.None
+		}
+		serve(0, "m", "old", "x")
+		for _, c := range []struct {
+			minutes float64
+			starved bool
+		}{{9, false}, {10, true}, {359, true}} {
+			if got := g.Starved(c.minutes * 60_000); got != c.starved {
+				t.Errorf("after %v minutes starved is %v", c.minutes, got)
+			}
+		}
+		if a := g.Watch(361*60_000, blocks.Estimate{}, 10); a != want || g.View().Phase != gate.Idle || g.Starved(361*60_000) {
+			t.Errorf("followed %v: %v, %+v", followed, a, g.View())
+		}
 	}
 }

@@ -63,10 +63,10 @@ func (l *Loop) judge(ctx context.Context, now float64, c Candidate, check []repl
 // third of the decisions that none is fitted to. False when nothing can be judged now: something is being tried, there is a pause, or
 // fewer decisions than a candidate takes.
 func (l *Loop) Offer(ctx context.Context, now float64, net *model.Net, card map[string]string) bool {
-	all := l.store.All()
-	if l.gate.View().Phase != gate.Idle || !l.gate.Ready(now) || l.serving.Net == nil || len(all) < l.opt.Least {
+	if !l.gate.Ready(now) || l.serving.Net == nil || l.Starved(now) {
 		return false
 	}
+	all := l.store.All()
 	defer l.events()
 	var check []replay.Decision
 	held := &fit.Rows{In: decide.Inputs}
@@ -93,6 +93,9 @@ func (l *Loop) Offer(ctx context.Context, now float64, net *model.Net, card map[
 	}
 	return true
 }
+
+// Starved tells that nothing can be judged for want of traffic, and not because something is being tried or there is a pause.
+func (l *Loop) Starved(now float64) bool { return l.store.Len() < l.opt.Least || l.gate.Starved(now) }
 
 // candidateOf encodes a network with its card.
 func (l *Loop) candidateOf(net *model.Net, card map[string]string) (Candidate, error) {

@@ -249,12 +249,21 @@ func (l *Loop) live(now float64, m Model) {
 
 // Served tells that somebody else made a model serve: it is watched like a candidate that passed.
 func (l *Loop) Served(now float64, m Model, by string) {
+	l.served(now, m, by, l.gate.Served)
+}
+
+// Followed tells that a model serves on the word of another engine.
+func (l *Loop) Followed(now float64, m Model, by string) {
+	l.served(now, m, by, l.gate.Followed)
+}
+
+func (l *Loop) served(now float64, m Model, by string, tell func(now float64, id, from, by string)) {
 	from := l.serving.ID
 	if m.ID == from {
 		return
 	}
 	l.base(now)
-	l.gate.Served(now, m.ID, from, by)
+	tell(now, m.ID, from, by)
 	l.live(now, m)
 	l.events()
 }
