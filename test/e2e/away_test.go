@@ -141,10 +141,11 @@ func TestAStaleTableServesUntilMaxStale(t *testing.T) {
 func TestOutcomesWaitForTheEngineWithinABound(t *testing.T) {
 	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
 	r.Engine.Kill()
-	r.WantAll(r.Send(10000, 16, rig.Request{Path: "/api/x"}), 200)
+	const sent = 12000
+	r.WantAll(r.Send(sent, 16, rig.Request{Path: "/api/x"}), 200)
 	s := r.NGINX.Status().Worker.Records
-	if s.Buffered > 8192 || s.Buffered < 8000 || s.Buffered+s.Dropped < 10000 {
-		t.Errorf("after 10000 outcomes without an engine: %+v", s)
+	if s.Buffered > 10240 || s.Buffered < 8000 || s.Buffered+s.Dropped < sent {
+		t.Errorf("after 12000 outcomes without an engine: %+v", s)
 	}
 	r.Engine.Start()
 	f := r.Engine.WaitAttempts("api", "a", s.Buffered)

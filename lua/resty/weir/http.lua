@@ -64,10 +64,14 @@ local function once(path, opts)
     local reused = (sock:getreusedtimes() or 0) > 0
     local head = opts.method .. " " .. opts.target .. " HTTP/1.1\r\nHost: weir\r\nWeir-Protocol: " .. PROTOCOL .. "\r\n"
     if opts.body then
-        head = head .. "Content-Type: " .. opts.content_type .. "\r\nContent-Length: " .. #opts.body .. "\r\n"
+        local length = 0
+        for _, part in ipairs(opts.body) do
+            length = length + #part
+        end
+        head = head .. "Content-Type: " .. opts.content_type .. "\r\nContent-Length: " .. length .. "\r\n"
     end
     local sent
-    sent, err = sock:send({ head, "\r\n", opts.body or "" })
+    sent, err = sock:send({ head, "\r\n", opts.body or "" }) -- a table in it is sent part by part
     local answer
     if sent then
         answer, err = read_answer(sock)
@@ -84,7 +88,7 @@ local function once(path, opts)
     return answer
 end
 
--- opts: method, target, body, content_type, connect_ms, send_ms, read_ms.
+-- opts: method, target, body (a list of strings), content_type, connect_ms, send_ms, read_ms.
 -- Returns {status, headers, body}, or nil, err. A pooled connection that the engine has closed meanwhile is tried once more, afresh.
 function _M.request(path, opts)
     local answer, err, reused

@@ -1,7 +1,6 @@
--- Outcomes on their way to the engine: a ring of fixed-size records in this worker, shipped in batches (docs/protocol.md, compact form).
--- When the engine is away the ring fills and the oldest are lost, and counted. Nothing here waits in a request.
+-- Outcomes on their way to the engine: batches of fixed-size records in this worker (docs/protocol.md, compact form).
+-- When the engine is away they fill and the oldest is lost, and counted. Nothing here waits in a request.
 local ffi = require "ffi"
-local band = require("bit").band
 local cjson = require "cjson.safe"
 local shm = require "resty.weir.shm"
 local pools = require "resty.weir.pools"
@@ -29,29 +28,39 @@ typedef struct __attribute__((packed)) {
 } weir_record_t;
 ]]
 
+local RECORD = ffi.sizeof("weir_record_t")
+
 local _M = { sent = 0, dropped = 0 }
 
-local RING = 8192       -- records; at 48 bytes 384 KiB a worker
-local BATCH = 2048      -- ship at once when so many wait
-local MAX_SHIP = 2048   -- records in one batch
+local EACH = 2048       -- records a batch; a full one is shipped at once
+local BATCHES = 5       -- of 96 KiB each, a worker; all but one are kept when the engine is away
 local INTERVAL_S = 0.1
 local RETRY_MS = 1000    -- each refused connection is a line in NGINX's log
 local RENEW_S = 3600
 
-local ring = ffi.new("weir_record_t[?]", RING)
-local slot_of = ffi.new("int32_t[?]", RING)   -- which peer; turned into indices when shipped
-local class_of = ffi.new("int32_t[?]", RING)
-local found_of = ffi.new("float[?]", RING)    -- work found by the attempt; not in the record, which is full
-local ended = ffi.new("double[?]", RING)      -- monotonic ms; a float32 cannot hold it
-local out = ffi.new("weir_record_t[?]", MAX_SHIP)
-local out_work = ffi.new("float[?]", MAX_SHIP)
--- Counts of records ever written and ever taken out (sent or overwritten); a record's place is its number modulo RING.
-local head, tail = 0, 0
+-- A batch is filled ready to be sent: its records lie in a row and name their pool, peer and class by places in its own lists. So shipping
+-- copies nothing but the whole, and a push writes to one place only. It belongs to one of: `filling`, `sealed` (in order, oldest first,
+-- on its way or waiting), `free`. The one put back last is the next to be filled: it is the one the cache still has.
+local filling
+local sealed, free = {}, {}
+local on_its_way -- the sealed one that send() waits with
+-- Of the filling batch, so that a push finds them without looking into a table.
+local records, found_of, n, began = nil, nil, 0, 0
 local shipping, ordered = false, false
 local resume_at = 0 -- after a failure, not before
 local dropped_told = 0 -- of _M.dropped, how many the engine knows of
 local socket, instance, worker_id
 local last_renew = 0
+
+-- The places of a peer's slot and of a class number in the lists of the filling batch, valid when their stamp is its: a batch looks up each of
+-- them once and not in every record.
+local stamp = 0
+local peer_stamp, pool_at, peer_at = ffi.new("int32_t[?]", shm.MAX_SLOTS), ffi.new("int32_t[?]", shm.MAX_SLOTS), ffi.new("int32_t[?]", shm.MAX_SLOTS)
+local class_stamp, class_at = ffi.new("int32_t[?]", classes.MAX + 1), ffi.new("int32_t[?]", classes.MAX + 1)
+
+for i = 1, BATCHES do
+    free[i] = { records = ffi.new("weir_record_t[?]", EACH), found = ffi.new("float[?]", EACH) }
+end
 
 local ship
 
@@ -60,40 +69,33 @@ local function ordered_ship()
     ship()
 end
 
--- Adds one outcome. Hot: no tables, no strings.
-function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, now, bytes, load, reported,
-    found)
-    local at = band(head, RING - 1)
-    local rec = ring[at]
-    rec.attempt, rec.kind, rec.status, rec.flags = attempt, kind, status, flags
-    rec.inflight = inflight > 65535 and 65535 or inflight
-    rec.reported = reported
-    rec.propensity, rec.header_ms, rec.total_ms = propensity, header_ms, total_ms
-    rec.weight, rec.predicted_ms, rec.bytes, rec.load = weight, predicted_ms, bytes, load
-    slot_of[at], class_of[at], ended[at], found_of[at] = slot, class, now, found
-    head = head + 1
-    if head - tail > RING then
-        tail = tail + 1
-        _M.dropped = _M.dropped + 1
+-- Takes a batch to fill. Where none is free the engine is away: the oldest records are lost, and counted.
+local function begin_batch()
+    local b = table.remove(free)
+    if not b then
+        b = table.remove(sealed, sealed[1] == on_its_way and 2 or 1)
+        _M.dropped = _M.dropped + b.n
     end
-    if not ordered and not shipping and now >= resume_at and (head - tail >= BATCH or exiting()) then
-        ordered = timer_at(0, ordered_ship) and true or false
-    end
+    b.lists = { pools = {}, classes = {}, peers = {} }
+    b.seen = { pools = {}, classes = {}, peers = {} }
+    b.sized = false
+    filling, records, found_of, n, began = b, b.records, b.found, 0, clock.now_ms()
+    stamp = stamp + 1
 end
 
--- The strings a batch refers to, each once. seen: their places in the lists, from 0. The places of a peer's slot and of a class number are
--- kept in arrays besides, valid when their stamp is that of the batch: a batch looks up each of them once and not in every record.
-local lists, seen
-local stamp = 0
-local peer_stamp, pool_at, peer_at = ffi.new("int32_t[?]", shm.MAX_SLOTS), ffi.new("int32_t[?]", shm.MAX_SLOTS), ffi.new("int32_t[?]", shm.MAX_SLOTS)
-local class_stamp, class_at = ffi.new("int32_t[?]", classes.MAX + 1), ffi.new("int32_t[?]", classes.MAX + 1)
+local function seal()
+    filling.n, filling.aged_at = n, began
+    sealed[#sealed + 1] = filling
+    begin_batch()
+end
 
 local function index(what, name)
-    local i = seen[what][name]
+    local seen, list = filling.seen[what], filling.lists[what]
+    local i = seen[name]
     if not i then
-        i = #lists[what]
-        lists[what][i + 1] = name
-        seen[what][name] = i
+        i = #list
+        list[i + 1] = name
+        seen[name] = i
     end
     return i
 end
@@ -110,10 +112,46 @@ local function locate_class(class)
     class_at[class] = index("classes", classes.name_of[class] or "*")
 end
 
-local function begin_batch()
-    lists = { pools = {}, classes = {}, peers = {} }
-    seen = { pools = {}, classes = {}, peers = {} }
-    stamp = stamp + 1
+local function hand_over(now)
+    if n == EACH then
+        seal()
+    end
+    if not ordered and not shipping and now >= resume_at then
+        ordered = timer_at(0, ordered_ship) and true or false
+    end
+end
+
+-- Adds one outcome. Hot: no tables, no strings.
+function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, now, bytes, load, reported,
+    found)
+    if peer_stamp[slot] ~= stamp then
+        locate_peer(slot)
+    end
+    if class_stamp[class] ~= stamp then
+        locate_class(class)
+    end
+    if peer_at[slot] < 0 then
+        return
+    end
+    local rec = records[n]
+    rec.pool, rec.class, rec.peer = pool_at[slot], class_at[class], peer_at[slot]
+    rec.attempt, rec.kind, rec.status, rec.flags = attempt, kind, status, flags
+    rec.inflight = inflight > 65535 and 65535 or inflight
+    rec.reported = reported
+    rec.propensity, rec.header_ms, rec.total_ms = propensity, header_ms, total_ms
+    rec.weight, rec.predicted_ms, rec.bytes, rec.load = weight, predicted_ms, bytes, load
+    rec.age_ms = began - now -- less than 0: send() adds the batch's own age
+    if found > 0 and not filling.sized then
+        filling.sized = true
+        ffi.fill(found_of, n * 4)
+    end
+    if filling.sized then
+        found_of[n] = found
+    end
+    n = n + 1
+    if n == EACH or exiting() then
+        hand_over(now)
+    end
 end
 
 -- Live counts of all workers, for the engine's estimate of busy time; from the elected worker only.
@@ -121,13 +159,13 @@ local last_nonzero = {}
 local function inflight_totals()
     local list, nonzero = {}, {}
     for slot = 0, slots.count() - 1 do
-        local n = shm.inflight(slot)
-        if n > 0 or last_nonzero[slot] then
+        local held = shm.inflight(slot)
+        if held > 0 or last_nonzero[slot] then
             local info = slots.info(slot)
             if info then
-                list[#list + 1] = { info.pool, info.addr, n }
+                list[#list + 1] = { info.pool, info.addr, held }
             end
-            nonzero[slot] = n > 0 or nil
+            nonzero[slot] = held > 0 or nil
         end
     end
     return list, nonzero
@@ -138,97 +176,89 @@ local function array(list)
     return #list > 0 and cjson.encode(list) or "[]"
 end
 
--- The next n records as a body; second result: how many of them are in it (a peer long gone has no name any more).
-local function encode(n, with_inflight)
+-- A batch as a body, without one its header alone. Second result: what the header tells besides, or nil.
+local function encode(b, leader)
     local now = clock.now_ms()
-    begin_batch()
     local m, sized = 0, false
-    for i = tail, tail + n - 1 do
-        local at = band(i, RING - 1)
-        local slot, class = slot_of[at], class_of[at]
-        if peer_stamp[slot] ~= stamp then
-            locate_peer(slot)
-        end
-        if class_stamp[class] ~= stamp then
-            locate_class(class)
-        end
-        if peer_at[slot] >= 0 then
-            local rec = out[m]
-            ffi.copy(rec, ring[at], 48)
-            rec.pool, rec.class, rec.peer = pool_at[slot], class_at[class], peer_at[slot]
-            local age = now - ended[at]
-            rec.age_ms = age > 0 and age or 0
-            out_work[m] = found_of[at]
-            sized = sized or found_of[at] > 0
-            m = m + 1
+    local lists = { pools = {}, classes = {}, peers = {} }
+    if b then
+        m, sized, lists = b.n, b.sized, b.lists
+        local recs, older = b.records, now - b.aged_at
+        b.aged_at = now
+        for i = 0, m - 1 do
+            recs[i].age_ms = recs[i].age_ms + older
         end
     end
-    local live, nonzero, refused = "", nil, {}
-    local faulty, faulty_at
-    if with_inflight then
-        local list
-        list, nonzero = inflight_totals()
+    local live, told = "", nil
+    if leader then
+        local list, nonzero = inflight_totals()
         if #list > 0 then
             live = ',"inflight":' .. cjson.encode(list)
         end
-        local limits = {}
+        local limits, refused = {}, {}
         for name in pairs(watch.guarded) do
             refused[#refused + 1] = shed.untold(name)
             limits[#limits + 1] = watch.kept[name]
         end
         live = live .. (#refused > 0 and ',"shed":' .. cjson.encode(refused) or "") .. (#limits > 0 and ',"limits":' .. cjson.encode(limits) or "")
+        local faulty, faulty_at
         if watch.accepts.bad_reports then
             faulty, faulty_at = faults.untold(watch.known)
             live = live .. (#faulty > 0 and ',"bad_reports":' .. cjson.encode(faulty) or "")
         end
+        told = { nonzero = nonzero, refused = refused, faulty = faulty, faulty_at = faulty_at, anything = live ~= "" }
     end
     local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
         .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(lists.pools) .. ',"classes":' .. array(lists.classes)
         .. ',"peers":' .. array(lists.peers) .. (sized and ',"work":' .. m or "") .. live .. "}\n"
-    return header .. ffi.string(out, m * 48) .. (sized and ffi.string(out_work, m * 4) or ""), m, nonzero, live ~= "", refused, faulty, faulty_at
+    return { header, m > 0 and ffi.string(b.records, m * RECORD) or "", sized and ffi.string(b.found, m * 4) or "" }, told
 end
 
-local function send(n, leader)
-    local from, dropped = tail, _M.dropped
-    local body, m, nonzero, has_inflight, refused, faulty, faulty_at = encode(n, leader)
-    if m == 0 and not has_inflight and dropped == dropped_told then
-        tail = from + n
+-- Sends the oldest sealed batch, or what the leader tells without one. Returns whether the engine took it.
+local function send(leader)
+    local b, dropped = sealed[1], _M.dropped
+    local body, told = encode(b, leader)
+    if not b and not (told and told.anything) and dropped == dropped_told then
         return true
     end
+    on_its_way = b
     local answer, err, mismatch = http.request(socket, { method = "POST", target = "/observe", body = body,
         content_type = "application/x-weir-observe" })
+    on_its_way = nil
     if mismatch then
         notice.once(err)
         resume_at = clock.now_ms() + RETRY_MS
         return false
     end
     if not answer then
-        notice.warn("outcomes cannot be sent to the engine at " .. socket .. " (" .. err .. "); the last " .. RING
+        notice.warn("outcomes cannot be sent to the engine at " .. socket .. " (" .. err .. "); the last " .. (BATCHES - 1) * EACH
             .. " of each worker are kept", "observe failed")
         resume_at = clock.now_ms() + RETRY_MS
         return false
     end
     dropped_told = dropped
-    if tail < from + n then
-        _M.dropped = _M.dropped - (tail - from) -- overwritten while they were on their way: not lost
-        tail = from + n
-    else
-        _M.dropped = _M.dropped - n
-    end
-    last_nonzero = nonzero or last_nonzero
-    for _, entry in ipairs(refused) do
-        shed.tell(entry)
-    end
-    if faulty then
-        faults.tell(faulty, faulty_at)
+    if told then
+        last_nonzero = told.nonzero
+        for _, entry in ipairs(told.refused) do
+            shed.tell(entry)
+        end
+        if told.faulty then
+            faults.tell(told.faulty, told.faulty_at)
+        end
     end
     if answer.status == 200 then
-        _M.sent = _M.sent + m
+        _M.sent = _M.sent + (b and b.n or 0)
     else
         notice.warn("engine refused a batch of outcomes with " .. answer.status .. ": " .. answer.body:sub(1, 300),
             "observe status " .. answer.status)
     end
     return true
+end
+
+local function give_back()
+    if sealed[1] then
+        free[#free + 1] = table.remove(sealed, 1)
+    end
 end
 
 -- Sends what waits. One at a time a worker; what comes meanwhile goes with the next.
@@ -238,19 +268,29 @@ function ship()
     end
     shipping = true
     local leader = watch.is_leader()
+    if n > 0 and not sealed[1] then -- else it goes on filling: while the engine is away few records must not take up a whole batch
+        seal()
+    end
     repeat
-        local n = head - tail
-        if n > MAX_SHIP then
-            n = MAX_SHIP
-        end
-        local ok, sent = pcall(send, n, leader)
+        local ok, taken = pcall(send, leader)
+        on_its_way = nil
         if not ok then
-            notice.error("batch of outcomes lost: " .. sent)
-            tail = tail + n
+            notice.error("batch of outcomes lost: " .. taken)
+        end
+        if not ok or taken then
+            give_back()
         end
         leader = false -- the live counts once
-    until not (ok and sent) or head - tail < BATCH
+    until not (ok and taken) or not sealed[1]
     shipping = false
+end
+
+function _M.waiting()
+    local sum = n
+    for _, b in ipairs(sealed) do
+        sum = sum + b.n
+    end
+    return sum
 end
 
 local function tick(premature)
@@ -262,16 +302,13 @@ local function tick(premature)
     local now = ngx.now()
     if now - last_renew > RENEW_S then
         last_renew = now
-        if head == tail and classes.renew() then
+        if _M.waiting() == 0 and classes.renew() then
+            stamp = stamp + 1 -- the numbers mean other classes now; the batch is empty
             for _, view in pairs(pools.all()) do
                 view.row_of = {}
             end
         end
     end
-end
-
-function _M.waiting()
-    return head - tail
 end
 
 function _M.start(socket_path, name)
@@ -281,5 +318,7 @@ function _M.start(socket_path, name)
     last_renew = ngx.now()
     return ngx.timer.every(INTERVAL_S, tick)
 end
+
+begin_batch()
 
 return _M
