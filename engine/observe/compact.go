@@ -143,8 +143,10 @@ func (b *Batch) header(line []byte) (records, works int, err error) {
 			b.Limits, err = list(b, b.Limits[:0], "limits must be a list of [pool, max, base_ms]", b.limitEntry)
 		case "bad_reports":
 			b.BadReports, err = list(b, b.BadReports[:0], "bad_reports must be a list of [pool, reason, count]", b.badReportsEntry)
+		case "rate_limited":
+			b.RateLimited, err = list(b, b.RateLimited[:0], "rate_limited must be a list of [pool, count]", b.rateEntry)
 		default:
-			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work shed limits bad_reports", key)
+			err = fmt.Errorf("%q is no key of it; the keys are v instance worker records dropped pools classes peers inflight work shed limits bad_reports rate_limited", key)
 		}
 		if err != nil {
 			if key != nil {
@@ -282,6 +284,23 @@ func (b *Batch) shedEntry() (e Shed, err error) {
 		if *n, err = in.Integer(math.MaxInt32); err != nil {
 			return e, err
 		}
+	}
+	return e, in.Token(']')
+}
+
+func (b *Batch) rateEntry() (e RateLimited, err error) {
+	in := &b.text
+	if err = in.Token('['); err != nil {
+		return e, err
+	}
+	if e.Pool, err = b.name(); err != nil {
+		return e, err
+	}
+	if err = in.Token(','); err != nil {
+		return e, err
+	}
+	if e.Count, err = in.Integer(math.MaxInt32); err != nil {
+		return e, err
 	}
 	return e, in.Token(']')
 }

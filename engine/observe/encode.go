@@ -23,6 +23,7 @@ type header struct {
 	Shed     [][5]any `json:"shed,omitempty"`
 	Limits   [][3]any `json:"limits,omitempty"`
 	Bad      [][3]any `json:"bad_reports,omitempty"`
+	Rated    [][2]any `json:"rate_limited,omitempty"`
 }
 
 // AppendCompact appends the compact form. NGINX has its own encoder; this one is for tests, tools and the simulator,
@@ -45,6 +46,9 @@ func (b *Batch) AppendCompact(dst []byte) ([]byte, error) {
 	}
 	for _, e := range b.Limits {
 		h.Limits = append(h.Limits, [3]any{e.Pool, e.Max, e.Base})
+	}
+	for _, e := range b.RateLimited {
+		h.Rated = append(h.Rated, [2]any{e.Pool, e.Count})
 	}
 	for _, e := range b.BadReports {
 		h.Bad = append(h.Bad, [3]any{e.Pool, e.Reason, e.Count})

@@ -146,9 +146,15 @@ type BadReports struct {
 	Count        int
 }
 
+// RateLimited is how many requests one NGINX refused since it last said because they came above a rate limit.
+type RateLimited struct {
+	Pool  string
+	Count int
+}
+
 // HeaderKeys are keys of a batch's header that came after the first engines of version 1. An engine refuses a header with a key that it does not
 // know, so it says which of these it takes (`accepts` of /watch), and only then are they sent.
-func HeaderKeys() []string { return []string{"bad_reports"} }
+func HeaderKeys() []string { return []string{"bad_reports", "rate_limited"} }
 
 // Batch is the content of one POST /observe. The zero value is ready. It is reused: a decode replaces the content,
 // so whoever keeps a slice of it past the next decode must copy it; the strings may be kept. Not safe for concurrent use.
@@ -162,6 +168,7 @@ type Batch struct {
 	Shed                  []Shed
 	Limits                []Limit
 	BadReports            []BadReports
+	RateLimited           []RateLimited
 	Records               []Record
 
 	// interned holds one string for every name seen by this batch's decodes, so that the same name is not allocated
@@ -179,7 +186,7 @@ func (b *Batch) Reset() {
 	b.Instance, b.Worker, b.Dropped = "", 0, 0
 	b.Pools, b.Classes, b.Peers = b.Pools[:0], b.Classes[:0], b.Peers[:0]
 	b.Inflight, b.Records = b.Inflight[:0], b.Records[:0]
-	b.Shed, b.Limits, b.BadReports = b.Shed[:0], b.Limits[:0], b.BadReports[:0]
+	b.Shed, b.Limits, b.BadReports, b.RateLimited = b.Shed[:0], b.Limits[:0], b.BadReports[:0], b.RateLimited[:0]
 	clear(b.poolAt)
 	clear(b.classAt)
 	clear(b.peerAt)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -288,6 +289,10 @@ func TestAHeaderThatCannotBeReadRefusesTheBatchAndSaysWhy(t *testing.T) {
 		{`{"v":1,"records":0,"inflight":[["api","x"]]}`, "entry 0"},
 		{`{"v":1,"records":0,"inflight":[["api","x",-1]]}`, "whole number"},
 		{`{"v":1,"records":0,"inflight":{"a":1}}`, "[pool, peer, count]"},
+		{`{"v":1,"records":0,"shed":[["api",1,2,3]]}`, "[pool, high, normal, low, full]"},
+		{`{"v":1,"records":0,"shed":[["api",1,2,3,-1]]}`, "whole number"},
+		{`{"v":1,"records":0,"rate_limited":["api",1]}`, "[pool, count]"},
+		{`{"v":1,"records":0,"rate_limited":[["api",1.5]]}`, "whole number"},
 	} {
 		b := Batch{Records: make([]Record, 3)}
 		err := b.DecodeCompact([]byte(c.header + "\n"))
@@ -456,6 +461,11 @@ func TestEveryBatchComesBackFromBothFormsAsItWas(t *testing.T) {
 		for range rapid.IntRange(0, 3).Draw(t, "inflight") {
 			b.Inflight = append(b.Inflight, Inflight{"p", rapid.StringN(0, -1, MaxName).Draw(t, "p"), rapid.IntRange(0, math.MaxInt32).Draw(t, "n")})
 		}
+		count := rapid.IntRange(0, math.MaxInt32)
+		for range rapid.IntRange(0, 3).Draw(t, "shed") {
+			b.RateLimited = append(b.RateLimited, RateLimited{"p", count.Draw(t, "rate")})
+			b.Shed = append(b.Shed, Shed{"p", count.Draw(t, "high"), count.Draw(t, "normal"), count.Draw(t, "low"), count.Draw(t, "full")})
+		}
 		body, err := b.AppendCompact(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -465,6 +475,9 @@ func TestEveryBatchComesBackFromBothFormsAsItWas(t *testing.T) {
 		}
 		if d := same(b, &reused); d != "" {
 			t.Fatalf("compact: %s", d)
+		}
+		if !slices.Equal(reused.Shed, b.Shed) || !slices.Equal(reused.RateLimited, b.RateLimited) {
+			t.Fatalf("refused: %+v became %+v", b, &reused)
 		}
 		if reused.Instance != b.Instance || reused.Worker != b.Worker || reused.Dropped != b.Dropped || len(reused.Inflight) != len(b.Inflight) ||
 			(len(b.Inflight) > 0 && !reflect.DeepEqual(reused.Inflight, b.Inflight)) {

@@ -28,8 +28,9 @@ type PoolFigures struct {
 	TrafficAge  *float64        `json:"last_outcome_age_ms"`
 	Attempts10s int             `json:"attempts_10s"`
 	Attempts1m  int             `json:"attempts_1m"`
-	Limit       *float64        `json:"limit"`   // requests in flight, over all NGINX; null = none
-	Shed        uint64          `json:"shed"`    // requests refused since the engine started
+	Limit       *float64        `json:"limit"` // requests in flight, over all NGINX; null = none
+	Shed        uint64          `json:"shed"`  // requests refused since the engine started, because the pool could do no more
+	RateLimited uint64          `json:"rate_limited"`
 	Sources     []SourceFigures `json:"sources"` // where the peers come from
 	Classes     []ClassFigures  `json:"classes"`
 	Peers       []PeerFigures   `json:"peers"`
@@ -159,7 +160,7 @@ func (p *livePool) figures(now float64) PoolFigures {
 		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
 		Attempts10s: all.short, Attempts1m: all.long, Sources: p.sourceFigures(now), Classes: []ClassFigures{}, Peers: []PeerFigures{},
 	}
-	f.Shed = p.limits.shed
+	f.Shed, f.RateLimited = p.limits.shed, p.limits.rated
 	if l := p.limits.limiter; l != nil && l.Limit() > 0 {
 		f.Limit = finite(l.Limit())
 	}

@@ -14,8 +14,9 @@ type limits struct {
 	limiter *limit.Limiter // nil = the pool has none
 	usable  int            // peers that the limiter's findings are for; 0 = none yet
 
-	shed               uint64
-	shedFrom, shedLast float64 // of refusals with no longer pause than shedPauseMS; ms, shedLast 0 = never
+	shed               uint64  // because the pool could do no more
+	rated              uint64  // because a client asked for more than a rate: what the pool can do has no part in it
+	shedFrom, shedLast float64 // of shed, with no longer pause than shedPauseMS; ms, shedLast 0 = never
 }
 
 const (
@@ -102,6 +103,14 @@ func (e *Engine) hearLimits(now float64, b *observe.Batch, pools map[string]*liv
 	for _, s := range b.Shed {
 		if p := pools[s.Pool]; p != nil {
 			p.hearShed(now, s)
+		}
+	}
+	for _, r := range b.RateLimited {
+		if p := pools[r.Pool]; p != nil {
+			p.tel.Shed[4].Add(r.Count)
+			p.mu.Lock()
+			p.limits.rated += uint64(r.Count)
+			p.unlock()
 		}
 	}
 	for _, l := range b.Limits {

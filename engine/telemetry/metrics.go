@@ -264,7 +264,7 @@ type Pool struct {
 	Peers, Usable, Backups, Panic, Classes *metrics.Gauge
 	Publications                           *metrics.Counter
 	Limit                                  *metrics.Gauge
-	Shed                                   [4]*metrics.Counter // over the limit with high, normal, low priority; every peer full
+	Shed                                   [5]*metrics.Counter // over the limit with high, normal, low priority; every peer full; above a rate
 	Refresh                                *metrics.PrometheusHistogram
 	Slices                                 [2]Slice // by SlicePolicy, SliceControl
 	ratio                                  [3]*metrics.Gauge
@@ -304,7 +304,9 @@ func (m *Metrics) Pool(poolName string) *Pool {
 	for i, priority := range [...]string{"high", "normal", "low"} {
 		p.Shed[i] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", "limit", "priority", priority)
 	}
-	p.Shed[3] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", "full", "priority", "any")
+	for i, reason := range [...]string{"full", "rate"} {
+		p.Shed[3+i] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", reason, "priority", "any")
+	}
 	p.Publications = p.counter("weir_table_publications_total", "pool", poolName)
 	p.Refresh = p.histogram(refreshBuckets(), "weir_refresh_duration_seconds", "pool", poolName)
 	for i, slice := range [...]string{SlicePolicy: "policy", SliceControl: "control"} {

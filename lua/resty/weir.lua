@@ -42,6 +42,7 @@ function _M.init(opts)
     require "resty.weir.refused".init(dict)
     require "resty.weir.balancer"
     require "resty.weir.admit"
+    require "resty.weir.rate"
     require "resty.weir.log"
     require "resty.weir.status".init(dict)
     require "resty.weir.classes".init(dict)
@@ -77,6 +78,7 @@ end
 
 -- access_by_lua, balancer_by_lua, header_filter_by_lua, log_by_lua, content_by_lua.
 _M.admit = require("resty.weir.admit").admit
+_M.rate = require("resty.weir.rate").rate
 _M.balance = require("resty.weir.balancer").balance
 _M.affinity = require("resty.weir.issue").header
 _M.log = require("resty.weir.log").log

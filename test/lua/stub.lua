@@ -3,6 +3,7 @@ local dict = {}
 dict.__index = dict
 function dict:get(k) return self.data[k] end
 function dict:safe_set(k, v) self.data[k] = v return true end
+function dict:set(k, v) self.data[k] = v return true end
 function dict:safe_add(k, v)
     if self.data[k] ~= nil then return false, "exists" end
     self.data[k] = v

@@ -59,6 +59,8 @@ type checker struct {
 	cfgPath  string
 	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
 	used     map[string]bool
+	dicts    map[string]bool // lua_shared_dict of the http block, by name
+	dictName string          // of Weir's own
 
 	secretFile string // of sticky cookies, as init() is told; "" = not told
 	secretAt   *nginxconf.Directive
@@ -86,9 +88,11 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 				dynamic = dynamic || u.dynamic
 			}
 		}
+		c.dictName = "weir"
 		if len(upstreams) > 0 {
 			c.setup(d)
 		}
+		c.zones(d)
 		c.passes(d.Block, scope{}, upstreams)
 		uses := map[*config.Pool][]use{} // a pool may have several upstreams
 		for _, u := range inOrder {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -517,5 +518,70 @@ func TestAPoolWithALimitNeedsToBeAskedForRoom(t *testing.T) {
 				t.Errorf("found %q, want %q", found, c.want)
 			}
 		})
+	}
+}
+
+func TestRateLimitsThatCannotWorkAreTold(t *testing.T) {
+	const zone, call = "lua_shared_dict weir_rate 10m;", `require("resty.weir").rate("web", "rate=500r/s burst=10")`
+	for _, c := range []struct{ name, http, access, want string }{
+		{"good", zone, call, ""},
+		{"two and admit", zone + " lua_shared_dict mine 1m;", `local weir = require "resty.weir"; weir.rate("web", "rate=5r/s zone=mine"); weir.rate("web", "rate=5000r/s key=all"); weir.admit("web")`, ""},
+		{"an expression", zone, `require("resty.weir").rate("web", limit)`, ""},
+		{"no zone", "", call, "E nginx.conf:22: access_by_lua_block: the rate limit would let everything in: there is no `lua_shared_dict weir_rate 10m;` in the http block"},
+		{"another zone", zone, `require("resty.weir").rate("web", "rate=5r/s zone=mine")`, "there is no `lua_shared_dict mine 10m;` in the http block"},
+		{"Weir's own memory", zone, `require("resty.weir").rate("web", "rate=5r/s zone=weir")`, "zone=weir, which is Weir's own memory"},
+		{"a word of limit_req", zone, `require("resty.weir").rate("web", "rate=5r/s nodelay")`, `the rate limit "rate=5r/s nodelay" would let everything in: "nodelay" is none of`},
+		{"no rate", zone, `require("resty.weir").rate("web", "burst=5")`, "there is no rate"},
+		{"no limit", zone, `require("resty.weir").rate("web")`, "rate() needs a pool"},
+		{"a table", zone, `require("resty.weir").rate{per_s = 5}`, "rate() needs a pool"},
+		{"no pool", zone, `require("resty.weir").rate("rate=5r/s")`, "rate() needs a pool"},
+		{"an unknown pool", zone, `require("resty.weir").rate("wep", "rate=5r/s")`, `rate() counts for pool "wep", which weir.yaml does not have (it has api, web); did you mean "web"?`},
+		{"another pool", zone, `require("resty.weir").rate("api", "rate=5r/s")`, `rate() counts for pool "api", but proxy_pass goes to pool "web"`},
+		{"the second of two", zone, `local w = require "resty.weir"; w.rate("web", "rate=5r/s"); w.rate("web", "rate=6")`, `the rate limit "rate=6"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			nginx := strings.NewReplacer("include weir/weir.conf;", "include weir/weir.conf; "+c.http,
+				"proxy_pass http://web_backend/x;", "access_by_lua_block { "+c.access+" } proxy_pass http://web_backend/x;").Replace(goodNginx)
+			errs, warns := run(t, goodYAML, nginx, nil)
+			found := ""
+			if len(errs) > 0 {
+				found = "E " + strings.Join(errs, "\nE ")
+			}
+			for _, w := range warns {
+				found += "W " + w
+			}
+			if (c.want == "") != (found == "") || !strings.Contains(found, c.want) || len(errs)+len(warns) > 1 {
+				t.Errorf("found %q, want %q", found, c.want)
+			}
+		})
+	}
+}
+
+func TestARateLimitIsReadAsTheLuaSideReadsIt(t *testing.T) {
+	data, err := os.ReadFile("../../../test/vectors/rate.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Good []struct {
+			Text, Key, Zone string
+			GapMS           float64 `json:"gap_ms"`
+			Burst           int
+		}
+		Bad []struct{ Text, Says string }
+	}
+	if err := json.Unmarshal(data, &v); err != nil || len(v.Good) == 0 || len(v.Bad) == 0 {
+		t.Fatal(err)
+	}
+	for _, c := range v.Good {
+		l, err := parseRate(c.Text)
+		if err != nil || math.Abs(l.GapMS-c.GapMS) > 1e-9*c.GapMS || l.Burst != c.Burst || l.Key != c.Key || l.Zone != c.Zone {
+			t.Errorf("%q: %+v, %v", c.Text, l, err)
+		}
+	}
+	for _, c := range v.Bad {
+		if _, err := parseRate(c.Text); err == nil || err.Error() != c.Says {
+			t.Errorf("%q: %v, want %s", c.Text, err, c.Says)
+		}
 	}
 }

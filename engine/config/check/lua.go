@@ -43,6 +43,14 @@ type weirCallArgs struct {
 // local. Lua is not run, so the code must name the module as a plain string somewhere; a call of another module's
 // function of that name in the same block would be taken for ours.
 func weirCall(tokens []nginxconf.LuaToken, function string) (weirCallArgs, bool) {
+	if calls := weirCalls(tokens, function); len(calls) > 0 {
+		return calls[0], true
+	}
+	return weirCallArgs{}, false
+}
+
+// weirCalls finds all of them.
+func weirCalls(tokens []nginxconf.LuaToken, function string) (calls []weirCallArgs) {
 	named := false
 	for i, t := range tokens {
 		if t.Kind == nginxconf.LuaString && (t.Text == module || t.Text == module+"."+function) {
@@ -54,18 +62,14 @@ func weirCall(tokens []nginxconf.LuaToken, function string) (weirCallArgs, bool)
 		call := weirCallArgs{line: t.Line}
 		if str(tokens, i+1) { // balance "api"
 			call.pool, call.poolGiven = tokens[i+1].Text, true
-			return call, true
-		}
-		if sign(tokens, i+1, "{") { // init{socket = "/x"}
-			return call, true
-		}
-		if !sign(tokens, i+1, "(") {
+		} else if sign(tokens, i+1, "(") {
+			call.args(tokens[i+2:])
+		} else if !sign(tokens, i+1, "{") { // init{socket = "/x"}
 			continue
 		}
-		call.args(tokens[i+2:])
-		return call, true
+		calls = append(calls, call)
 	}
-	return weirCallArgs{}, false
+	return calls
 }
 
 // args reads the arguments behind the opening parenthesis. Only a string that is a whole argument is taken.

@@ -28,6 +28,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 		}
 		if inPhase(d, "access") {
 			inner["access"] = d
+			c.rates(d)
 		}
 		if inPhase(d, "header_filter") {
 			inner["header_filter"] = d
@@ -62,6 +63,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 					c.speaks(p, d, inner, u)
 					c.sticky(d, inner, u)
 					c.admission(d, inner, u)
+					c.rated(d, inner, u)
 				}
 			}
 		}

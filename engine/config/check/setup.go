@@ -12,7 +12,6 @@ import (
 func (c *checker) setup(http *nginxconf.Directive) {
 	var include, dict, initialise *nginxconf.Directive
 	var worker, log bool
-	dictName := "weir"
 	for _, d := range http.Block {
 		switch {
 		case isWeirConf(d):
@@ -24,7 +23,7 @@ func (c *checker) setup(http *nginxconf.Directive) {
 		case callsWeir(d, "init", "init"):
 			initialise = d
 			if name := option(lua(d), "dict"); name != "" {
-				dictName = name
+				c.dictName = name
 			}
 			c.socket(d)
 			c.secretFile = option(lua(d), "affinity_secret_file")
@@ -36,7 +35,7 @@ func (c *checker) setup(http *nginxconf.Directive) {
 		}
 	}
 	for _, d := range http.Block {
-		if d.Name == "lua_shared_dict" && len(d.Args) > 0 && d.Args[0] == dictName {
+		if d.Name == "lua_shared_dict" && len(d.Args) > 0 && d.Args[0] == c.dictName {
 			dict = d
 		}
 	}
@@ -52,7 +51,7 @@ func (c *checker) setup(http *nginxconf.Directive) {
 		there bool
 		what  string
 	}{
-		{dict != nil, "lua_shared_dict " + dictName + " 32m;"},
+		{dict != nil, "lua_shared_dict " + c.dictName + " 32m;"},
 		{initialise != nil, `init_by_lua_block { require("resty.weir").init() }`},
 		{worker, `init_worker_by_lua_block { require("resty.weir").init_worker() }`},
 		{log, `log_by_lua_block { require("resty.weir").log() }`},

@@ -45,7 +45,8 @@ typedef struct {
     int32_t  empty;        /* the pool had no peer at all */
     double   weight;       /* hint, 0 = none */
     double   work;         /* units of sizes.lua it counts as in worked[slot]; 0 = nowhere (any more) */
-    int32_t  worked, worked_pad;
+    int32_t  worked;
+    uint32_t rated;        /* rate limits that have counted it, a bit each (rate.lua) */
     weir_count_t *cell;    /* where the request is counted; null = nowhere (any more) */
     double   look_ms;      /* when lookout.lua looks at it next */
     int32_t  stream;
@@ -155,7 +156,7 @@ function _M.open(r)
     q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
     q.count_cleanup, q.cell, q.work = nil, nil, 0
     q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
-    q.shed, q.turn = 0, 0
+    q.shed, q.turn, q.rated = 0, 0, 0
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
         q.alive_cleanup = nil

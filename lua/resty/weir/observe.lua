@@ -201,12 +201,16 @@ local function encode(b, leader)
             limits[#limits + 1] = watch.kept[name]
         end
         live = live .. (#refused > 0 and ',"shed":' .. cjson.encode(refused) or "") .. (#limits > 0 and ',"limits":' .. cjson.encode(limits) or "")
-        local faulty, faulty_at
+        local rated, faulty, faulty_at
+        if watch.accepts.rate_limited then
+            rated = shed.untold_rates()
+            live = live .. (#rated > 0 and ',"rate_limited":' .. cjson.encode(rated) or "")
+        end
         if watch.accepts.bad_reports then
             faulty, faulty_at = faults.untold(watch.known)
             live = live .. (#faulty > 0 and ',"bad_reports":' .. cjson.encode(faulty) or "")
         end
-        told = { nonzero = nonzero, refused = refused, faulty = faulty, faulty_at = faulty_at, anything = live ~= "" }
+        told = { nonzero = nonzero, refused = refused, rated = rated, faulty = faulty, faulty_at = faulty_at, anything = live ~= "" }
     end
     local header = '{"v":1,"instance":' .. cjson.encode(instance) .. ',"worker":' .. worker_id .. ',"records":' .. m
         .. ',"dropped":' .. _M.dropped - dropped_told .. ',"pools":' .. array(lists.pools) .. ',"classes":' .. array(lists.classes)
@@ -241,6 +245,9 @@ local function send(leader)
         last_nonzero = told.nonzero
         for _, entry in ipairs(told.refused) do
             shed.tell(entry)
+        end
+        if told.rated then
+            shed.tell_rates(told.rated)
         end
         if told.faulty then
             faults.tell(told.faulty, told.faulty_at)

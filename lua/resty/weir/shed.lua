@@ -11,10 +11,10 @@ local ffi_string, read = ffi.string, vars.read
 local MAX_SLOTS = shm.MAX_SLOTS
 local PRIORITY = vars.named("weir_priority")
 
--- Why a request was refused: 1, 2, 3 over the limit with high, normal, low priority; 4 every peer is full. 0: it was not.
-local REASONS, FULL = { "high", "normal", "low", "full" }, 4
+-- Why a request was refused: 1, 2, 3 over the limit with high, normal, low priority; 4 every peer is full; 5 over a rate (rate.lua). 0: it was not.
+local REASONS, FULL, RATE = { "high", "normal", "low", "full", "rate" }, 4, 5
 
-local _M = { FULL = FULL, REASONS = REASONS, POLICY = { "limit", "limit", "limit", "full" } }
+local _M = { FULL = FULL, RATE = RATE, REASONS = REASONS, POLICY = { "limit", "limit", "limit", "full", "rate" } }
 
 local dict
 local keys = {} -- pool -> reason -> key in the shared dict
@@ -92,20 +92,47 @@ function _M.counts(name)
     return out
 end
 
+-- Notes that the pool has a rate limit. The list is in the dict, for the elected worker may never have served the pool.
+function _M.rated(name)
+    if dict:safe_add("rated:" .. name, true) then
+        dict:safe_set("rated." .. dict:incr("nrated", 1, 0), name)
+    end
+end
+
+
 -- For observe.lua: what the engine has not been told yet, as {pool, high, normal, low, full}; nil when it was told all.
 function _M.untold(name)
     local now, news = _M.counts(name), false
     local entry = { name }
-    for i, word in ipairs(REASONS) do
-        entry[i + 1] = now[i] - (dict:get("told:" .. name .. ":" .. word) or 0)
+    for i = 1, FULL do
+        entry[i + 1] = now[i] - (dict:get("told:" .. name .. ":" .. REASONS[i]) or 0)
         news = news or entry[i + 1] > 0
     end
     return news and entry or nil
 end
 
 function _M.tell(entry)
-    for i, word in ipairs(REASONS) do
-        dict:incr("told:" .. entry[1] .. ":" .. word, entry[i + 1], 0)
+    for i = 1, FULL do
+        dict:incr("told:" .. entry[1] .. ":" .. REASONS[i], entry[i + 1], 0)
+    end
+end
+
+-- As above of rate limits, of all pools that have one: a list of {pool, count}. Nothing but one look in the dict while there are none.
+function _M.untold_rates()
+    local list = {}
+    for i = 1, dict:get("nrated") or 0 do
+        local name = dict:get("rated." .. i)
+        local n = name and (dict:get("shed:" .. name .. ":rate") or 0) - (dict:get("told:" .. name .. ":rate") or 0) or 0
+        if n > 0 then
+            list[#list + 1] = { name, n }
+        end
+    end
+    return list
+end
+
+function _M.tell_rates(list)
+    for _, entry in ipairs(list) do
+        dict:incr("told:" .. entry[1] .. ":rate", entry[2], 0)
     end
 end
 

@@ -3,6 +3,7 @@ local cjson = require "cjson.safe"
 local base = require "resty.core.base"
 local shm = require "resty.weir.shm"
 local shed = require "resty.weir.shed"
+local rate = require "resty.weir.rate"
 local sizes = require "resty.weir.sizes"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
@@ -53,7 +54,8 @@ local function pool_status(view, now)
             shed_by[word] = refused[i]
         end
     end
-    return { engine = engine, limit = view.limit and view.limit.max, shed = shed_by, policy = view.policy, version = dict:get("v:" .. view.name) or 0,
+    return { engine = engine, limit = view.limit and view.limit.max, rates = rate.of(view.name), shed = shed_by,
+        policy = view.policy, version = dict:get("v:" .. view.name) or 0,
         affinity = view.affinity and view.affinity.by, classes = view.classes, peers = #peers > 0 and peers or EMPTY }
 end
 

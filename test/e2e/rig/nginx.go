@@ -254,13 +254,13 @@ func (s Status) InFlight() (n int) {
 
 // PoolStatus is one pool of /weir-status.
 type PoolStatus struct {
-	Engine  string                                `json:"engine"` // connected, stale, none
-	Version int                                   `json:"version"`
-	Policy  string                                `json:"policy"`
-	Limit   float64                               `json:"limit"` // 0 = none is known
-	Shed    struct{ High, Normal, Low, Full int } `json:"shed"`
-	Classes []string                              `json:"classes"`
-	Peers   []PeerStatus                          `json:"peers"`
+	Engine  string                                      `json:"engine"` // connected, stale, none
+	Version int                                         `json:"version"`
+	Policy  string                                      `json:"policy"`
+	Limit   float64                                     `json:"limit"` // 0 = none is known
+	Shed    struct{ High, Normal, Low, Full, Rate int } `json:"shed"`
+	Classes []string                                    `json:"classes"`
+	Peers   []PeerStatus                                `json:"peers"`
 }
 
 // PeerStatus is one peer of /weir-status.

@@ -1,0 +1,126 @@
+package check
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/weirlb/weir/engine/config/nginxconf"
+)
+
+// rateLimit is what rate() is told: "rate=500r/s burst=100 key=$binary_remote_addr zone=weir_rate name=logins".
+type rateLimit struct {
+	GapMS     float64 // between requests at the rate
+	Burst     int
+	Key, Zone string
+	Name      string
+}
+
+const maxRate, maxBurst = 1e6, 1e6
+
+var (
+	rateWord  = regexp.MustCompile(`^([a-z]+)=(.+)$`)
+	rateValue = regexp.MustCompile(`^([0-9]+\.?[0-9]*)r/([smh])$`)
+	digits    = regexp.MustCompile(`^[0-9]+$`)
+)
+
+// parseRate reads the words as lua/resty/weir/rate.lua does; test/vectors/rate.json holds the two together.
+func parseRate(text string) (rateLimit, error) {
+	l := rateLimit{Key: "$binary_remote_addr", Zone: "weir_rate"}
+	seen := map[string]bool{}
+	for _, word := range strings.Fields(text) {
+		m := rateWord.FindStringSubmatch(word)
+		if m == nil {
+			m = []string{"", "", ""}
+		}
+		name, value := m[1], m[2]
+		switch name {
+		case "rate", "burst", "key", "zone", "name":
+		default:
+			return l, fmt.Errorf(`"%s" is none of rate=, burst=, key=, zone=, name=`, word)
+		}
+		if seen[name] {
+			return l, fmt.Errorf("%s is there twice", name)
+		}
+		seen[name] = true
+		switch name {
+		case "rate":
+			v := rateValue.FindStringSubmatch(value)
+			n := 0.0
+			if v != nil {
+				n, _ = strconv.ParseFloat(v[1], 64)
+				n /= map[string]float64{"s": 1, "m": 60, "h": 3600}[v[2]]
+			}
+			if !(n > 0) || n > maxRate {
+				return l, fmt.Errorf(`"%s" is not like 500r/s, 30r/m or 10r/h, above 0 and up to %.0fr/s`, word, maxRate)
+			}
+			l.GapMS = 1000 / n
+		case "burst":
+			n, err := strconv.Atoi(value)
+			if err != nil || !digits.MatchString(value) || n > maxBurst {
+				return l, fmt.Errorf(`"%s" is not a whole number from 0 to %.0f`, word, maxBurst)
+			}
+			l.Burst = n
+		case "key":
+			l.Key = value
+		case "zone":
+			l.Zone = value
+		case "name":
+			l.Name = value
+		}
+	}
+	if l.GapMS == 0 {
+		return l, fmt.Errorf(`there is no rate, as in "rate=500r/s"`)
+	}
+	return l, nil
+}
+
+// zones notes the shared dictionaries of an http block.
+func (c *checker) zones(http *nginxconf.Directive) {
+	c.dicts = map[string]bool{}
+	for _, d := range http.Block {
+		if d.Name == "lua_shared_dict" && len(d.Args) > 0 {
+			c.dicts[d.Args[0]] = true
+		}
+	}
+}
+
+// rates checks the rate limits in an access phase. What is wrong there shows as an error in the log with the first request, and the limit lets
+// everything in.
+func (c *checker) rates(d *nginxconf.Directive) {
+	for _, call := range weirCalls(lua(d), "rate") {
+		if call.pool == "" && !call.poolGiven || !call.staticGiven {
+			c.errorf(d.File, call.line, d.Name, `rate() needs a pool, under which refusals are counted, and the limit: rate("NAME", "rate=500r/s burst=100")`)
+			continue
+		}
+		if call.pool != "" && c.cfg != nil && c.cfg.Pool(call.pool) == nil {
+			c.errorf(d.File, call.line, d.Name, "rate() counts for pool %q, which %s does not have (%s)%s", call.pool, c.cfgPath, c.knownPools(), c.didYouMean(call.pool))
+		}
+		if call.static == nil {
+			continue // an expression
+		}
+		limit, err := parseRate(*call.static)
+		switch {
+		case err != nil:
+			c.errorf(d.File, call.line, d.Name, "the rate limit %q would let everything in: %v", *call.static, err)
+		case limit.Zone == c.dictName:
+			c.errorf(d.File, call.line, d.Name, "the rate limit has zone=%s, which is Weir's own memory: a flood of keys would push out what cannot be missed; declare another `lua_shared_dict`", limit.Zone)
+		case !c.dicts[limit.Zone] && c.complete:
+			c.errorf(d.File, call.line, d.Name, "the rate limit would let everything in: there is no `lua_shared_dict %s 10m;` in the http block", limit.Zone)
+		}
+	}
+}
+
+// rated checks that the limits before a pass are counted for the pool it goes to.
+func (c *checker) rated(pass *nginxconf.Directive, in scope, u *upstream) {
+	d := in["access"]
+	if d == nil || u.pool == nil {
+		return
+	}
+	for _, call := range weirCalls(lua(d), "rate") {
+		if call.pool != "" && call.pool != u.pool.Name && c.cfg.Pool(call.pool) != nil {
+			c.warnf(d.File, call.line, d.Name, "rate() counts for pool %q, but %s goes to pool %q", call.pool, pass.Name, u.pool.Name)
+		}
+	}
+}
