@@ -26,6 +26,11 @@ func (b *bench) engine(name string, peers []string, settings string) (*engine, e
 
 // engineKeeping is engine with a value for the key history.
 func (b *bench) engineKeeping(name string, peers []string, settings, history string) (*engine, error) {
+	return b.engineWith(name, peers, settings, "history: "+history+"\n")
+}
+
+// engineWith is engine with whole lines of YAML for the top of its file.
+func (b *bench) engineWith(name string, peers []string, settings, top string) (*engine, error) {
 	bin := filepath.Join(b.dir, "bin-weir")
 	if _, err := os.Stat(bin); err != nil {
 		if _, err := b.build("./engine/cmd/weir"); err != nil {
@@ -45,7 +50,7 @@ func (b *bench) engineKeeping(name string, peers []string, settings, history str
 		},
 	}}
 	var y strings.Builder
-	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\nhistory: %s\npools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, history, settings)
+	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\n%spools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, top, settings)
 	for _, p := range peers {
 		fmt.Fprintf(&y, "      - %q\n", p)
 	}

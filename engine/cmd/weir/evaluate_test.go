@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -16,10 +18,14 @@ import (
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/embedded"
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/observe"
 )
 
 // keptHistory writes a history of two peers of 10 and 30 ms, 100 requests a second for five minutes, half of them placed at random.
-func keptHistory(t *testing.T) string {
+func keptHistory(t *testing.T) string { return keptWith(t, func(int, *history.Outcome) {}) }
+
+// keptWith is keptHistory with something changed in each outcome.
+func keptWith(t *testing.T, change func(i int, o *history.Outcome)) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "history.db")
 	s, err := embedded.Open(path)
@@ -43,6 +49,7 @@ func keptHistory(t *testing.T) string {
 		}
 		o.TotalMS = float32(10*math.Pow(3, float64(o.Series))) * (0.5 + rnd.Float32())
 		o.HeaderMS = o.TotalMS
+		change(int(i), &o)
 		b.Outcomes = append(b.Outcomes, o)
 	}
 	slices.SortStableFunc(b.Outcomes, func(a, b history.Outcome) int { return int(a.AtMS - b.AtMS) })
@@ -105,6 +112,12 @@ func TestEvaluateSaysWhatIsMissing(t *testing.T) {
 		{"nosuch.onnx", "--model nosuch.onnx --history " + kept},
 		{"--level", "--model analytic --level 2 --history " + kept},
 		{"from", "--model analytic --from yesterday --history " + kept},
+		{"--last", "--model analytic --last 0 --history " + kept},
+		{"--warmup", "--model analytic --warmup 0s --history " + kept},
+		{"--explore 2", "--model analytic --explore 2 --history " + kept},
+		{"warm-up of the estimators: take a longer time by --from, or a shorter --warmup", "--model analytic --warmup 1h --history " + kept},
+		{"picked by another rule", "--model analytic --history " + keptWith(t, func(_ int, o *history.Outcome) { o.Flags = uint16(observe.Local) })},
+		{"not known who was considered", "--model analytic --history " + keptWith(t, func(_ int, o *history.Outcome) { o.Flags = uint16(observe.Confined) })},
 	} {
 		code, _, errs := weirRun(t, append([]string{"evaluate"}, strings.Fields(c.args)...)...)
 		if code != 1 || !strings.Contains(errs, c.want) {
@@ -129,5 +142,74 @@ func TestAModelIsTrainedOnRecordedHistoryToo(t *testing.T) {
 	}
 	if rows := meta.Card["rows"]; len(rows) < 5 { // 24,000 recorded, 1,600 played
 		t.Errorf("%s rows: %s", rows, said)
+	}
+}
+
+func TestSeveralModelsShareOneReadingAndEachIsJudgedTwice(t *testing.T) {
+	kept, turned := keptHistory(t), turnedModel(t)
+	code, out, errs := weirRun(t, "evaluate", "--model", turned, "--model", "analytic", "--history", kept, "--json")
+	if code != 0 {
+		t.Fatalf("%d: %s", code, errs)
+	}
+	dec := json.NewDecoder(strings.NewReader(out))
+	var bad, good judged
+	if err := errors.Join(dec.Decode(&bad), dec.Decode(&good)); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if bad.Model != turned || good.Model != "analytic" || good.Difference.Value != 0 || bad.Difference.Low < 1 {
+		t.Errorf("%+v\n%+v", bad, good)
+	}
+	// 10 ms at the one, 30 at the other, and nobody waits.
+	if ms := bad.Own.Candidate.Value * bad.Own.MeanMS; math.Abs(ms-30) > 2 {
+		t.Errorf("response time %v ms; 30 is true", ms)
+	}
+	if strings.Count(errs, "outcomes of") != 1 {
+		t.Errorf("read more than once: %s", errs)
+	}
+	_, out, _ = weirRun(t, "evaluate", "--model", turned, "--model", "analytic", "--history", kept)
+	if strings.Count(out, "Response time alone") != 2 || strings.Contains(out, "Doubtful") {
+		t.Error(out)
+	}
+}
+
+func TestPropensitiesThatSayNothingAreNamed(t *testing.T) {
+	for want, change := range map[string]func(int, *history.Outcome){
+		// As from a program that does not tell them: 1 is what is taken then.
+		"recorded with a propensity of 1": func(_ int, o *history.Outcome) { o.Propensity = 1 },
+		"are too small":                   func(_ int, o *history.Outcome) { o.Propensity /= 3 },
+		"was hardly ever picked": func(_ int, o *history.Outcome) {
+			if o.Series == 1 {
+				o.Propensity = 0.9
+			}
+		},
+	} {
+		code, out, errs := weirRun(t, "evaluate", "--model", turnedModel(t), "--history", keptWith(t, change))
+		if code != 0 || !strings.Contains(out, "Doubtful: ") || !strings.Contains(out, want) {
+			t.Errorf("%s: %d\n%s%s", want, code, out, errs)
+		}
+	}
+}
+
+func TestOfALongHistoryTheEndIsReplayed(t *testing.T) {
+	kept := keptHistory(t)
+	code, _, errs := weirRun(t, "evaluate", "--model", "analytic", "--history", kept, "--last", "3000")
+	var read, decisions int
+	if _, err := fmt.Sscanf(errs, "%d outcomes of", &read); code != 0 || err != nil {
+		t.Fatalf("%d %v: %s", code, err, errs)
+	}
+	// All is of ten minutes, so estimators see all of it; decisions are the last 30 s.
+	if _, err := fmt.Sscanf(errs[strings.Index(errs, " on, ")+5:], "%d decisions", &decisions); err != nil || read != 30_000 || decisions < 2500 || decisions > 4200 {
+		t.Errorf("%v: %d outcomes, %d decisions: %s", err, read, decisions, errs)
+	}
+	c := recordedFlags{Last: 3000}
+	s, err := embedded.Open(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now := time.Now().UnixMilli()
+	first, begin, err := c.tail(t.Context(), s, now-86_400_000, now)
+	if err != nil || now-first > 150_000 || begin >= first {
+		t.Errorf("%v: judged from %d ms ago, read from %d", err, now-first, now-begin)
 	}
 }

@@ -35,6 +35,7 @@ import (
 // Options of an evaluation. The zero value of a field means its default.
 type Options struct {
 	Level float64 // of the intervals, both sides; default 0.95
+	Own   bool    // what is judged is the response time alone (of a failure with its penalty), not the delay imposed on others
 	Most  float64 // where weights are cut; default max(10, sqrt(n)); negative = nowhere
 	Seed  uint64  // of the bootstrap
 	Pause func()  // called between parts of the work; nil = not
@@ -48,11 +49,16 @@ type Result struct {
 	Candidate  blocks.Estimate `json:"candidate"`
 	Difference blocks.Estimate `json:"difference"` // candidate - current, paired; negative = the candidate is better
 	OnRecord   blocks.Estimate `json:"on_record"`  // candidate - what the returns were, paired
+	Recorded   blocks.Estimate `json:"recorded"`   // what the returns were: 1, and how far chance may have moved it
 	Effective  float64         `json:"effective_decisions"`
 	Cut        float64         `json:"weights_cut"` // share of decisions whose weight was cut
 	Most       float64         `json:"weight_max"`
 	Moved      float64         `json:"moved"` // share of the requests the candidate sends elsewhere
-	MeanMS     float64         `json:"mean_return_ms"`
+	// Weight is the mean of the candidate's weights. It is 1 where propensities are right and whatever the candidate picks was picked
+	// now and then. Below, that part of its picks was never recorded, and counts with what the current model thinks of it.
+	Weight  blocks.Estimate `json:"mean_weight"`
+	Certain float64         `json:"certain"` // share of the decisions among several peers whose propensity is 1: they say nothing of others
+	MeanMS  float64         `json:"mean_return_ms"`
 }
 
 // ErrTooFew is returned when there are too few decisions for an interval.
@@ -71,7 +77,7 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	}
 	var r Result
 	used := make([]*replay.Decision, 0, len(list))
-	type total struct{ sum, n float64 }
+	type total struct{ sum, whole, n float64 }
 	pools := map[int32]*total{}
 	for i := range list {
 		d := &list[i]
@@ -85,9 +91,13 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 			t = &total{}
 			pools[d.Pool] = t
 		}
-		t.sum += capped(d)
+		t.sum += opt.cost(d)
+		t.whole += capped(d)
 		t.n++
-		r.MeanMS += capped(d)
+		r.MeanMS += opt.cost(d)
+		if len(d.Cost) > 1 && d.Propensity > certain {
+			r.Certain++
+		}
 	}
 	r.Decisions = len(used)
 	if r.Decisions < leastRun*blocks.Least {
@@ -104,7 +114,10 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	}
 	per := max((r.Decisions+runs-1)/runs, leastRun)
 	count := (r.Decisions + per - 1) / per
-	now, then, paired, was := make([]blocks.Block, count), make([]blocks.Block, count), make([]blocks.Block, count), make([]blocks.Block, count)
+	var now, then, paired, against, was, weighed []blocks.Block
+	for _, b := range []*[]blocks.Block{&now, &then, &paired, &against, &was, &weighed} {
+		*b = make([]blocks.Block, count)
+	}
 	e := evaluator{candidate: candidate, current: current}
 	weights, squares := 0.0, 0.0
 	const batch = 64
@@ -116,13 +129,25 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 		for i, d := range part {
 			t := pools[d.Pool]
 			scale := max(t.sum/t.n, 1e-9)
-			v := e.value(d, i, r.Most)
+			own := 1.0 // how much of a model's cost is what is judged
+			if opt.Own {
+				own = t.sum / max(t.whole, 1e-9)
+			}
+			cost := opt.cost(d)
+			v := e.value(d, i, r.Most, cost, own)
 			b := (at + i) / per
 			for _, x := range []struct {
 				to *blocks.Block
 				v  float64
-			}{{&now[b], v.candidate}, {&then[b], v.current}, {&paired[b], v.candidate - v.current}, {&was[b], v.candidate - capped(d)}} {
-				x.to.Sum[0] += x.v / scale
+			}{
+				{&now[b], v.candidate / scale},
+				{&then[b], v.current / scale},
+				{&paired[b], (v.candidate - v.current) / scale},
+				{&against[b], (v.candidate - cost) / scale},
+				{&was[b], cost / scale},
+				{&weighed[b], v.weight},
+			} {
+				x.to.Sum[0] += x.v
 				x.to.N[0]++
 			}
 			weights += v.weight
@@ -141,6 +166,7 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	}
 	n := float64(r.Decisions)
 	r.Cut /= n
+	r.Certain /= n
 	r.Moved /= n
 	if squares > 0 {
 		r.Effective = weights * weights / squares
@@ -148,7 +174,9 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	r.Candidate = blocks.Mean(now, opt.Level, opt.Seed)
 	r.Current = blocks.Mean(then, opt.Level, opt.Seed)
 	r.Difference = blocks.Mean(paired, opt.Level, opt.Seed)
-	r.OnRecord = blocks.Mean(was, opt.Level, opt.Seed)
+	r.OnRecord = blocks.Mean(against, opt.Level, opt.Seed)
+	r.Recorded = blocks.Mean(was, opt.Level, opt.Seed)
+	r.Weight = blocks.Mean(weighed, opt.Level, opt.Seed)
 	return r, nil
 }
 
@@ -166,10 +194,21 @@ func Moved(candidate, current decide.Predictor, list []replay.Decision) (float64
 		if err := e.costs(part); err != nil {
 			return 0, err
 		}
-		sum += e.value(d, 0, 0).moved
+		sum += e.value(d, 0, 0, 0, 1).moved
 		n++
 	}
 	return sum / float64(max(n, 1)), nil
+}
+
+// certain is the propensity from which on nothing else can be said to have been possible.
+const certain = 1 - 1e-6
+
+// cost is what a decision is judged by.
+func (o *Options) cost(d *replay.Decision) float64 {
+	if o.Own {
+		return min(d.Own, fit.MostRatio*float64(d.Cost[d.Chosen]))
+	}
+	return capped(d)
 }
 
 // capped is the return, no more than fit counts with either: one request must not decide.
@@ -225,7 +264,8 @@ type judged struct {
 	cut                bool
 }
 
-func (e *evaluator) value(d *replay.Decision, i int, most float64) (v judged) {
+// value judges decision i of the part, which cost so much; q is this share of the models' costs.
+func (e *evaluator) value(d *replay.Decision, i int, most, cost, share float64) (v judged) {
 	n := len(d.Cost)
 	e.q, e.qc, e.p, e.pc = sized(e.q, n), sized(e.qc, n), sized(e.p, n), sized(e.pc, n)
 	for j := range n {
@@ -236,11 +276,11 @@ func (e *evaluator) value(d *replay.Decision, i int, most float64) (v judged) {
 	d.Rule.Distribution(e.qc, e.pc)
 	d.Rule.Distribution(e.q, e.p)
 	for j := range n {
-		v.candidate += e.pc[j] * e.q[j]
-		v.current += e.p[j] * e.q[j]
+		v.candidate += e.pc[j] * e.q[j] * share
+		v.current += e.p[j] * e.q[j] * share
 		v.moved += math.Abs(e.pc[j]-e.p[j]) / 2
 	}
-	rest := capped(d) - e.q[d.Chosen]
+	rest := cost - e.q[d.Chosen]*share
 	v.weight = e.pc[d.Chosen] / d.Propensity
 	w0 := e.p[d.Chosen] / d.Propensity
 	v.cut = v.weight > most || w0 > most

@@ -157,3 +157,51 @@ func TestTheControlSliceAndUnknownSetsAreLeftOut(t *testing.T) {
 		t.Errorf("10 decisions: %v", err)
 	}
 }
+
+func TestResponseTimesAreJudgedApartFromTheDelayImposed(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(10, 10))
+	list, real := bandit(rnd, 20_000, well, func(x float64) (float64, float64) { return x, 0.3*x + 1 })
+	mean := 0.0
+	for i := range list { // what it imposed is noise, ten times as large
+		d := &list[i]
+		d.Own = d.Return
+		d.Return += 10 * 100 * rnd.ExpFloat64()
+		mean += d.Own / float64(len(list))
+	}
+	r, err := ope.Evaluate(context.Background(), candidate, current, list, ope.Options{Own: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(r.MeanMS/mean-1) > 0.02 || math.Abs(r.Difference.Value-real) > 0.1 || !(r.Difference.High-r.Difference.Low < 0.3) {
+		t.Errorf("%.1f ms, %+v; %.1f and %.3f are true", r.MeanMS, r.Difference, mean, real)
+	}
+	if e := r.Recorded; math.Abs(e.Value-1) > 1e-9 || !(e.Low < 0.99 && e.Low > 0.8 && e.High > 1.01 && e.High < 1.25) {
+		t.Errorf("what was: %+v", e)
+	}
+}
+
+func TestPropensitiesThatCannotBeShowInTheWeights(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(11, 11))
+	think := func(x float64) (float64, float64) { return x, -x }
+	list, _ := bandit(rnd, 20_000, well, think)
+	weigh := func(propensity func(p float64) float64) ope.Result {
+		changed := append([]replay.Decision(nil), list...)
+		for i := range changed {
+			changed[i].Propensity = propensity(changed[i].Propensity)
+		}
+		r, err := ope.Evaluate(context.Background(), candidate, current, changed, ope.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := weigh(func(p float64) float64 { return p }); !(r.Weight.Low < 1 && r.Weight.High > 1 && r.Weight.High-r.Weight.Low < 0.5) || r.Certain > 0 {
+		t.Errorf("right ones: weights %+v, certain %v", r.Weight, r.Certain)
+	}
+	if r := weigh(func(float64) float64 { return 1 }); r.Weight.High > 0.5 || r.Certain != 1 {
+		t.Errorf("left out: weights %+v, certain %v", r.Weight, r.Certain)
+	}
+	if r := weigh(func(p float64) float64 { return p / 2 }); r.Weight.Low < 1.5 {
+		t.Errorf("too small: weights %+v", r.Weight)
+	}
+}

@@ -204,3 +204,96 @@ func TestHistoryOutOfOrderSampledOrBrokenIsCounted(t *testing.T) {
 		t.Error("an outcome of no series was accepted")
 	}
 }
+
+func TestWhatComesBeforeTheJudgedPartOnlyWarmsTheEstimators(t *testing.T) {
+	k := kept(t, 0.05)
+	middle := float64(k.outcomes[len(k.outcomes)/2].AtMS)
+	r := replayed(t, k, recorded.Options{FromMS: middle}, 0.05)
+	list := r.Decisions()
+	if len(list) < len(k.outcomes)/3 {
+		t.Fatalf("%d decisions of %d outcomes", len(list), len(k.outcomes))
+	}
+	for _, d := range list {
+		if d.At < middle {
+			t.Fatalf("a decision at %.0f, before %.0f", d.At, middle)
+		}
+	}
+	if n := len(k.outcomes) - len(list) - int(r.Early); math.Abs(float64(n)) > 0.05*float64(len(k.outcomes)) {
+		t.Errorf("%d outcomes, %d decisions, %d of before", len(k.outcomes), len(list), r.Early)
+	}
+}
+
+// TestATableIsAsOldInTheReplayAsItIsInTheEngine: a peer turns slow; requests placed within LagMS of the first sign are decided on what was known before.
+func TestATableIsAsOldInTheReplayAsItIsInTheEngine(t *testing.T) {
+	costs := func(lag float64) (early, late float64) {
+		series := []history.Series{{Pool: "api", Peer: "10.0.0.1:80", Class: "*"}, {Pool: "api", Peer: "10.0.0.2:80", Class: "*"}}
+		r := recorded.New(recorded.Options{WarmMS: 1000, LagMS: lag})
+		const t0, turn, n = 1_700_000_000_000, 60_000, 12_000
+		var list []history.Outcome
+		for i := range n { // each 10 ms one ends, at each in turn; the first turns from 10 to 200 ms
+			o := history.Outcome{AtMS: t0 + int64(i)*10, Series: uint32(i % 2), Attempt: 1, TotalMS: 10, Propensity: 0.5, Load: -1, Rate: 1}
+			if o.Series == 0 && i*10 >= turn {
+				o.TotalMS = 200
+			}
+			o.HeaderMS = o.TotalMS
+			list = append(list, o)
+		}
+		if err := r.Add(series, list); err != nil {
+			t.Fatal(err)
+		}
+		r.Finish()
+		found := func(from, to float64) float64 {
+			sum, n := 0.0, 0.0
+			for _, d := range r.Decisions() {
+				if at := d.At - t0; at >= from && at < to && len(d.Cost) == 2 {
+					sum, n = sum+float64(d.Cost[0]), n+1
+				}
+			}
+			return sum / n
+		}
+		return found(turn+100, turn+400), found(turn+3000, turn+4000)
+	}
+	now, nowLater := costs(-1)
+	old, oldLater := costs(400)
+	if !(old < 0.8*now) || math.Abs(oldLater/nowLater-1) > 0.2 {
+		t.Errorf("within 0.4 s of the turn the peer costs %.1f ms by tables of 0.4 s ago, %.1f by fresh ones; seconds later %.1f and %.1f", old, now, oldLater, nowLater)
+	}
+}
+
+// TestAPauseOfNGINXIsNoSlownessOfPeers: NGINX stands still for a quarter of a second, as where its host has no processor for it. Nothing begins or ends, and
+// what waited ends later. Without care a peer seems to take 2.6 s. (Longer pauses look like silence of the peers to the engine too.)
+func TestAPauseOfNGINXIsNoSlownessOfPeers(t *testing.T) {
+	series := []history.Series{{Pool: "api", Peer: "10.0.0.1:80", Class: "*"}, {Pool: "api", Peer: "10.0.0.2:80", Class: "*"}}
+	const t0, pause, length, n = 1_700_000_000_000, 60_000, 250, 30_000
+	run := func(paused bool) float64 {
+		rnd := rand.New(rand.NewPCG(1, 1))
+		r := recorded.New(recorded.Options{WarmMS: 1000})
+		var list []history.Outcome
+		for i := range n { // 250 a second
+			start, took := float64(i*4), 10+30*rnd.Float64()
+			if paused && start >= pause && start < pause+length {
+				continue
+			}
+			end := start + took
+			if paused && start < pause && end >= pause {
+				end += length
+			}
+			list = append(list, history.Outcome{AtMS: t0 + int64(end), Series: uint32(i % 2), Attempt: 1, TotalMS: float32(end - start), HeaderMS: float32(end - start), Propensity: 0.5, Load: -1, Rate: 1})
+		}
+		slices.SortStableFunc(list, func(a, b history.Outcome) int { return int(a.AtMS - b.AtMS) })
+		if err := r.Add(series, list); err != nil {
+			t.Fatal(err)
+		}
+		r.Finish()
+		worst := 0.0
+		for _, d := range r.Decisions() {
+			if at := d.At - t0; at > pause-500 && at < pause+length+1000 {
+				worst = max(worst, float64(d.Cost[0]), float64(d.Cost[1]))
+			}
+		}
+		return worst
+	}
+	if with, without := run(true), run(false); with > 4*without {
+		t.Errorf("the dearest cost is %.0f ms with a pause, %.0f without", with, without)
+	}
+}
