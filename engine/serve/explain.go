@@ -107,6 +107,12 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 		decided.Cost = append(decided.Cost, curve...)
 		x.Peers = append(x.Peers, one)
 	}
+	if trust := p.trust(); trust != nil {
+		decided.Trust(params, trust)
+		for i := range x.Peers {
+			x.Peers[i].Cost = decided.At(0, i, float64(x.Peers[i].Inflight))
+		}
+	}
 	p.rank(&x, &decided, cases)
 	return x, nil
 }

@@ -65,6 +65,7 @@ type livePool struct {
 	changes     []pool.Transition        // scratch
 	weights     []float64                // scratch
 	aways       []decide.Away            // scratch
+	trusts      []float64                // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
 	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
 	feed        *feed                    // for the learner; nil = there is none

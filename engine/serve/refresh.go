@@ -135,6 +135,7 @@ func (p *livePool) tryFill(now float64) (fault string) {
 	if fault := p.fillTable(now, eval, params); fault != "" {
 		return fault
 	}
+	p.table.Trust(params, p.trust())
 	p.feedFrame(now)
 	return ""
 }
@@ -150,6 +151,31 @@ func (p *livePool) params() decide.Params {
 		params.Objective = decide.P99
 	}
 	return params
+}
+
+// knownAfter is how many answers of a backup it takes until its cost is its own alone.
+const knownAfter = 100
+
+// trust is how far the costs of the peers are their own, for decide.Table.Trust; nil where all are. Backups stand by until they are needed, and then
+// nothing is known of them, or what was true long ago. Newcomers are another case: slow start has them known before their share is large.
+func (p *livePool) trust() []float64 {
+	p.trusts = p.trusts[:0]
+	backups := false
+	for i := range p.members {
+		h, x := p.health.View(i), 1.0
+		switch {
+		case h.Tier > 0 && (h.Usable || h.Fit):
+			backups = true
+			x = min(p.est.Peer(i).Samples/knownAfter, 1)
+		case !h.Usable:
+			x = decide.Absent
+		}
+		p.trusts = append(p.trusts, x)
+	}
+	if !backups {
+		return nil
+	}
+	return p.trusts
 }
 
 // away is what a peer in this zone costs beyond its own time. A zone that is not told, of the peer or of the engine, is no other one.

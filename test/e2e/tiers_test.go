@@ -54,6 +54,9 @@ func TestBackupsTakeOverAsPrimariesDieAndGiveBackWithoutAFailedRequest(t *testin
 		if s > most[i]+0.12 && !risky(r) {
 			t.Errorf("with %d of 4 primaries left the backups got %.0f %%, they may have %.0f", 3-i, 100*s, 100*most[i])
 		}
+		if i == 2 && s < 0.15 && !risky(r) { // 0.04 when unknown backups cost what the model takes unknown peers for
+			t.Errorf("with one primary left the backups, of which nothing is known, got %.0f %% at first", 100*s)
+		}
 		if i == 2 { // soon they are known to be as fast, and get about what they may
 			r.Eventually("the backups take their part beside the last primary", func() error {
 				if s = shareOf(r.Send(300, 6, get), "e", "f"); s < 0.15 {
@@ -93,6 +96,32 @@ func TestBackupsTakeOverAsPrimariesDieAndGiveBackWithoutAFailedRequest(t *testin
 	r.WantAll(load.Stop(), 200)
 }
 
+// Peers that are out for long are tried now and then, by a request of a client. It must not spend all its tries on them.
+func TestNoRequestFailsForTryingPrimariesThatAreStillDown(t *testing.T) {
+	t.Parallel()
+	for _, pool := range []rig.Pool{
+		{Name: "backups", Peers: []string{"a", "b", "c", "e"}, PeerSettings: map[string]string{"e": "backup: true"}},
+		{Name: "plain", Peers: []string{"a", "b", "c", "e"}},
+	} {
+		pool.Settings = "retry: {tries: 3, share: 1}\neject: {base_ms: 30, max_ms: 60}"
+		t.Run(pool.Name, func(t *testing.T) {
+			r := start(t, rig.Options{Pools: []rig.Pool{pool}})
+			get := rig.Request{Path: "/" + pool.Name + "/x"}
+			r.WantAll(r.Send(20, 2, get), 200)
+			for _, name := range []string{"a", "b", "c"} {
+				r.Backend(name).Kill()
+			}
+			r.Send(4, 1, get) // these learn it
+			var answers []rig.Answer
+			for range 25 { // each time some of them are due
+				answers = append(answers, r.Send(4, 2, get)...)
+				time.Sleep(40 * time.Millisecond)
+			}
+			r.WantAll(answers, 200)
+		})
+	}
+}
+
 // The engine neither knows nor can say: what NGINX sees itself must do.
 func TestBackupsAreThereAtOnceWhenTheEngineIsFrozen(t *testing.T) {
 	t.Parallel()
@@ -111,7 +140,7 @@ func TestBackupsAreThereAtOnceWhenTheEngineIsFrozen(t *testing.T) {
 	}
 	r.Backend("a").Start()
 	r.Eventually("the primary is tried again", func() error {
-		if s := rig.Share(r.Send(20, 2, get), "a"); s < 1 {
+		if s := rig.Share(r.Send(20, 2, get), "a"); s < 0.5 { // one of two: the backup may have 29 %
 			return fmt.Errorf("it has %.2f", s)
 		}
 		return nil

@@ -41,6 +41,7 @@ local summed = 1 -- how many rows there were when that was filled; with one it i
 local work = ffi.new("double[?]", MAX_PEERS)    -- of what is in flight, by position; in views with sizes
 local size = 1                                  -- of the request
 local cand = ffi.new("int32_t[?]", MAX_PEERS)   -- positions of the candidates
+local doubt = ffi.new("int32_t[?]", MAX_PEERS)  -- of those that are ones only if there are no others
 local value = ffi.new("double[?]", 2 * MAX_PEERS) -- their costs, and behind the costs their weights in the draw
 local order = ffi.new("int32_t[?]", MAX_PEERS)  -- a permutation, shuffled a bit further by each sample
 local order_n = 0
@@ -116,11 +117,13 @@ local function read_work(view, m)
 end
 
 -- Candidates for this request into cand[]; returns how many. A peer is one unless the engine says not usable, this NGINX
--- has set it aside, its admit share excludes it this time, or the request has been there.
+-- has set it aside, its admit share excludes it this time, or the request has been there. To peers whose time aside is over a request goes once: one
+-- that found such a peer still down must not spend its other tries on the next ones.
 local function candidates(view, m, now, heed_admit)
     if view.tiers then
-        return tiers.candidates(view, order, m, now, heed_admit, cand, was_tried)
+        return tiers.candidates(view, order, m, now, heed_admit, cand, was_tried, ntried > 0)
     end
+    local again, doubtful = ntried > 0, 0
     local slot, usable, admit, peer = view.slot, view.usable, view.admit, shm.peer
     local k = 0
     local draw = heed_admit and -1 or 0
@@ -135,11 +138,22 @@ local function candidates(view, m, now, heed_admit)
                 end
                 in_share = draw < admit[i]
             end
-            if in_share and (ntried == 0 or not was_tried(s)) then
-                cand[k] = i
-                k = k + 1
+            if in_share and (not again or not was_tried(s)) then
+                if again and peer[s].aside_ms ~= 0 then
+                    doubt[doubtful] = i
+                    doubtful = doubtful + 1
+                else
+                    cand[k] = i
+                    k = k + 1
+                end
             end
         end
+    end
+    if k == 0 and doubtful > 0 and not heed_admit then
+        for j = 0, doubtful - 1 do
+            cand[j] = doubt[j]
+        end
+        return doubtful
     end
     return k
 end

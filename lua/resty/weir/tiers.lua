@@ -70,7 +70,8 @@ local function reckon(view, now)
 end
 
 -- The candidates of a request among the positions order[0 .. m-1], into cand; returns how many. As candidates() in pick.lua, which calls this.
-function _M.candidates(view, order, m, now, heed_admit, cand, was_tried)
+-- again: the request has been to a peer; then none whose time aside is just over is one, see there. When no other is left there are the backups (fall).
+function _M.candidates(view, order, m, now, heed_admit, cand, was_tried, again)
     local t = view.tiers
     if now - t.at > FRESH_MS or now < t.at then
         reckon(view, now)
@@ -86,7 +87,7 @@ function _M.candidates(view, order, m, now, heed_admit, cand, was_tried)
         if tier[i] > 0 and (usable[i] == 1 or standby[i] == 1) then
             share = max(share, lack[tier[i]])
         end
-        if draw < share and peer[s].aside_ms <= now and peer[s].trial_ms <= now and not was_tried(s) then
+        if draw < share and peer[s].aside_ms <= now and peer[s].trial_ms <= now and not was_tried(s) and (not again or peer[s].aside_ms == 0) then
             cand[k] = i
             k = k + 1
         end

@@ -1,0 +1,62 @@
+package decide
+
+import "math"
+
+// Absent is the trust of a peer that takes no part: nothing is compared with it.
+const Absent = -1
+
+// Trust changes the costs of peers that little is known about, which Fill prices by what is usual of the pool and, with a model, by what peers of
+// which nothing is known turned out to be: dearer than those that are known to do well. That is right in the mean and keeps a backup which is called
+// in from ever being tried at light load, since any known peer is cheaper. How much such a peer may get is bounded by its admit already, so it
+// is taken for as good as the best until it shows otherwise (optimism in the face of uncertainty: Lai and Robbins 1985), and its own price counts as
+// far as it is known:
+//
+//	cost = best x (own / best)^trust  where own > best
+//
+// trust[i] is between 0, nothing is known of peer i, and 1, its own cost stands; or Absent. best is the least cost of a peer that takes part, at the
+// same in-flight count, before weights and zones, which are i's own. par is what the table was filled with.
+func (t *Table) Trust(par Params, trust []float64) {
+	some := false
+	for _, x := range trust {
+		some = some || x >= 0 && x < 1
+	}
+	if !some {
+		return
+	}
+	for c := range t.Classes {
+		var best [GridPoints]float64
+		for g := range best {
+			best[g] = math.Inf(1)
+			for i, x := range trust {
+				if x >= 0 {
+					best[g] = min(best[g], par.plain(i, float64(t.Row(c, i)[g])))
+				}
+			}
+		}
+		for i, x := range trust {
+			if !(x >= 0 && x < 1) {
+				continue
+			}
+			row := t.Row(c, i)
+			last := float32(0)
+			for g := range row {
+				if own := par.plain(i, float64(row[g])); own > best[g] && best[g] > 0 {
+					row[g] = float32(bounded(par.priced(i, best[g]*math.Pow(own/best[g], x))))
+				}
+				last = max(last, row[g]) // rows rise, rounding or not
+				row[g] = last
+			}
+		}
+	}
+}
+
+// plain is a cost of peer i without its weight and zone; priced puts them back.
+func (p *Params) plain(i int, cost float64) float64 {
+	factor, ms := p.away(i)
+	return max(cost-ms, 0) * p.weight(i) / factor
+}
+
+func (p *Params) priced(i int, plain float64) float64 {
+	factor, ms := p.away(i)
+	return plain/p.weight(i)*factor + ms
+}
