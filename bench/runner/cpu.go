@@ -78,6 +78,9 @@ func (c *cpuCmd) variants(b *bench, peers []string, socket string) []*variant {
 		HTTP:     "    init_by_lua_block { PORTS = {" + strings.Join(ports, ", ") + "} }\n    log_by_lua_block { require(\"resty.core.base\").get_request() }\n",
 		Upstream: placeholder + "        balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", PORTS[math.random(#PORTS)]) }\n",
 	}
+	naive := site{Lua: true, Upstream: placeholder + "        balancer_by_lua_file \"" + filepath.Join(b.repo, "bench", "lua", "naive_balance.lua") + "\";\n",
+		HTTP: "    lua_shared_dict naive 1m;\n    init_by_lua_block { PORTS = {" + strings.Join(ports, ", ") + "} }\n" +
+			"    log_by_lua_file \"" + filepath.Join(b.repo, "bench", "lua", "naive_log.lua") + "\";\n"}
 	plain := site{Upstream: servers(peers) + "        least_conn;\n"}
 	weir := site{Lua: true, HTTP: b.weirHTTP(false), Upstream: weirUpstream(peers), Server: b.statusServer(), Socket: socket}
 	alone := weir
@@ -89,6 +92,7 @@ func (c *cpuCmd) variants(b *bench, peers []string, socket string) []*variant {
 		{name: "least_conn", what: "plain NGINX", site: plain},
 		{name: "bare", base: "least_conn", what: "balancer_by_lua that names one peer", site: site{Lua: true, Upstream: placeholder + bare}},
 		{name: "hooks", base: "least_conn", what: "balancer_by_lua that names a random peer, log_by_lua that does nothing: what ngx_lua costs by itself", site: hooks},
+		{name: "naive", base: "least_conn", what: "least in-flight of all peers, counted in a shared dict and taken off in a log phase: a yardstick for the machine", site: naive},
 		{name: "weir-alone", base: "least_conn", what: "Weir, no engine: two choices, in-flight, records kept", site: alone},
 		{name: "weir", base: "least_conn", what: "Weir, live engine: class, table, in-flight, records sent", site: weir, target: 1.2},
 		{name: "least_conn-log", what: "plain NGINX, JSON access log to /dev/null", site: plainLog},

@@ -177,11 +177,8 @@ local function take_off(q)
     end
 end
 
--- Starts an attempt on a slot: the request moves there from the peer it was on.
--- stream: it is expected to be one, and counted as such from the start. work: its own, in units of sizes.lua; found: of the others, in mean
--- requests. Both 0 in pools without sizes.
-function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms, stream, work, found)
-    local cell = (stream and shm.streams or shm.count) + (row_base + slot)
+-- Counts a request that is in no cell in this one, until NGINX frees it. false when memory is out.
+local function count_in(r, q, cell)
     local c = q.count_cleanup
     if c == nil then
         c = C.ngx_http_cleanup_add(r, 0)
@@ -189,11 +186,26 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
             return false
         end
         q.count_cleanup = c
-    elseif q.cell ~= nil then
-        take_off(q)
     end
     cell[0].n = cell[0].n + 1
-    q.cell, q.stream = cell, stream and 1 or 0
+    q.cell = cell
+    c.data = cell
+    c.handler = take_one_off
+    return true
+end
+
+-- Starts an attempt on a slot: the request moves there from the peer it was on.
+-- stream: it is expected to be one, and counted as such from the start. work: its own, in units of sizes.lua; found: of the others, in mean
+-- requests. Both 0 in pools without sizes.
+function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms, stream, work, found)
+    local cell = (stream and shm.streams or shm.count) + (row_base + slot)
+    if q.cell ~= nil then
+        take_off(q)
+    end
+    if not count_in(r, q, cell) then
+        return false
+    end
+    q.stream = stream and 1 or 0
     unload(q)
     if work > 0 and not stream then
         local to = shm.work + (row_base + slot)
@@ -201,8 +213,6 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
         q.work, q.worked = work, slot
     end
     q.look_ms = now + FIRST_LOOK_MS
-    c.data = cell
-    c.handler = take_one_off
     local n = q.n
     if n > 0 and q.attempt[n - 1].end_ms == 0 then
         q.attempt[n - 1].end_ms = now
@@ -223,20 +233,10 @@ end
 
 -- Counts a request in a cell that is no peer's, until finish() or the first attempt.
 function _M.hold(r, q, cell)
-    local c = q.count_cleanup
-    if c == nil then
-        c = C.ngx_http_cleanup_add(r, 0)
-        if c == nil then
-            return false
-        end
-        q.count_cleanup = c
-    elseif q.cell ~= nil then
-        return false -- it is at a peer already
+    if q.cell ~= nil or not count_in(r, q, cell) then
+        return false -- it is at a peer already, or memory is out
     end
-    cell[0].n = cell[0].n + 1
-    q.cell, q.look_ms = cell, math.huge -- lookout.lua has nothing to see there
-    c.data = cell
-    c.handler = take_one_off
+    q.look_ms = math.huge -- lookout.lua has nothing to see there
     return true
 end
 

@@ -186,19 +186,22 @@ local function plain(r, is_subrequest)
     if status < 200 or status >= 500 or status == 429 or status == 499 then
         return nil
     end
-    if not is_subrequest then
-        local _, completed = read(r, REQUEST_COMPLETION)
-        if completed ~= 2 then -- not "OK"
-            return nil
-        end
-    end
     -- What the client was told is what the peer announced unless a filter dropped it, and is quicker to find among NGINX's variables.
     local announced, len = read(r, SENT_LENGTH)
     if len == 0 then
         announced, len = read(r, ANNOUNCED_LENGTH)
     end
-    if len > 0 and number(announced, len) ~= length then
-        return nil -- HEAD, 304, or cut short
+    if len > 0 then
+        if number(announced, len) ~= length then
+            return nil -- HEAD, 304, or cut short
+        end
+        return status, length -- the peer sent all it had: whether the client read it all says nothing of the peer
+    end
+    if not is_subrequest then
+        local _, completed = read(r, REQUEST_COMPLETION)
+        if completed ~= 2 then -- not "OK"
+            return nil
+        end
     end
     return status, length
 end
