@@ -71,6 +71,10 @@ func (a *admin) history(c *call) {
 			q.StepMS, err = history.ParseStep(step)
 		}
 	}
+	if metric := string(args.Peek("metric")); metric != "" && err == nil {
+		a.pastMetrics(c, history.AskMetrics(q, metric), now)
+		return
+	}
 	if err == nil {
 		err = q.Check(now)
 	}
@@ -89,6 +93,30 @@ func (a *admin) history(c *call) {
 		return
 	}
 	c.raw(fasthttp.StatusOK, q.AppendAnswer(nil, lines.Lines()))
+}
+
+// pastMetrics is GET /api/history with a metric.
+func (a *admin) pastMetrics(c *call, q history.MetricQuestion, now int64) {
+	if err := q.Check(now); err != nil {
+		c.fail(fasthttp.StatusBadRequest, err.Error())
+		return
+	}
+	s, ctx, leave, ok := a.enter(c)
+	if !ok {
+		return
+	}
+	defer leave()
+	lines := history.NewMetricCollector(q)
+	err := s.Metrics(ctx, q, lines.Add)
+	var much *history.FieldError
+	switch {
+	case errors.As(err, &much):
+		c.fail(fasthttp.StatusBadRequest, err.Error())
+	case err != nil:
+		c.failHistory(err)
+	default:
+		c.raw(fasthttp.StatusOK, q.AppendAnswer(nil, lines.Lines()))
+	}
 }
 
 // events is GET /api/history/events.

@@ -17,6 +17,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/record"
 	"github.com/weirlb/weir/engine/observe"
 )
 
@@ -172,6 +173,10 @@ pools:
 		{"POST", rollback, "/api/models/no/rollback", "", 403, []string{"Origin", "null"}},
 		{"GET", "/api/history", "/api/history?pool=api&from=2h&to=2100-01-01&step=1d", "", 200, nil},
 		{"GET", "/api/history", "/api/history?by=peer,class&from=1h&to=2100000000000&step=10d", "", 200, nil},
+		{"GET", "/api/history", "/api/history?metric=*&pool=api", "", 200, nil},
+		{"GET", "/api/history", "/api/history?metric=cpu&by=pool&from=1h&step=10m", "", 200, nil},
+		{"GET", "/api/history", "/api/history?metric=cpu&by=class", "", 400, nil},
+		{"GET", "/api/history", "/api/history?metric=cpu&class=x", "", 400, nil},
 		{"GET", "/api/history", "/api/history?from=7", "", 400, nil},
 		{"GET", "/api/history", "/api/history?step=10s", "", 400, nil},
 		{"GET", "/api/history/events", "/api/history/events", "", 200, nil},
@@ -207,6 +212,12 @@ pools:
 		run(s, r.manage)
 	}
 	r.token.Set("")
+	r.keeper.Measured(record.Measured{MetricSeries: history.MetricSeries{Pool: "api", Peer: "10.0.0.1:80", Metric: "cpu"}, AtMS: time.Now().UnixMilli() - 120_000, Value: 0.5})
+	within(t, 10*time.Second, "the metric is kept", func() bool {
+		return strings.Contains(r.manage("GET", "/api/history?metric=cpu", "").body, `"mean":[0.5]`)
+	})
+	run(step{"GET", "/api/history", "/api/history?metric=cpu", "", 200, nil}, r.manage)
+	run(step{"GET", "/api/history", "/api/history?metric=*&by=pool", "", 200, nil}, r.manage)
 	r.keeper.Event(history.Event{Kind: history.Model, Subject: "v1"})
 	within(t, 10*time.Second, "the event is kept", func() bool { return strings.Contains(r.manage("GET", "/api/history/events?kind=model", "").body, "v1") })
 	off := start(t, twoPools)

@@ -34,6 +34,7 @@ func (b *Batch) Clean() (dropped int) {
 	b.Events = filter(b.Events, func(e *Event) bool {
 		return Storable(e.Pool) && Storable(e.Subject) && Storable(e.From) && Storable(e.To) && Storable(e.Detail) && storableTime(e.AtMS)
 	})
+	b.Metrics = filter(b.Metrics, (*MetricRow).storable)
 	return before - b.Rows()
 }
 

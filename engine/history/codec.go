@@ -12,7 +12,7 @@ import (
 // A batch's encoded form serves the spool, and its outcomes' part the embedded store. Outcomes are written column by column, the
 // floats byte by byte of equal weight, so that the compressor sees like beside like: 13 to 16 bytes an outcome in place of 48.
 //
-//	"WH" version(1)  then zstd of: header, series, outcomes, rollups, events
+//	"WH" version(1)  then zstd of: header, series, outcomes, rollups, events, metrics if there are any
 //
 // Numbers are unsigned varints, signed ones zigzag, texts have their length in front.
 
@@ -76,6 +76,7 @@ func (c *Codec) Append(dst []byte, b *Batch) []byte {
 			w = appendText(w, s)
 		}
 	}
+	w = appendMetrics(w, b.Metrics)
 	c.scratch = w
 	dst = append(dst, 'W', 'H', codecVersion)
 	return c.compress(dst, w)
@@ -108,6 +109,7 @@ func (c *Codec) Decode(data []byte, b *Batch) error {
 		}
 		b.Events = append(b.Events, e)
 	}
+	b.Metrics = r.metrics(b.Metrics[:0])
 	if r.err == nil && len(r.data) > 0 {
 		r.err = errors.New("something follows it")
 	}

@@ -2,8 +2,8 @@
 // the roll-up of outcomes into minutes and of minutes into answers. The stores are in packages below it (embedded, postgres,
 // mysql), the way from a running engine into a store is in record.
 //
-// What is kept: outcomes one by one (raw), minutes rolled up per pool, peer and class, and events: changes of health, of
-// models, of the configuration. Times are Unix milliseconds in UTC.
+// What is kept: outcomes one by one (raw), minutes rolled up per pool, peer and class, minutes of server metrics, and events: changes of
+// health, of models, of the configuration. Times are Unix milliseconds in UTC.
 package history
 
 import (
@@ -89,10 +89,11 @@ type Batch struct {
 	Outcomes []Outcome
 	Rollups  []Rollup
 	Events   []Event
+	Metrics  []MetricRow
 }
 
-// Rows is the number of outcomes, rollups and events.
-func (b *Batch) Rows() int { return len(b.Outcomes) + len(b.Rollups) + len(b.Events) }
+// Rows is the number of outcomes, rollups, events and rows of metrics.
+func (b *Batch) Rows() int { return len(b.Outcomes) + len(b.Rollups) + len(b.Events) + len(b.Metrics) }
 
 // Written is what became of a batch.
 type Written struct {
@@ -150,6 +151,9 @@ type Store interface {
 	// Rollups yields the rollups that q's answer is made of, with their series, in any order. What is yielded is valid
 	// during the call only.
 	Rollups(ctx context.Context, q Question, yield func(Series, *Rollup) error) error
+
+	// Metrics yields the rows of server metrics that q's answer is made of, in any order. What is yielded is valid during the call only.
+	Metrics(ctx context.Context, q MetricQuestion, yield func(*MetricRow) error) error
 
 	// Outcomes yields raw outcomes from fromMS (included) to toMS (not) of a pool ("" = every) in the order of time, in
 	// blocks, with the series their indexes mean. What is yielded is valid during the call only. Outcomes that arrive

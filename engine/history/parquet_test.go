@@ -60,7 +60,7 @@ func (u *unthrift) value(kind byte) any {
 func TestAParquetFileHoldsEveryOutcomeInItsColumns(t *testing.T) {
 	b := sample(groupRows + 1000)
 	var file bytes.Buffer
-	p := NewParquet(&file)
+	p := NewOutcomeParquet(&file)
 	for from := 0; from < len(b.Outcomes); from += 10_007 {
 		if err := p.Write(b.Series, b.Outcomes[from:min(from+10_007, len(b.Outcomes))]); err != nil {
 			t.Fatal(err)
@@ -114,4 +114,34 @@ func TestAParquetFileHoldsEveryOutcomeInItsColumns(t *testing.T) {
 		t.Errorf("%d rows", row)
 	}
 	t.Logf("%.1f bytes a row", float64(n)/float64(row))
+}
+
+func TestAParquetFileOfServerMetricsHasTheirColumns(t *testing.T) {
+	var file bytes.Buffer
+	p := NewMetricParquet(&file)
+	for i := range 3 {
+		if err := p.Add(&MetricRow{MetricSeries{"api", "10.0.0.1:80", "cpu"}, int64(i) * MinuteMS, 6, 0.5, 0.25, float64(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data := file.Bytes()
+	n := len(data)
+	length := int(binary.LittleEndian.Uint32(data[n-8:]))
+	footer := (&unthrift{data[n-8-length : n-8]}).value(thriftStruct).(map[int]any)
+	schema, group := footer[2].([]any), footer[4].([]any)[0].(map[int]any)
+	if footer[3] != int64(3) || len(schema) != 9 || schema[8].(map[int]any)[4] != "max" || schema[8].(map[int]any)[1] != int64(parquetDouble) {
+		t.Fatalf("footer: %v", footer)
+	}
+	meta := group[1].([]any)[7].(map[int]any)[3].(map[int]any)
+	u := &unthrift{data[meta[9].(int64):]}
+	head := u.value(thriftStruct).(map[int]any)
+	dec, _ := zstd.NewReader(nil)
+	defer dec.Close()
+	raw, err := dec.DecodeAll(u.in[:head[3].(int64)], nil)
+	if err != nil || len(raw) != 24 || math.Float64frombits(binary.LittleEndian.Uint64(raw[16:])) != 2 {
+		t.Errorf("%v % x", err, raw)
+	}
 }

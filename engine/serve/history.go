@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
@@ -46,6 +47,16 @@ func (p *livePool) keepObserved() {
 	p.eng.history.Add(p.observed)
 	clear(p.observed)
 	p.observed = p.observed[:0]
+}
+
+// keepMeasured notes a value of a server metric.
+func (p *livePool) keepMeasured(addr, metric string, value float64) {
+	if p.eng.history == nil || math.IsNaN(value) || math.IsInf(value, 0) {
+		return
+	}
+	p.eng.history.Measured(record.Measured{
+		MetricSeries: history.MetricSeries{Pool: p.name, Peer: addr, Metric: metric}, AtMS: time.Now().UnixMilli(), Value: value,
+	})
 }
 
 func (e *Engine) keepTransition(poolName string, t pool.Transition) {

@@ -143,6 +143,7 @@ func (p *livePool) measured(s *collector, values []map[string]float64, fault str
 			v, ok := values[j][m.addr]
 			if ok {
 				p.meters.board.Put(now, i, m.addr, v)
+				p.keepMeasured(m.addr, p.conf.Metrics[i].Name, v)
 			}
 			all = all && ok
 		}

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -26,9 +22,9 @@ import (
 type historyCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file, which says where history is kept." placeholder:"FILE"`
 
-	Show   historyShowCmd   `cmd:"" default:"withargs" help:"Attempts, failures and latencies in steps (the default)."`
+	Show   historyShowCmd   `cmd:"" default:"withargs" help:"Attempts, failures and latencies in steps, or server metrics (the default)."`
 	Events historyEventsCmd `cmd:"" help:"Changes of peers' health, of models and of the configuration."`
-	Export historyExportCmd `cmd:"" help:"Write outcomes one by one, as CSV or Parquet."`
+	Export historyExportCmd `cmd:"" help:"Write outcomes one by one, or minutes of server metrics, as CSV or Parquet."`
 }
 
 // span is a time on the command line.
@@ -55,12 +51,13 @@ func (s *span) read(now int64) (from, to int64, err error) {
 
 type historyShowCmd struct {
 	span
-	Peer  string `help:"Only this peer." placeholder:"ADDRESS"`
-	Class string `help:"Only this class; left out, all together." placeholder:"CLASS"`
-	Step  string `default:"5m" help:"Whole minutes, as 1m, 15m, 1h, 1d." placeholder:"TIME"`
-	By    string `default:"peer" enum:"pool,peer,class,peer+class" help:"What has a line of its own: ${enum}."`
-	JSON  bool   `name:"json" xor:"form" help:"Print JSON."`
-	CSV   bool   `name:"csv" xor:"form" help:"Print CSV."`
+	Peer   string `help:"Only this peer." placeholder:"ADDRESS"`
+	Class  string `help:"Only this class; left out, all together." placeholder:"CLASS"`
+	Metric string `help:"Show this server metric in place of attempts; * for all of them." placeholder:"NAME"`
+	Step   string `default:"5m" help:"Whole minutes, as 1m, 15m, 1h, 1d." placeholder:"TIME"`
+	By     string `default:"peer" enum:"pool,peer,class,peer+class" help:"What has a line of its own: ${enum}."`
+	JSON   bool   `name:"json" xor:"form" help:"Print JSON."`
+	CSV    bool   `name:"csv" xor:"form" help:"Print CSV."`
 }
 
 type historyEventsCmd struct {
@@ -71,8 +68,9 @@ type historyEventsCmd struct {
 }
 
 type historyExportCmd struct {
-	File   string `arg:"" help:"File to write; - for standard output."`
-	Format string `default:"" enum:",csv,parquet" help:"csv or parquet; left out, parquet when the file's name ends so, else csv." placeholder:"FORMAT"`
+	File    string `arg:"" help:"File to write; - for standard output."`
+	Format  string `default:"" enum:",csv,parquet" help:"csv or parquet; left out, parquet when the file's name ends so, else csv." placeholder:"FORMAT"`
+	Metrics bool   `help:"Server metrics, a row a minute, in place of outcomes."`
 	span
 }
 
@@ -113,6 +111,9 @@ func (c *historyShowCmd) Run(all *cli, to streams) error {
 	}
 	if q.StepMS, err = history.ParseStep(c.Step); err != nil {
 		return err
+	}
+	if c.Metric != "" {
+		return c.metrics(all, to, history.AskMetrics(q, c.Metric), now)
 	}
 	if err := q.Check(now); err != nil {
 		return err
@@ -215,68 +216,4 @@ func (c *historyEventsCmd) Run(all *cli, to streams) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", time.UnixMilli(e.AtMS).UTC().Format("2006-01-02 15:04:05.000"), e.Kind, orDash(e.Pool), e.Subject, orDash(e.From), orDash(e.To), e.Detail)
 	}
 	return t.Flush()
-}
-
-func (c *historyExportCmd) Run(all *cli, to streams) (err error) {
-	from, until, err := c.read(time.Now().UnixMilli())
-	if err != nil {
-		return err
-	}
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.History.store(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	out := to.out
-	if c.File != "-" {
-		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("writing the export: %w", err)
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
-	}
-	w := bufio.NewWriterSize(out, 1<<20)
-	n := 0
-	begin := exportCSV
-	if c.Format == "parquet" || (c.Format == "" && strings.HasSuffix(c.File, ".parquet")) {
-		begin = exportParquet
-	}
-	write, end := begin(w)
-	err = s.Outcomes(ctx, c.Pool, from, until, func(series []history.Series, list []history.Outcome) error {
-		n += len(list)
-		return write(series, list)
-	})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(end(), w.Flush()); err != nil {
-		return fmt.Errorf("writing the export: %w", err)
-	}
-	if c.File != "-" {
-		_, err = fmt.Fprintf(to.out, "%d outcomes are in %s\n", n, c.File)
-	}
-	return err
-}
-
-func exportParquet(w *bufio.Writer) (write func([]history.Series, []history.Outcome) error, end func() error) {
-	p := history.NewParquet(w)
-	return p.Write, p.Close
-}
-
-// exportCSV writes outcomes as CSV. Errors of the buffer stay until it is flushed.
-func exportCSV(w *bufio.Writer) (write func([]history.Series, []history.Outcome) error, end func() error) {
-	_, _ = w.WriteString(history.CSVHeader)
-	var row []byte
-	return func(series []history.Series, list []history.Outcome) error {
-		for i := range list {
-			row = list[i].AppendCSV(row[:0], series[list[i].Series])
-			if _, err := w.Write(row); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, func() error { return nil }
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -107,6 +109,60 @@ func TestHistoryOfARunningEngineCanBeReadExportedAndOutlivesIt(t *testing.T) {
 	}
 	if code, _, errs := in("--from", "yesterday"); code == 0 || !strings.Contains(errs, "from must be a time") {
 		t.Errorf("%d %s", code, errs)
+	}
+}
+
+func TestServerMetricsAreKeptByTheMinuteShownAndExported(t *testing.T) {
+	var asked atomic.Int64
+	exporter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "queue{kind=\"a\"} %d\n", asked.Add(1))
+	}))
+	defer exporter.Close()
+	e := start(t, onePool+`    metrics: [{name: queue, scrape: "`+exporter.URL+`/metrics", query: 10 * queue, every_ms: 500, timeout_ms: 500}]`+"\n")
+	within(t, 20*time.Second, "some values", func() bool { return asked.Load() > 4 })
+	in := func(args ...string) (int, string, string) {
+		return weir(append([]string{"history", "--config", e.file}, args...)...)
+	}
+	e.stop() // gives out the minute in progress
+	<-e.ended
+	e.ended <- nil
+
+	code, out, errs := in("--json", "--metric", "queue", "--step", "1d", "--from", "1h")
+	var answer struct {
+		Metrics []struct {
+			Pool, Peer, Metric string
+			Samples            []int
+			Mean, Min, Max     []float64
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &answer); code != 0 || err != nil || len(answer.Metrics) != 2 {
+		t.Fatalf("%d %v %s %s", code, err, out, errs)
+	}
+	m := answer.Metrics[1]
+	if last := len(m.Min) - 1; m.Pool != "api" || m.Peer != "10.0.0.2:80" || m.Metric != "queue" || m.Min[0] > 20 || m.Max[last] < 40 || m.Mean[0] <= m.Min[0] || m.Mean[0] >= m.Max[last] || m.Samples[0] < 2 {
+		t.Errorf("%+v", m)
+	}
+	if code, out, _ := in("--metric", "*"); code != 0 || !strings.Contains(out, "VALUES") || !strings.Contains(out, "10.0.0.1:80") {
+		t.Errorf("table: %d %s", code, out)
+	}
+	if code, out, _ := in("--metric", "queue", "--csv", "--by", "pool"); code != 0 || !strings.HasPrefix(out, "time,pool,peer,metric,samples") || !strings.Contains(out, ",api,,queue,") {
+		t.Errorf("csv: %d %s", code, out)
+	}
+	if code, out, _ := in("--metric", "disk"); code != 0 || !strings.Contains(out, "no history") {
+		t.Errorf("another: %d %s", code, out)
+	}
+	if code, _, errs := in("--metric", "queue", "--class", "x"); code == 0 || !strings.Contains(errs, "class does not go with metric") {
+		t.Errorf("with a class: %d %s", code, errs)
+	}
+	if code, out, errs := in("export", "--metrics", "-"); code != 0 || !strings.HasPrefix(out, "time,at_ms,pool,peer,metric") || strings.Count(out, ",queue,") < 2 {
+		t.Errorf("export: %d %s %s", code, out, errs)
+	}
+	file := filepath.Join(t.TempDir(), "m.parquet")
+	if code, out, errs := in("export", "--metrics", file); code != 0 || !strings.Contains(out, "minutes of server metrics") {
+		t.Errorf("export: %d %s %s", code, out, errs)
+	}
+	if head, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(head), "PAR1") {
+		t.Errorf("the Parquet file: %v", err)
 	}
 }
 

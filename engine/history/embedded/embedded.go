@@ -21,6 +21,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 	"github.com/weirlb/weir/schema"
 )
 
@@ -33,9 +34,11 @@ type Store struct {
 	mu     sync.Mutex // guards what follows: Write's working memory
 	codec  *history.Codec
 	ids    map[history.Series]int64
+	meters sqlrows.Names[history.MetricSeries]
 	buffer []byte
 
-	names sync.Map // of series by id: int64 -> history.Series
+	names    sync.Map // of series by id: int64 -> history.Series
+	measured sync.Map // of metrics by id: uint64 -> history.MetricSeries
 }
 
 var _ history.Store = (*Store)(nil)
@@ -183,6 +186,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		if err := s.rollups(ctx, tx, b); err != nil {
 			return err
 		}
+		if err := s.metrics(ctx, tx, b); err != nil {
+			return err
+		}
 		for i := range b.Events {
 			e := &b.Events[i]
 			if _, err := tx.ExecContext(ctx, "INSERT INTO events (at_ms, instance, zone, kind, pool, subject, from_state, to_state, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -195,6 +201,7 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	})
 	if err != nil {
 		clear(s.ids) // some may be of the transaction that is undone
+		s.meters.Forget()
 		return history.Written{}, s.wrap("writing", refused(err))
 	}
 	return w, nil

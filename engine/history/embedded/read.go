@@ -139,7 +139,7 @@ func (s *Store) Events(ctx context.Context, kind history.EventKind, pool string,
 	return out, s.wrap("reading", rows.Err())
 }
 
-// Maintain deletes what is too old, and the oldest when the file is too large: outcomes first, then rollups.
+// Maintain deletes what is too old, and the oldest when the file is too large: outcomes first, then rollups, then metrics.
 func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retention) error {
 	ctx, cancel := context.WithTimeout(ctx, maintainWithin)
 	defer cancel()
@@ -153,7 +153,7 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 		}
 	}
 	if keep.RollupMS > 0 {
-		for _, statement := range []string{"DELETE FROM rollups WHERE minute_ms < ?", "DELETE FROM events WHERE at_ms < ?"} {
+		for _, statement := range []string{"DELETE FROM rollups WHERE minute_ms < ?", "DELETE FROM metrics WHERE minute_ms < ?", "DELETE FROM events WHERE at_ms < ?"} {
 			if _, err := s.write.ExecContext(ctx, statement, nowMS-keep.RollupMS); err != nil {
 				return s.wrap("deleting what is old in", err)
 			}
@@ -179,6 +179,7 @@ func (s *Store) shrink(ctx context.Context, most int64) error {
 		for _, statement := range []string{
 			"DELETE FROM outcomes WHERE id IN (SELECT id FROM outcomes ORDER BY from_ms LIMIT ?)",
 			"DELETE FROM rollups WHERE id IN (SELECT id FROM rollups ORDER BY minute_ms LIMIT 10 * ?)",
+			"DELETE FROM metrics WHERE id IN (SELECT id FROM metrics ORDER BY minute_ms LIMIT 100 * ?)",
 		} {
 			res, err := s.write.ExecContext(ctx, statement, some)
 			if err != nil {

@@ -24,9 +24,14 @@ type parted struct {
 }
 
 func tables(keep history.Retention) []parted {
+	day := func(t time.Time) time.Time { return t.Truncate(24 * time.Hour) }
+	nextDay := func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }
+	month := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }
+	nextMonth := func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }
 	return []parted{
-		{"weir_outcome", keep.RawMS, func(t time.Time) time.Time { return t.Truncate(24 * time.Hour) }, func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }},
-		{"weir_rollup", keep.RollupMS, func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }, func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }},
+		{"weir_outcome", keep.RawMS, day, nextDay},
+		{"weir_rollup", keep.RollupMS, month, nextMonth},
+		{"weir_metric", keep.RollupMS, month, nextMonth},
 	}
 }
 

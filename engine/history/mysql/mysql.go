@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 	"github.com/weirlb/weir/schema"
 )
 
@@ -28,6 +29,7 @@ type Store struct {
 	ids     map[history.Series]int32
 	bad     map[history.Series]bool // that the server refuses
 	engines map[[2]string]int32
+	meters  sqlrows.Names[history.MetricSeries]
 	buffer  []byte
 
 	names sync.Map // of series by id: int32 -> history.Series

@@ -48,6 +48,11 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		return history.Written{}, s.wrap("writing to", err)
 	}
 	w.Bad += dropRefused(b, ids)
+	meters, bad, err := s.meter(ctx, conn, b)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	w.Bad += bad
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
@@ -60,7 +65,7 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
 		return history.Written{Duplicate: true}, s.wrap("writing to", err)
 	}
-	if err = s.rows(ctx, tx, b, ids, engine); err == nil {
+	if err = s.rows(ctx, tx, b, ids, meters, engine); err == nil {
 		var bad int
 		bad, err = events(ctx, tx, b.Events, engine)
 		w.Bad += bad
@@ -82,6 +87,7 @@ func (s *Store) forget() {
 	clear(s.ids)
 	clear(s.bad)
 	clear(s.engines)
+	s.meters.Forget()
 }
 
 // noSeries marks a series that the server refused.
@@ -157,34 +163,37 @@ func dropRefused(b *history.Batch, ids []int32) (bad int) {
 	return bad
 }
 
-// rows stores outcomes and rollups.
-func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids []int32, engine int32) error {
-	for from := 0; from < len(b.Outcomes); from += outcomeRows {
-		w := append(s.buffer[:0], "INSERT INTO weir_outcome ("+outcomeColumns+") VALUES "...)
-		for i := from; i < min(from+outcomeRows, len(b.Outcomes)); i++ {
+// rows stores outcomes, rollups and metrics, whose ids are apart.
+func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids, meters []int32, engine int32) error {
+	for _, part := range []struct {
+		n, most int // rows, and those of a statement
+		target  string
+		encode  func(w []byte, i int) []byte
+	}{
+		{len(b.Outcomes), outcomeRows, "weir_outcome (" + outcomeColumns + ")", func(w []byte, i int) []byte {
 			o := &b.Outcomes[i]
-			if i > from {
-				w = append(w, ',')
-			}
-			w = appendOutcome(w, o, ids[o.Series], engine)
-		}
-		s.buffer = w
-		if _, err := tx.ExecContext(ctx, string(w)); err != nil {
-			return err
-		}
-	}
-	for from := 0; from < len(b.Rollups); from += rollupRows {
-		w := append(s.buffer[:0], "INSERT INTO weir_rollup ("+rollupColumns+") VALUES "...)
-		for i := from; i < min(from+rollupRows, len(b.Rollups)); i++ {
+			return appendOutcome(w, o, ids[o.Series], engine)
+		}},
+		{len(b.Rollups), rollupRows, "weir_rollup (" + rollupColumns + ")", func(w []byte, i int) []byte {
 			r := &b.Rollups[i]
-			if i > from {
-				w = append(w, ',')
+			return appendRollup(w, r, ids[r.Series], engine)
+		}},
+		{len(b.Metrics), outcomeRows, "weir_metric (" + metricColumns + ")", func(w []byte, i int) []byte {
+			return appendMetric(w, &b.Metrics[i], meters[i], engine)
+		}},
+	} {
+		for from := 0; from < part.n; from += part.most {
+			w := append(s.buffer[:0], "INSERT INTO "+part.target+" VALUES "...)
+			for i := from; i < min(from+part.most, part.n); i++ {
+				if i > from {
+					w = append(w, ',')
+				}
+				w = part.encode(w, i)
 			}
-			w = appendRollup(w, r, ids[r.Series], engine)
-		}
-		s.buffer = w
-		if _, err := tx.ExecContext(ctx, string(w)); err != nil {
-			return err
+			s.buffer = w
+			if _, err := tx.ExecContext(ctx, string(w)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

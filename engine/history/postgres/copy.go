@@ -22,10 +22,13 @@ const (
 // epochUS is PostgreSQL's epoch, 2000-01-01, in Unix microseconds.
 const epochUS = 946_684_800_000_000
 
-// rows stores outcomes and rollups.
-func (s *Store) rows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids []int32, engine int32) error {
+// rows stores outcomes, rollups and metrics, whose ids are apart.
+func (s *Store) rows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids, meters []int32, engine int32) error {
 	if !s.copies {
-		return insertRows(ctx, tx, b, ids, engine)
+		if err := insertRows(ctx, tx, b, ids, engine); err != nil {
+			return err
+		}
+		return insertMetrics(ctx, tx, b.Metrics, meters, engine)
 	}
 	for _, part := range []struct {
 		n      int
@@ -39,6 +42,9 @@ func (s *Store) rows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids []int
 		{len(b.Rollups), "weir_rollup (" + rollupColumns + ")", func(w []byte, i int) []byte {
 			r := &b.Rollups[i]
 			return appendRollup(w, r, ids[r.Series], engine)
+		}},
+		{len(b.Metrics), "weir_metric (" + metricColumns + ")", func(w []byte, i int) []byte {
+			return appendMetric(w, &b.Metrics[i], meters[i], engine)
 		}},
 	} {
 		if part.n == 0 {

@@ -24,17 +24,16 @@ type parted struct {
 }
 
 func tables(keep history.Retention) []parted {
+	month := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }
+	nextMonth := func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }
 	return []parted{
 		{
 			"weir_outcome", "at", keep.RawMS,
 			func(t time.Time) time.Time { return t.Truncate(24 * time.Hour) },
 			func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }, "20060102",
 		},
-		{
-			"weir_rollup", "minute", keep.RollupMS,
-			func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) },
-			func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }, "200601",
-		},
+		{"weir_rollup", "minute", keep.RollupMS, month, nextMonth, "200601"},
+		{"weir_metric", "minute", keep.RollupMS, month, nextMonth, "200601"},
 	}
 }
 

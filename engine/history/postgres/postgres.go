@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
 // Store is a PostgreSQL database. Safe for concurrent use.
@@ -29,6 +30,7 @@ type Store struct {
 	ids     map[history.Series]int32
 	bad     map[history.Series]bool // that the server refuses
 	engines map[[2]string]int32
+	meters  sqlrows.Names[history.MetricSeries]
 	buffer  []byte
 
 	names sync.Map // of series by id: int32 -> history.Series
@@ -147,6 +149,11 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		return history.Written{}, s.wrap("writing to", err)
 	}
 	w.Bad += dropRefused(b, ids)
+	meters, bad, err := s.meter(ctx, conn.Conn(), b)
+	if err != nil {
+		return history.Written{}, s.wrap("writing to", err)
+	}
+	w.Bad += bad
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
@@ -163,7 +170,7 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	if tag.RowsAffected() == 0 {
 		return history.Written{Duplicate: true}, nil
 	}
-	if err = s.rows(ctx, tx, b, ids, engine); err == nil {
+	if err = s.rows(ctx, tx, b, ids, meters, engine); err == nil {
 		var bad int
 		bad, err = s.events(ctx, tx, b.Events, engine)
 		w.Bad += bad
@@ -185,6 +192,7 @@ func (s *Store) forget() {
 	clear(s.ids)
 	clear(s.bad)
 	clear(s.engines)
+	s.meters.Forget()
 }
 
 // noSeries marks a series that the server refused.

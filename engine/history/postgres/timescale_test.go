@@ -32,9 +32,9 @@ func timescaleDB(t testing.TB) storetest.Opener {
 	defer s.Close()
 	for _, statement := range []string{
 		"DROP MATERIALIZED VIEW IF EXISTS weir_hour CASCADE", "DROP MATERIALIZED VIEW IF EXISTS weir_outcome_minute CASCADE",
-		"DROP VIEW IF EXISTS weir_outcomes, weir_minutes",
-		"DROP TABLE IF EXISTS weir_outcome CASCADE", "DROP TABLE IF EXISTS weir_rollup CASCADE",
-		"DROP TABLE IF EXISTS weir_event, weir_batch, weir_series, weir_engine, weir_shared_model, weir_migration CASCADE",
+		"DROP VIEW IF EXISTS weir_outcomes, weir_minutes, weir_metrics",
+		"DROP TABLE IF EXISTS weir_outcome CASCADE", "DROP TABLE IF EXISTS weir_rollup CASCADE", "DROP TABLE IF EXISTS weir_metric CASCADE",
+		"DROP TABLE IF EXISTS weir_event, weir_batch, weir_series, weir_metric_series, weir_engine, weir_shared_model, weir_migration CASCADE",
 	} {
 		exec(t, s, statement)
 	}
@@ -63,7 +63,7 @@ func TestTheStoreOnTimescaleDB(t *testing.T) {
 func TestOnTimescaleDBRowsAreCompressedAggregatedAndDropped(t *testing.T) {
 	open := timescaleDB(t)
 	s := storetest.Ready(t, open).(*Store)
-	if n := one[int](t, s, "SELECT count(*)::int FROM timescaledb_information.hypertables WHERE hypertable_name IN ('weir_outcome', 'weir_rollup')"); n != 2 {
+	if n := one[int](t, s, "SELECT count(*)::int FROM timescaledb_information.hypertables WHERE hypertable_name IN ('weir_outcome', 'weir_rollup', 'weir_metric')"); n != 3 {
 		t.Fatalf("%d hypertables", n)
 	}
 	ctx := context.Background()
@@ -89,8 +89,8 @@ func TestOnTimescaleDBRowsAreCompressedAggregatedAndDropped(t *testing.T) {
 	}
 	// What the policies do in the background. Compressed rows are read as before.
 	jobs := one[int](t, s, "SELECT count(*)::int FROM timescaledb_information.jobs WHERE proc_name IN ('policy_compression', 'policy_refresh_continuous_aggregate')")
-	if jobs != 4 {
-		t.Errorf("%d policies, want 4", jobs)
+	if jobs != 5 {
+		t.Errorf("%d policies, want 5", jobs)
 	}
 	exec(t, s, "SELECT compress_chunk(c, true) FROM show_chunks('weir_outcome', older_than => INTERVAL '1 day') c")
 	if n := one[int](t, s, "SELECT count(*)::int FROM timescaledb_information.chunks WHERE hypertable_name = 'weir_outcome' AND is_compressed"); n == 0 {
@@ -107,6 +107,15 @@ func TestOnTimescaleDBRowsAreCompressedAggregatedAndDropped(t *testing.T) {
 	late.Rollups = nil
 	if _, err := s.Write(ctx, late); err != nil {
 		t.Errorf("a late batch: %v", err)
+	}
+	if _, err := s.Write(ctx, storetest.MetricBatch(10, 30, 2)); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, s, "SELECT compress_chunk(c, true) FROM show_chunks('weir_metric') c")
+	values := uint64(0)
+	q := history.MetricQuestion{Metric: "cpu", Question: history.Question{FromMS: 1, ToMS: storetest.Now()}}
+	if err := s.Metrics(ctx, q, func(r *history.MetricRow) error { values += r.Samples; return nil }); err != nil || values != 600 {
+		t.Errorf("%v, %d values are read of compressed chunks, want 600", err, values)
 	}
 	exec(t, s, "CALL refresh_continuous_aggregate('weir_outcome_minute', NULL, NULL)")
 	exec(t, s, "CALL refresh_continuous_aggregate('weir_hour', NULL, NULL)")

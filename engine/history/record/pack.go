@@ -18,6 +18,7 @@ const graceMS = 5000
 type packer struct {
 	above   float64 // outcomes a second
 	minutes *history.Minutes
+	metrics history.MetricMinutes
 	random  *rand.Rand
 	known   []bool // by series: it can be stored
 	place   []int32
@@ -51,7 +52,7 @@ func (p *packer) rate(list []Observed, seconds float64) float32 {
 
 // make cuts the list, whose oldest entry is at the index at, into batches and hands each to send. What follows the outcomes goes into the
 // last batch: events, and the rollups of minutes that are over. Series that no store can hold cost their outcomes.
-func (p *packer) make(list []Observed, at int, events []history.Event, seconds float64, nowMS int64, send func(*history.Batch)) (bad, sampledOut int) {
+func (p *packer) make(list []Observed, at int, events []history.Event, values []Measured, seconds float64, nowMS int64, send func(*history.Batch)) (bad, sampledOut int) {
 	rate := p.rate(list, seconds)
 	p.reset()
 	for k := range list {
@@ -77,7 +78,13 @@ func (p *packer) make(list []Observed, at int, events []history.Event, seconds f
 			p.reset()
 		}
 	}
+	for i := range values {
+		if !p.metrics.Add(values[i].MetricSeries, values[i].AtMS, values[i].Value) {
+			bad++
+		}
+	}
 	end := nowMS - graceMS
+	p.batch.Metrics = p.metrics.Take(p.batch.Metrics[:0], end)
 	if p.minutes.Full() {
 		end = 1 << 62
 	}
@@ -103,7 +110,7 @@ func (p *packer) reset() {
 		p.place[i] = -1
 	}
 	p.batch.Series, p.batch.Outcomes = p.batch.Series[:0], p.batch.Outcomes[:0]
-	p.batch.Rollups, p.batch.Events = p.batch.Rollups[:0], p.batch.Events[:0]
+	p.batch.Rollups, p.batch.Events, p.batch.Metrics = p.batch.Rollups[:0], p.batch.Events[:0], p.batch.Metrics[:0]
 }
 
 // index returns the number of a series in minutes.

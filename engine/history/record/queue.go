@@ -13,6 +13,7 @@ type queue struct {
 	oldest int // where the oldest is, once the list is full
 	spare  []Observed
 	events []history.Event
+	values []Measured
 	moving int // rows that were taken and are not in the spool yet; they count as queued until they are given back
 }
 
@@ -44,14 +45,25 @@ func (q *queue) event(e history.Event) (dropped bool) {
 	return dropped
 }
 
-// take empties the queue. The outcomes are in order from at on, around the end; they go back by give.
-func (q *queue) take() (list []Observed, at int, events []history.Event) {
+// measured adds a value of a server metric.
+func (q *queue) measured(m Measured) (dropped bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list, at, events = q.list, q.oldest, q.events
+	if dropped = len(q.values) >= maxQueue; dropped {
+		q.values = q.values[1:]
+	}
+	q.values = append(q.values, m)
+	return dropped
+}
+
+// take empties the queue. The outcomes are in order from at on, around the end; they go back by give.
+func (q *queue) take() (list []Observed, at int, events []history.Event, values []Measured) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list, at, events, values = q.list, q.oldest, q.events, q.values
 	q.moving = len(list) + len(events)
-	q.list, q.spare, q.oldest, q.events = q.spare[:0], nil, 0, nil
-	return list, at, events
+	q.list, q.spare, q.oldest, q.events, q.values = q.spare[:0], nil, 0, nil, nil
+	return list, at, events, values
 }
 
 // give returns the memory of what take gave, which is in the spool now.

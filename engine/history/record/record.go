@@ -47,6 +47,13 @@ type Observed struct {
 	history.Outcome
 }
 
+// Measured is a value of a server metric.
+type Measured struct {
+	history.MetricSeries
+	AtMS  int64
+	Value float64
+}
+
 // Options of a recorder.
 type Options struct {
 	// Dir is for the spool and what belongs to it; one engine uses it at a time. "" keeps all in memory.
@@ -235,6 +242,16 @@ func (r *Recorder) Event(e history.Event) {
 		return
 	}
 	if r.queue.event(e) {
+		r.opt.Tel.DroppedQueue.Inc()
+	}
+}
+
+// Measured queues a value of a server metric.
+func (r *Recorder) Measured(m Measured) {
+	if r == nil {
+		return
+	}
+	if r.queue.measured(m) {
 		r.opt.Tel.DroppedQueue.Inc()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,6 +243,7 @@ func TestAStoreThatHangsHoldsUpNobody(t *testing.T) {
 		began := time.Now()
 		r.rec.Add(numbered(10, 100))
 		r.rec.Event(history.Event{Kind: history.Health})
+		r.rec.Measured(cpu(time.Now().UnixMilli(), 1))
 		if took := time.Since(began); took > 200*time.Millisecond {
 			t.Errorf("adding took %v", took)
 		}
@@ -252,6 +254,11 @@ func TestAStoreThatHangsHoldsUpNobody(t *testing.T) {
 func TestAKilledEngineLosesAtMostTheLastSecondAndRepeatsNothing(t *testing.T) {
 	r := newRig(t, nil)
 	r.rec.Add(numbered(0, 1000))
+	old := time.Now().UnixMilli() - 600_000 // a minute that is over, stored at once
+	for i := range 40 {
+		r.rec.Measured(cpu(old, float64(i)))
+		r.rec.Measured(cpu(time.Now().UnixMilli(), float64(i)))
+	}
 	within(t, 10*time.Second, "the first are stored", func() bool { return len(r.stored()) == 1000 })
 	r.gate.set("forget") // stored, but the engine does not know
 	r.rec.Add(numbered(1000, 1000))
@@ -270,10 +277,41 @@ func TestAKilledEngineLosesAtMostTheLastSecondAndRepeatsNothing(t *testing.T) {
 	// The minute in progress was saved, and goes on: ending the engine gives it out.
 	r.rec.Add(numbered(3000, 500))
 	within(t, 10*time.Second, "the next are stored", func() bool { return len(r.stored()) == 3500 })
+	r.rec.Measured(cpu(time.Now().UnixMilli(), 400))
 	r.close()
 	if all := r.rolledUp(); all != 3500 {
 		t.Errorf("rollups of %d attempts, want 3500", all)
 	}
+	if got := r.metered(); got.Samples != 81 || got.Min != 0 || got.Max != 400 || math.Abs(got.Mean-(2*40*19.5+400)/81) > 1e-9 {
+		t.Errorf("server metrics: %+v", got)
+	}
+}
+
+// cpu is a value of a server metric.
+func cpu(at int64, value float64) Measured {
+	return Measured{history.MetricSeries{Pool: "api", Peer: "10.0.0.1:80", Metric: "cpu"}, at, value}
+}
+
+// metered adds up all rows of server metrics.
+func (r *rig) metered() (all history.MetricRow) {
+	r.t.Helper()
+	s, err := embedded.Open(filepath.Join(r.dir, "history.db"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer s.Close()
+	q := history.MetricQuestion{Question: history.Question{FromMS: 1, ToMS: 1e14}}
+	if err := s.Metrics(context.Background(), q, func(m *history.MetricRow) error {
+		if all.Samples == 0 {
+			all = *m
+		} else {
+			all.Merge(m)
+		}
+		return nil
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	return all
 }
 
 // rolledUp counts the attempts in rollups of peers.
@@ -338,7 +376,7 @@ func TestPastTheQueueTheOldestGoesAndIsCounted(t *testing.T) {
 		d, _ := q.add(numbered(i*10_000, 10_000))
 		dropped += d
 	}
-	list, at, _ := q.take()
+	list, at, _, _ := q.take()
 	if len(list) != maxQueue || dropped != 100_000-maxQueue {
 		t.Fatalf("%d are left and %d dropped", len(list), dropped)
 	}
@@ -409,7 +447,7 @@ func TestAddingAllocatesNothingOnceTheQueueHasGrown(t *testing.T) {
 		for range 200 {
 			q.add(list)
 		}
-		taken, _, _ := q.take()
+		taken, _, _, _ := q.take()
 		q.give(taken)
 	}
 	if n := testing.AllocsPerRun(100, func() { q.add(list) }); n > 0 {

@@ -37,15 +37,15 @@ func (r *Recorder) write() {
 
 // flush makes batches of what is queued. At the end minutes in progress are given out too, as rollups of their first part.
 func (r *Recorder) flush(codec *history.Codec, now time.Time, seconds float64, ending bool) {
-	list, at, events := r.queue.take()
+	list, at, events, values := r.queue.take()
 	nowMS := now.UnixMilli()
 	end := nowMS
 	if ending {
 		end = math.MaxInt64
 	}
 	rolledUp := false
-	bad, out := r.pack.make(list, at, events, seconds, end, func(b *history.Batch) {
-		rolledUp = rolledUp || len(b.Rollups) > 0
+	bad, out := r.pack.make(list, at, events, values, seconds, end, func(b *history.Batch) {
+		rolledUp = rolledUp || len(b.Rollups)+len(b.Metrics) > 0
 		b.Writer, b.Instance, b.Zone, b.AtMS = r.writer, r.opt.Instance, r.opt.Zone, nowMS
 		_, dropped, err := r.spool.Append(b.Rows(), func(seq uint64) []byte {
 			b.Seq = seq
@@ -62,7 +62,7 @@ func (r *Recorder) flush(codec *history.Codec, now time.Time, seconds float64, e
 	r.queue.give(list)
 	r.opt.Tel.DroppedBad.Add(bad)
 	r.opt.Tel.SampledOut.Add(out)
-	r.unsaved = r.unsaved || len(list) > 0
+	r.unsaved = r.unsaved || len(list)+len(values) > 0
 	// Before the shipper is told, so that no rollups can be gone from the spool that the saved minutes still have.
 	if rolledUp || ending || (r.unsaved && now.Sub(r.saved) >= saveEvery) {
 		r.unsaved, r.saved = false, now
@@ -116,6 +116,7 @@ func (r *Recorder) saveMinutes(codec *history.Codec, nowMS int64) {
 		b.Series = append(b.Series, r.pack.minutes.Series(b.Rollups[i].Series))
 		b.Rollups[i].Series = uint32(i)
 	}
+	b.Metrics = r.pack.metrics.Peek(b.Metrics[:0])
 	r.saving = codec.Append(r.saving[:0], b)
 	if err := replace(filepath.Join(r.opt.Dir, minutesFile), r.saving); err != nil {
 		r.opt.Log.Repeated("history minutes").Str("error", err.Error()).Msg("the minute in progress cannot be saved: it would end with the engine")
@@ -139,7 +140,11 @@ func (r *Recorder) restoreMinutes() {
 		at int64
 		history.Series
 	}
-	out := map[minute]bool{}
+	type metricMinute struct {
+		at int64
+		history.MetricSeries
+	}
+	out, outMetrics := map[minute]bool{}, map[metricMinute]bool{}
 	r.spool.Pending(saved.Seq+1, func(w spoolBatch) {
 		if codec.Decode(w.Data, &later) != nil {
 			return
@@ -149,7 +154,15 @@ func (r *Recorder) restoreMinutes() {
 				out[minute{one.MinuteMS, later.Series[one.Series]}] = true
 			}
 		}
+		for _, one := range later.Metrics {
+			outMetrics[metricMinute{one.MinuteMS, one.MetricSeries}] = true
+		}
 	})
+	for i := range saved.Metrics {
+		if one := &saved.Metrics[i]; !outMetrics[metricMinute{one.MinuteMS, one.MetricSeries}] {
+			r.pack.metrics.Restore(one)
+		}
+	}
 	for i := range saved.Rollups {
 		one := &saved.Rollups[i]
 		if int(one.Series) >= len(saved.Series) || out[minute{one.MinuteMS, saved.Series[one.Series]}] {

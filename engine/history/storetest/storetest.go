@@ -17,8 +17,8 @@ import (
 )
 
 // Now is the time in these tests: all that Batch makes is before it, within an hour. It is near to the real time, so that stores
-// with partitions and policies of their own agree.
-func Now() int64 { return time.Now().UnixMilli() / history.MinuteMS * history.MinuteMS }
+// with partitions and policies of their own agree, and stays what it was at first: a minute that ends within a test changes nothing.
+var Now = sync.OnceValue(func() int64 { return time.Now().UnixMilli() / history.MinuteMS * history.MinuteMS })
 
 // Opener opens the same new, empty store each time it is called within one test.
 type Opener func(t testing.TB) history.Store
@@ -32,6 +32,7 @@ func Run(t *testing.T, alone bool, fresh func(t testing.TB) Opener) {
 	t.Run("OutcomesComeBackAsTheyWereInTheOrderOfTime", with(outcomes))
 	t.Run("OneBadRowIsDroppedAloneAndCounted", with(badRow))
 	t.Run("RollupsAnswerQuestions", with(rollups))
+	t.Run("ServerMetricsComeBackByMinute", with(metrics))
 	t.Run("EventsComeBackByKindPoolAndTime", with(events))
 	t.Run("OldRowsGoAndNewOnesStay", with(retention))
 	t.Run("MigrationsAreAppliedOnceAndSaySo", with(migrations))
@@ -105,7 +106,7 @@ func write(t testing.TB, s history.Store, b *history.Batch) history.Written {
 	t.Helper()
 	copied := *b // Write may drop rows
 	copied.Series, copied.Outcomes = slices.Clone(b.Series), slices.Clone(b.Outcomes)
-	copied.Rollups, copied.Events = slices.Clone(b.Rollups), slices.Clone(b.Events)
+	copied.Rollups, copied.Events, copied.Metrics = slices.Clone(b.Rollups), slices.Clone(b.Events), slices.Clone(b.Metrics)
 	w, err := s.Write(ctxOf(t), &copied)
 	if err != nil {
 		t.Fatal(err)
