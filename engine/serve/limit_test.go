@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -79,4 +80,38 @@ func TestRefusalsAboveARateSayNothingOfThePool(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 	e.hearLimits(now, above("gone"), *e.pools.Load()) // a pool the engine does not have is passed over
+}
+
+func TestALimitIsDividedAmongTheNGINXThatHaveRequests(t *testing.T) {
+	e := old(t)
+	e.Apply(parse(t, `pools: [{name: api, peers: ["10.0.0.1:80"], limit: {adaptive: true}, max_inflight: 7}]`))
+	e.hearLimits(e.now(), &observe.Batch{Limits: []observe.Limit{{Pool: "api", Max: 100, Base: 5}}}, *e.pools.Load())
+	told := func() string {
+		refresh(t, e, "api")
+		_, s, _ := strings.Cut(settingsOf(e, "api"), `"limit":`)
+		return s
+	}
+	if s := told(); !strings.HasPrefix(s, `{"max":100,`) {
+		t.Errorf("nobody has requests: %s", s)
+	}
+	has := func(instance string, n int) {
+		e.hear(e.now(), &observe.Batch{Instance: instance, Inflight: []observe.Inflight{{Pool: "api", Peer: "10.0.0.1:80", Count: n}}}, *e.pools.Load())
+	}
+	has("web1", 3)
+	has("web2", 1)
+	if s := told(); !strings.HasPrefix(s, `{"max":50,"normal":42.5,"low":30,"whole":100`) {
+		t.Errorf("two have requests: %s", s)
+	}
+	// A part is kept through a pause, and given back when the other was silent for long.
+	has("web2", 0)
+	if s := told(); !strings.HasPrefix(s, `{"max":50,`) {
+		t.Errorf("one pauses: %s", s)
+	}
+	e.start = e.start.Add(-(instanceSilentMS + 1000) * time.Millisecond)
+	has("web1", 3)
+	p, _ := e.pool("api")
+	p.forget(e.now(), e.silent(e.now()))
+	if s := told(); !strings.HasPrefix(s, `{"max":100,`) {
+		t.Errorf("one has been silent: %s", s)
+	}
 }

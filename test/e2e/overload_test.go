@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -245,8 +246,116 @@ func TestStreamsAndSlowReadersFillNoCap(t *testing.T) {
 			return nil
 		})
 	}
-	for range 5 {
+	const sockets = 5
+	for range sockets {
 		r.WebSocket("/api/ws")
 		free("a WebSocket")
+	}
+	// The peer has sent all of the answer; the client has read none of it.
+	for i := range 5 {
+		c := r.NGINX.Dial()
+		_ = c.SetDeadline(time.Now().Add(2 * rig.Patience))
+		_, _ = fmt.Fprint(c, "GET /api/bytes?n=20000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, _ = io.ReadFull(c, make([]byte, 1000))
+		r.Eventually("the peer has sent its answer", func() error {
+			if n := r.Backend("a").Stats().InFlight; n != sockets {
+				return fmt.Errorf("%d are under way besides the WebSockets", n-sockets)
+			}
+			return nil
+		})
+		free(fmt.Sprintf("slow reader %d", i+1))
+	}
+}
+
+// Where NGINX may not take an answer off the peer's hands, the peer is busy for as long as the client reads, and that counts.
+func TestASlowReaderFillsTheCapWhileThePeerSendsToIt(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{
+		Name: "api", Peers: []string{"a --slots 0"}, Settings: "max_inflight: 1\nqueue_ms: 0", Location: admit + " proxy_max_temp_file_size 0;",
+	}}})
+	c := r.NGINX.Dial()
+	_ = c.SetDeadline(time.Now().Add(2 * rig.Patience))
+	_, _ = fmt.Fprint(c, "GET /api/bytes?n=20000000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	_, _ = io.ReadFull(c, make([]byte, 1000))
+	time.Sleep(500 * time.Millisecond) // it is looked at after 200 ms
+	if n := r.Backend("a").Stats().InFlight; n != 1 {
+		t.Fatalf("the peer has %d requests under way: the test proves nothing", n)
+	}
+	if a := r.Do(rig.Request{Path: "/api/x"}); a.Status != 503 {
+		t.Errorf("status %d while the only place is taken", a.Status)
+	}
+	_, _ = io.Copy(io.Discard, c)
+	r.Eventually("the place is free", func() error {
+		if a := r.Do(rig.Request{Path: "/api/x"}); a.Status != 200 {
+			return fmt.Errorf("status %d", a.Status)
+		}
+		return nil
+	})
+}
+
+// What the page on limits says of several NGINX: a limit is divided among those that have requests, a cap is each one's own.
+func TestTwoNGINXOfOneEngineDivideTheLimitAndEachHaveTheCap(t *testing.T) {
+	t.Parallel()
+	const whole, most = 10, 4
+	pools := []rig.Pool{
+		{Name: "api", Peers: []string{"a --slots 0"}, Settings: fmt.Sprintf("limit: {adaptive: true, min: %d, max: %d, normal: 1, low: 1}", whole, whole), Location: admit},
+		{Name: "capped", Peers: []string{"b --slots 0"}, Settings: fmt.Sprintf("max_inflight: %d\nqueue_ms: 10000\nqueue_max: 200", most), Location: strings.Replace(admit, "api", "capped", 1)},
+	}
+	named := func(name string, first *rig.Rig) *rig.Rig {
+		return start(t, rig.Options{
+			Workers: 1, Main: "env WEIR_INSTANCE;", NGINXEnv: []string{"WEIR_INSTANCE=" + name},
+			Pools: pools, Beside: first, Follow: first,
+		})
+	}
+	one := named("one", nil)
+	two := named("two", one)
+	for _, name := range []string{"a", "b"} {
+		one.Backend(name).Set(`{"default":{"mean_ms":50}}`)
+	}
+
+	// As an NGINX tells a new engine which limit it knows.
+	if status, body := one.Engine.Post("/observe", "application/x-weir-observe",
+		[]byte(fmt.Sprintf(`{"v":1,"instance":"zero","worker":0,"records":0,"limits":[["api",%d,50]]}`+"\n", whole))); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	limits := func(want float64, rigs ...*rig.Rig) {
+		t.Helper()
+		for _, r := range rigs {
+			r.Eventually("NGINX knows its part of the limit", func() error {
+				if got := r.NGINX.Status().Pools["api"].Limit; got != want {
+					return fmt.Errorf("%v, want %v", got, want)
+				}
+				return nil
+			})
+		}
+	}
+	limits(whole, one, two) // nobody has requests yet
+	crowds := []*rig.Load{one.StartLoad(20, 0, rig.Request{Path: "/api/x"}), two.StartLoad(20, 0, rig.Request{Path: "/api/x"})}
+	limits(whole/2, one, two)
+	time.Sleep(200 * time.Millisecond) // what each let in before
+	high := int64(0)
+	for range 40 {
+		n := one.Backend("a").Stats().InFlight
+		if n > whole {
+			t.Errorf("the pool held %d requests, its limit is %d", n, whole)
+		}
+		high = max(high, n)
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, load := range crowds {
+		if answers := load.Stop(); wantServedOrShed(one, answers) == len(answers) {
+			t.Error("nothing was refused: the test proved nothing")
+		}
+	}
+	if high <= whole/2 {
+		t.Errorf("the pool held %d requests at most: the two NGINX did not each have a part", high)
+	}
+
+	held := []*rig.Pending{one.Begin(20, rig.Request{Path: "/capped/x"}), two.Begin(20, rig.Request{Path: "/capped/x"})}
+	for _, h := range held {
+		one.WantAll(h.Wait(), 200)
+	}
+	if n := one.Backend("b").Stats().MaxInFlight; n > 2*most || n <= most {
+		t.Errorf("a peer with a cap of %d held %d requests of two NGINX", most, n)
 	}
 }

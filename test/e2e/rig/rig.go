@@ -24,6 +24,8 @@ type Options struct {
 	Workers int
 	// Beside is a rig whose backends this one has too, by their names: a second balancer in front of the same peers.
 	Beside *Rig
+	// Follow is a rig whose engine this one's NGINX follows too; this rig's own stays stopped.
+	Follow *Rig
 	// NoEngine leaves the engine stopped; Engine.Start starts it.
 	NoEngine bool
 	// Tap puts a recording relay between NGINX and the engine; see Tap.
@@ -105,12 +107,15 @@ func Start(t testing.TB, p *Programs, opt Options) *Rig {
 	}
 	r.Engine = newEngine(r)
 	r.NGINX = newNGINX(r)
+	if opt.Follow != nil {
+		r.NGINX.socket = opt.Follow.Engine.socket
+	}
 	if opt.Tap {
 		r.Tap = startTap(t, filepath.Join(dir, "tap.sock"), r.Engine.socket, opt.Older)
 		r.NGINX.socket = filepath.Join(dir, "tap.sock")
 	}
 	r.WriteConfig()
-	if !opt.NoEngine {
+	if !opt.NoEngine && opt.Follow == nil {
 		r.Engine.Start()
 	}
 	r.NGINX.Start()
