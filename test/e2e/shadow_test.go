@@ -3,7 +3,11 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,18 +18,23 @@ import (
 // Requests mirrored to a candidate whose answers go to nobody.
 
 // shadowRig mirrors all GETs of pool api to pool next, whose one peer is n.
-func shadowRig(t *testing.T) *rig.Rig {
+func shadowRig(t *testing.T, http ...string) *rig.Rig {
 	t.Helper()
-	snippets := programs.Repo + "/nginx/"
 	return start(t, rig.Options{
 		Config: "model: {file: none}",
-		HTTP:   `map $request_method $weir_shadow { GET 1; default 0; }`,
-		Server: `location = /shadow { proxy_pass http://next; include ` + snippets + `proxy.conf; include ` + snippets + `shadow.conf; }`,
+		HTTP:   `map $request_method $weir_shadow { GET 1; default 0; }` + strings.Join(http, "\n"),
+		Server: shadowLocation(),
 		Pools: []rig.Pool{
 			{Name: "api", Peers: []string{"a", "b"}, Location: "set $weir_shadow_uri $uri; mirror /shadow; mirror_request_body off;"},
 			{Name: "next", Peers: []string{"n"}, Settings: "shadow_of: api\nretry: {tries: 1}\nconnect_timeout_ms: 200\n"},
 		},
 	})
+}
+
+// shadowLocation is where requests are mirrored to.
+func shadowLocation() string {
+	snippets := programs.Repo + "/nginx/"
+	return `location = /shadow { proxy_pass http://next; include ` + snippets + `proxy.conf; include ` + snippets + `shadow.conf; }`
 }
 
 func shadowOf(r *rig.Rig) (f serve.ShadowFigures) {
@@ -148,4 +157,81 @@ func TestTheNextRequestOfAConnectionWaitsForAHangingShadowNoLongerThanItsTimeOut
 	if fresh := r.Do(rig.Request{Path: "/api/x", Fresh: true}); fresh.Status != 200 {
 		t.Errorf("on a connection of its own: %d", fresh.Status)
 	}
+}
+
+// page is an answer as a client sees it, without what differs from one request to the next.
+func page(t *testing.T, client *http.Client, method, url string) (text string, took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	resp, err := client.Do(request(t, method, url, nil))
+	if err != nil {
+		t.Errorf("%s %s: %v", method, url, err)
+		return "", 0
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Errorf("%s %s: the body: %v", method, url, err)
+	}
+	took = time.Since(began)
+	resp.Header.Del("Date")
+	return fmt.Sprintln(resp.Proto, resp.Status, resp.Header, len(body), sum(body)), took
+}
+
+// The streams of an HTTP/2 connection do not wait for each other: a shadow that hangs holds up nothing, not the next request either.
+func TestHTTP2ClientsSeeNothingOfAShadow(t *testing.T) {
+	t.Parallel()
+	addr, conf := programs.FreeAddr(t), programs.Repo+"/nginx/proxy.conf"
+	r := shadowRig(t, "server { listen "+addr+" http2; "+shadowLocation()+
+		" location /mirrored/ { set $weir_shadow_uri $uri; mirror /shadow; mirror_request_body off; proxy_pass http://api/; include "+conf+"; }"+
+		" location /alone/ { proxy_pass http://api/; include "+conf+"; } }")
+	r.Backend("b").Kill() // so that all answers are of one peer
+	client := h2c()
+	defer client.CloseIdleConnections()
+	paths := []string{"status/404", "status/503", "bytes?n=300000", "early"}
+	r.Backend("a").Set(`{"headers":{"X-Of-The-Application":"1"}}`)
+	gets := 0
+	for _, method := range []string{"GET", "HEAD", "POST"} {
+		for _, path := range paths {
+			want, _ := page(t, client, method, "http://"+addr+"/alone/"+path)
+			got, _ := page(t, client, method, "http://"+addr+"/mirrored/"+path)
+			if got != want || !strings.HasPrefix(want, "HTTP/2.0 ") {
+				t.Errorf("%s %s is answered %s, without a shadow %s", method, path, got, want)
+			}
+			if method == "GET" {
+				gets++
+			}
+		}
+	}
+	r.Eventually("the shadow has got the GETs and nothing else", func() error {
+		if n := r.Backend("n").Stats().Requests; n != int64(gets) {
+			return fmt.Errorf("%d requests of %d", n, gets)
+		}
+		return nil
+	})
+	for _, fault := range []string{`{"fail":{"status":500,"share":1}}`, `{"fail":null,"hang":1}`, `{"hang":0,"blackhole":true}`, `{"blackhole":false,"refuse":true}`} {
+		r.Backend("n").Set(fault)
+		const streams, each = 4, 10
+		answers := make([]rig.Answer, streams*each)
+		var all sync.WaitGroup
+		for s := range streams {
+			all.Go(func() {
+				for i := s * each; i < (s+1)*each; i++ {
+					var text string
+					if text, answers[i].Took = page(t, client, "GET", "http://"+addr+"/mirrored/bytes?n=20000"); !strings.Contains(text, " 200 OK ") || !strings.Contains(text, " 20000 ") {
+						t.Errorf("with a shadow of %s the client got %s", fault, text)
+					}
+				}
+			})
+		}
+		all.Wait()
+		// Each would wait for the shadow's time-out of 200 or 500 ms.
+		if p := slowest(answers); p > 150*time.Millisecond {
+			t.Errorf("with a shadow of %s one in fifty waits for %v", fault, p)
+		}
+	}
+	if f := r.Engine.Figures("api", "a"); f.Failed() != 6 || f.Ejections != 0 {
+		t.Errorf("the live peer is charged with more than its six 503s: %+v", f)
+	}
+	r.WantIdle()
 }
