@@ -244,7 +244,7 @@ func (a *admin) route(c *call) {
 	if !ok {
 		return
 	}
-	p, ok := choose(snap, row, q.inflight)
+	p, ok := choose(snap, row, q)
 	if !ok {
 		c.fail(fasthttp.StatusServiceUnavailable, fmt.Sprintf("pool %q has no usable peer", snap.Name))
 		return

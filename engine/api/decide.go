@@ -174,7 +174,7 @@ func (s *socket) decide(c *call) {
 		c.raw(fasthttp.StatusOK, table)
 		return
 	}
-	p, ok := choose(snap, row, q.inflight)
+	p, ok := choose(snap, row, q)
 	if !ok {
 		c.fail(fasthttp.StatusServiceUnavailable, fmt.Sprintf("pool %q has no usable peer", snap.Name))
 		return
@@ -194,6 +194,7 @@ type picked struct {
 	PredictedMS  float64       `json:"predicted_ms"`
 	Propensity   float64       `json:"propensity"`
 	Explored     bool          `json:"explored"`
+	Size         float64       `json:"size"` // times the usual of its class that the request is taken for, by its weight
 	Reason       string        `json:"reason"`
 	Alternatives []alternative `json:"alternatives"`
 }
@@ -207,16 +208,16 @@ type alternative struct {
 }
 
 // choose picks as NGINX would, by the same table and rule. Alternatives are in the order of their predicted cost.
-func choose(s *serve.Snapshot, row int, inflight map[string]float64) (picked, bool) {
-	candidates := s.Candidates(inflight)
+func choose(s *serve.Snapshot, row int, q *question) (picked, bool) {
+	candidates, size := s.Candidates(q.inflight), s.Table.Size(row, q.weight)
 	rnd := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	choice := decide.Pick(s.Table, row, candidates, decide.Rule{Explore: s.Settings.Explore, Spread: s.Settings.Spread}, rnd)
+	choice := decide.PickSized(s.Table, row, size, candidates, decide.Rule{Explore: s.Settings.Explore, Spread: s.Settings.Spread}, rnd)
 	if choice.Peer < 0 {
 		return picked{}, false
 	}
 	p := picked{
-		Peer: s.Peers[choice.Peer].Addr, PredictedMS: choice.Cost, Propensity: choice.Propensity, Explored: choice.Explored,
-		Reason: decide.Reason(s.Table, row, candidates, choice), Alternatives: []alternative{},
+		Peer: s.Peers[choice.Peer].Addr, PredictedMS: choice.Cost, Propensity: choice.Propensity, Explored: choice.Explored, Size: size,
+		Reason: decide.ReasonSized(s.Table, row, size, candidates, choice), Alternatives: []alternative{},
 	}
 	for i := range s.Peers {
 		if i == choice.Peer {
@@ -224,7 +225,7 @@ func choose(s *serve.Snapshot, row int, inflight map[string]float64) (picked, bo
 		}
 		peer := &s.Peers[i]
 		p.Alternatives = append(p.Alternatives, alternative{
-			Peer: peer.Addr, PredictedMS: s.Table.At(row, i, candidates[i].InFlight), State: peer.State, Usable: peer.Usable,
+			Peer: peer.Addr, PredictedMS: s.Table.Price(row, i, candidates[i].InFlight, candidates[i].Work, size), State: peer.State, Usable: peer.Usable,
 		})
 	}
 	slices.SortStableFunc(p.Alternatives, func(a, b alternative) int { return cmp.Compare(a.PredictedMS, b.PredictedMS) })

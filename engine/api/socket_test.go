@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -27,13 +28,7 @@ type table struct {
 	}
 	Grid  []int
 	Costs [][]float64
-	Pick  *struct {
-		Peer         string
-		PredictedMS  float64 `json:"predicted_ms"`
-		Propensity   float64
-		Reason       string
-		Alternatives []struct{ Peer, State string }
-	}
+	Pick  *picked
 }
 
 func TestDecideAnswersTheTableAndOnePickWhenAsked(t *testing.T) {
@@ -59,6 +54,46 @@ func TestDecideAnswersTheTableAndOnePickWhenAsked(t *testing.T) {
 	}
 	if picks["[::1]:9001"] < 40 {
 		t.Errorf("the only idle peer of four is picked in %v of 50", picks)
+	}
+}
+
+// As NGINX picks: a request that is five times the usual costs more, and does not explore.
+func TestAPickHeedsTheWeightOfTheRequest(t *testing.T) {
+	r := start(t, twoPools)
+	var b strings.Builder
+	for i := range 400 {
+		fmt.Fprintf(&b, `{"pool":"api","class":"*","peer":"10.0.0.%d:80","header_ms":8,"total_ms":8,"weight":2}`+"\n", 1+i%2)
+	}
+	if a := r.ask("POST", "/observe", b.String(), "Content-Type", "application/x-ndjson"); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	pick := func(weight string) (onSocket, onAdmin picked) {
+		var got table
+		r.ask("POST", "/decide", `{"pool":"api","pick":true,"weight":`+weight+`}`).into(t, &got)
+		var to routed
+		r.manage("POST", "/api/route", `{"pool":"api","weight":`+weight+`}`).into(t, &to)
+		if got.Pick == nil {
+			t.Fatalf("no pick for weight %s", weight)
+		}
+		return *got.Pick, to.picked
+	}
+	within(t, 10*time.Second, "the table knows sizes", func() bool {
+		p, _ := pick("10")
+		return p.Size != 1
+	})
+	usual, _ := pick("2")
+	none, _ := pick("0")
+	large, routed := pick("10")
+	if math.Abs(large.Size-5) > 0.1 || math.Abs(routed.Size-5) > 0.1 || none.Size != 1 || math.Abs(usual.Size-1) > 0.05 {
+		t.Errorf("sizes %v and %v of weight 10, %v of 2, %v without; 2 is the usual", large.Size, routed.Size, usual.Size, none.Size)
+	}
+	for _, p := range []picked{large, routed} {
+		if p.PredictedMS < 3*usual.PredictedMS || p.Alternatives[0].PredictedMS < 3*usual.Alternatives[0].PredictedMS {
+			t.Errorf("five times the usual is priced %+v, the usual %+v", p, usual)
+		}
+		if p.Explored {
+			t.Error("a large request explores")
+		}
 	}
 }
 

@@ -194,6 +194,11 @@ func LocalRule(cand []Candidate, weights []float64, rnd *rand.Rand) Choice {
 
 // Reason says in one sentence why choice was made.
 func Reason(t *Table, c int, cand []Candidate, choice Choice) string {
+	return ReasonSized(t, c, 1, cand, choice)
+}
+
+// ReasonSized is Reason for a choice of PickSized.
+func ReasonSized(t *Table, c int, size float64, cand []Candidate, choice Choice) string {
 	if choice.Peer < 0 {
 		return "no peer is usable"
 	}
@@ -208,7 +213,7 @@ func Reason(t *Table, c int, cand []Candidate, choice Choice) string {
 			continue
 		}
 		usable++
-		if cost := t.At(c, i, cand[i].InFlight); i != choice.Peer && (next < 0 || cost < nextCost) {
+		if cost := t.Price(c, i, cand[i].InFlight, cand[i].Work, size); i != choice.Peer && (next < 0 || cost < nextCost) {
 			next, nextCost = i, cost
 		}
 	}
@@ -222,6 +227,10 @@ func Reason(t *Table, c int, cand []Candidate, choice Choice) string {
 		return fmt.Sprintf("%s with %g in flight is expected to cost %.3g ms, as much as %s with %g; chosen at random among equals",
 			name, held, choice.Cost, t.Peers[next], cand[next].InFlight)
 	}
+	what := t.Classes[c]
+	if size != 1 {
+		what += fmt.Sprintf(" of %.3g times its usual size", size)
+	}
 	return fmt.Sprintf("%s with %g in flight is expected to cost %.3g ms for %s, the lowest of %d usable peers; next is %s with %g in flight at %.3g ms",
-		name, held, choice.Cost, t.Classes[c], usable, t.Peers[next], cand[next].InFlight, nextCost)
+		name, held, choice.Cost, what, usable, t.Peers[next], cand[next].InFlight, nextCost)
 }
