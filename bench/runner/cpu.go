@@ -19,15 +19,18 @@ import (
 
 // cpuCmd measures what Weir costs NGINX: the CPU time of one worker per proxied request, beside plain least_conn.
 type cpuCmd struct {
-	Rounds  int           `default:"40" help:"Rounds; each runs every variant once."`
-	Sets    int           `default:"4" help:"Sets the rounds come in; each starts every NGINX anew, since LuaJIT compiles by chance one way or another."`
-	For     time.Duration `default:"400ms" help:"Length of a run. Many short ones find the quiet moments of a shared machine."`
-	Only    []string      `help:"Only these variants (the plain ones they are compared with are added)."`
-	Connect int           `name:"connections" default:"16" help:"Connections of wrk."`
-	Peers   int           `default:"10" help:"Peers of the pool."`
-	Pin     string        `default:"none" enum:"none,worker,one" help:"none: the kernel places all; worker: the worker has a core to itself; one: all share one core."`
-	Beside  string        `help:"Another checkout, whose Lua is measured too, as weir-beside: what a change brings." placeholder:"DIR"`
-	Seed    uint64        `default:"1" help:"Of the order of the variants in each round."`
+	Rounds   int           `default:"40" help:"Rounds; each runs every variant once."`
+	Sets     int           `default:"4" help:"Sets the rounds come in; each starts every NGINX anew, since LuaJIT compiles by chance one way or another."`
+	For      time.Duration `default:"400ms" help:"Length of a run. Many short ones find the quiet moments of a shared machine."`
+	Only     []string      `help:"Only these variants (the plain ones they are compared with are added)."`
+	Connect  int           `name:"connections" default:"16" help:"Connections of wrk."`
+	Peers    int           `default:"10" help:"Peers of the pool."`
+	Pin      string        `default:"none" enum:"none,worker,one" help:"none: the kernel places all; worker: the worker has a core to itself; one: all share one core."`
+	Features bool          `help:"What each feature of operators costs while it is on: weir-FEATURE beside weir, each with a pool of its own."`
+	Beside   string        `help:"Another checkout, whose Lua is measured too, as weir-beside: what a change brings." placeholder:"DIR"`
+	Seed     uint64        `default:"1" help:"Of the order of the variants in each round."`
+
+	reporting []string // peers of --features that send load reports
 }
 
 func (cpuCmd) name() string           { return "cpu" }
@@ -36,7 +39,10 @@ func (c cpuCmd) limit() time.Duration { return 10 * time.Minute }
 // variant is one way to balance, and the one it is compared with.
 type variant struct {
 	name, base, what string
-	paths            bool // a different path in each request
+	paths            bool   // a different path in each request
+	shows            string // what /weir-status must have; empty = nothing
+	cookie           bool   // the client comes back with the cookie it was given
+	sent             string // that cookie
 	target           float64
 
 	site   site
@@ -78,9 +84,11 @@ func (c *cpuCmd) variants(b *bench, peers []string, socket string) []*variant {
 		HTTP:     "    init_by_lua_block { PORTS = {" + strings.Join(ports, ", ") + "} }\n    log_by_lua_block { require(\"resty.core.base\").get_request() }\n",
 		Upstream: placeholder + "        balancer_by_lua_block { require(\"ngx.balancer\").set_current_peer(\"127.0.0.1\", PORTS[math.random(#PORTS)]) }\n",
 	}
-	naive := site{Lua: true, Upstream: placeholder + "        balancer_by_lua_file \"" + filepath.Join(b.repo, "bench", "lua", "naive_balance.lua") + "\";\n",
+	naive := site{
+		Lua: true, Upstream: placeholder + "        balancer_by_lua_file \"" + filepath.Join(b.repo, "bench", "lua", "naive_balance.lua") + "\";\n",
 		HTTP: "    lua_shared_dict naive 1m;\n    init_by_lua_block { PORTS = {" + strings.Join(ports, ", ") + "} }\n" +
-			"    log_by_lua_file \"" + filepath.Join(b.repo, "bench", "lua", "naive_log.lua") + "\";\n"}
+			"    log_by_lua_file \"" + filepath.Join(b.repo, "bench", "lua", "naive_log.lua") + "\";\n",
+	}
 	plain := site{Upstream: servers(peers) + "        least_conn;\n"}
 	weir := site{Lua: true, HTTP: b.weirHTTP(false), Upstream: weirUpstream(peers), Server: b.statusServer(), Socket: socket}
 	alone := weir
@@ -100,7 +108,10 @@ func (c *cpuCmd) variants(b *bench, peers []string, socket string) []*variant {
 		{name: "least_conn-paths", what: "plain NGINX, each request another path", site: plain, paths: true},
 		{name: "weir-paths", base: "least_conn-paths", what: "Weir, live engine, each request another path", site: weir, paths: true},
 	}
-	if c.Beside != "" {
+	if c.Features {
+		all = append([]*variant{all[0]}, c.features(b, weir, peers)...)
+	}
+	if c.Beside != "" && !c.Features {
 		beside := weir
 		beside.HTTP, beside.LuaFrom = strings.ReplaceAll(weir.HTTP, b.repo, c.Beside), c.Beside
 		all = append(all, &variant{name: "weir-beside", base: "weir", what: "Weir of " + c.Beside, site: beside})
@@ -158,7 +169,12 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 	if _, err := b.nginx(site{Name: "peers", Template: "static", Peers: peers, CPUMask: peersMask}); err != nil {
 		return nil, err
 	}
-	eng, err := b.engine("engine", peers, "")
+	var eng *engine
+	if c.Features {
+		eng, err = c.featuresEngine(b, peers, peersMask)
+	} else {
+		eng, err = b.engine("engine", peers, "")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +196,11 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 		if err := b.sleep(time.Second); err != nil { // tables arrive
 			return nil, err
 		}
+		for _, v := range variants {
+			if err := v.fetchCookie(); err != nil {
+				return nil, fmt.Errorf("%s: %w", v.name, err)
+			}
+		}
 		from, to := set*c.Rounds/c.Sets, (set+1)*c.Rounds/c.Sets
 		for round := from - warm; round < to; round++ {
 			for _, i := range order.Perm(len(variants)) {
@@ -194,6 +215,11 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 		}
 		b.say("%d of %d rounds", to, c.Rounds)
 		lost = b.recordsLost(variants)
+		for _, v := range variants {
+			if err := v.on(); err != nil {
+				return nil, fmt.Errorf("%s: %w", v.name, err)
+			}
+		}
 		for _, v := range variants {
 			v.proc.stop()
 		}
@@ -232,6 +258,9 @@ func (c *cpuCmd) once(b *bench, v *variant, prefix []string) (run cpuRun, err er
 	// wrk takes whole seconds only; it is interrupted after the time wanted and then reports what it has
 	if v.paths {
 		args = append(args, "-s", filepath.Join(b.repo, "bench", "wrk", "paths.lua"))
+	}
+	if v.sent != "" {
+		args = append(args, "-H", "Cookie: "+v.sent)
 	}
 	args = append(args, "http://"+v.site.Listen+fixedPath)
 	user, system, err := cpuOf(v.worker)

@@ -31,6 +31,15 @@ func (b *bench) engineKeeping(name string, peers []string, settings, history str
 
 // engineWith is engine with whole lines of YAML for the top of its file.
 func (b *bench) engineWith(name string, peers []string, settings, top string) (*engine, error) {
+	var list strings.Builder
+	for _, p := range peers {
+		fmt.Fprintf(&list, "      - %q\n", p)
+	}
+	return b.engineOf(name, "  - name: api\n"+settings+"    peers:\n"+list.String(), top)
+}
+
+// engineOf starts an engine with these pools, as YAML, and whole lines for the top of its file.
+func (b *bench) engineOf(name, pools, top string) (*engine, error) {
 	bin := filepath.Join(b.dir, "bin-weir")
 	if _, err := os.Stat(bin); err != nil {
 		if _, err := b.build("./engine/cmd/weir"); err != nil {
@@ -49,13 +58,9 @@ func (b *bench) engineWith(name string, peers []string, settings, top string) (*
 			return d.DialContext(ctx, "unix", e.socket)
 		},
 	}}
-	var y strings.Builder
-	fmt.Fprintf(&y, "socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\n%spools:\n  - name: api\n%s    peers:\n", e.socket, e.admin, top, settings)
-	for _, p := range peers {
-		fmt.Fprintf(&y, "      - %q\n", p)
-	}
+	text := fmt.Sprintf("socket: {path: %s}\nadmin: {listen: %q}\nlog: {level: info}\n%spools:\n%s", e.socket, e.admin, top, pools)
 	file := filepath.Join(b.dir, name+".yaml")
-	if err := os.WriteFile(file, []byte(y.String()), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
 	if e.process, err = b.start(name, nil, bin, "serve", "--config", file); err != nil {

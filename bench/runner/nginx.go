@@ -19,6 +19,7 @@ type site struct {
 	Upstream string // in the upstream block
 	HTTP     string // in the http block
 	Server   string // in the server block
+	Location string // in the location that is measured
 	Access   string // what follows access_log; empty = off
 	Workers  int    // 0 = 1
 	CPUMask  string // worker_cpu_affinity
@@ -99,8 +100,10 @@ func servers(peers []string) string {
 const placeholder = "        server 127.0.0.1:1; # never used: balancer_by_lua picks\n"
 
 // weirUpstream is what an operator writes.
-func weirUpstream(peers []string) string {
-	return placeholder + fmt.Sprintf("        balancer_by_lua_block { require(\"resty.weir\").balance(\"api\", \"%s\") }\n", strings.Join(peers, ", "))
+func weirUpstream(peers []string) string { return poolUpstream("api", peers) }
+
+func poolUpstream(pool string, peers []string) string {
+	return placeholder + fmt.Sprintf("        balancer_by_lua_block { require(\"resty.weir\").balance(\"%s\", \"%s\") }\n", pool, strings.Join(peers, ", "))
 }
 
 // weirHTTP is the include, and the log format when it is wanted.
