@@ -96,6 +96,13 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 	if s.CloseReused && seq > 1 {
 		panic(http.ErrAbortHandler)
 	}
+	if s.Raw != "" {
+		if raw, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_, _ = raw.Write([]byte(s.Raw))
+			_ = raw.Close()
+		}
+		return
+	}
 	w.Header().Set("X-Backend", b.opt.Name)
 	for name, value := range s.Headers {
 		w.Header().Set(name, value)

@@ -34,6 +34,8 @@ type Settings struct {
 	// CloseReused closes a connection without an answer when its second request arrives: what a client sees of a keep-alive time-out that
 	// races with its next request.
 	CloseReused bool `json:"close_reused"`
+	// Raw is sent in place of an answer, as it is, and the connection closed: another service on the port.
+	Raw string `json:"raw"`
 	// NoKeepAlive ends each connection after its answer.
 	NoKeepAlive bool `json:"no_keep_alive"`
 

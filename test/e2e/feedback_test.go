@@ -108,6 +108,40 @@ func TestBrokenAnswersDoNotAttractTraffic(t *testing.T) {
 	}
 }
 
+// Another service has the port of the peer: what it sends at once NGINX takes for HTTP/0.9, with status 200.
+func TestAnswersThatAreNoHTTPDoNotAttractTraffic(t *testing.T) {
+	t.Parallel()
+	sent := map[string]string{"redis": `-ERR unknown command\r\n`, "ssh": `SSH-2.0-OpenSSH_9.2\r\n`}
+	var opt rig.Options
+	for pool := range sent {
+		opt.Pools = append(opt.Pools, rig.Pool{Name: pool, Peers: []string{"a-" + pool, "b-" + pool}, Settings: "slow_start_ms: 0"})
+	}
+	r := start(t, opt)
+	for pool, raw := range sent {
+		r.Backend("a-" + pool).Set(answersIn(30))
+		r.Backend("b-" + pool).Set(`{"raw":"` + raw + `"}`)
+	}
+	loads := map[string]*rig.Load{}
+	for pool := range sent {
+		loads[pool] = r.StartLoad(4, 0, rig.Request{Path: "/" + pool + "/x"})
+	}
+	time.Sleep(2 * time.Second)
+	for pool, l := range loads {
+		answers, lost := l.Stop(), 0
+		for _, a := range answers {
+			if a.Err != nil || a.Status != 200 {
+				lost++
+			}
+		}
+		if share := float64(lost) / float64(len(answers)); share > 0.3 {
+			t.Errorf("pool %s: %.0f %% of %d requests went to the peer that speaks no HTTP, want few", pool, 100*share, len(answers))
+		}
+		if f := r.Engine.WaitAttempts(pool, "b-"+pool, 1); f.Failed() == 0 {
+			t.Errorf("pool %s: no failure is charged: %v, others %v", pool, f.Failures, f.Others)
+		}
+	}
+}
+
 // Case 2. NGINX's lists, one element an attempt, are taken apart: each attempt is charged to its own peer.
 func TestEachAttemptOfARetriedRequestIsChargedToItsOwnPeer(t *testing.T) {
 	proxy := "include " + programs.Repo + "/nginx/proxy.conf;"

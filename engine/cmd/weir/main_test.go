@@ -240,7 +240,7 @@ func TestPeersAreShownDrainedAndWeighed(t *testing.T) {
 	if code, _, errs = weir("peers", "--admin", e.admin); code != 1 || !strings.Contains(errs, "WEIR_ADMIN_TOKEN") {
 		t.Errorf("without the token: %d %s", code, errs)
 	}
-	if code, _, errs = weir("peers", "--admin", "http://127.0.0.1:1"); code != 1 || !strings.Contains(errs, "asking the engine at http://127.0.0.1:1") {
+	if code, _, errs = weir("peers", "--admin", "127.0.0.1:1"); code != 1 || !strings.Contains(errs, "asking the engine at http://127.0.0.1:1") {
 		t.Errorf("no engine: %d %s", code, errs)
 	}
 }

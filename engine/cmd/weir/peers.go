@@ -100,6 +100,9 @@ func (c *adminAPI) call(method, path string, body, into any) ([]byte, error) {
 		}
 		sent = bytes.NewReader(b)
 	}
+	if !strings.Contains(c.Admin, "://") {
+		c.Admin = "http://" + c.Admin // as in weir.yaml's admin.listen
+	}
 	req, err := http.NewRequest(method, strings.TrimSuffix(c.Admin, "/")+path, sent)
 	if err != nil {
 		return nil, fmt.Errorf("--admin must be a URL as http://127.0.0.1:9180: %w", err)

@@ -104,8 +104,11 @@ local function in_full(r, q, now, is_subrequest)
         local flags = 0
         local kind = a.kind
         if kind < 0 then
+            if last and status == 200 and outcome.no_http() then
+                status = 9
+            end
             kind = outcome.judge(status ~= 0 and status or nil, e and lists.connect[e], e and lists.header[e], aborted and last)
-            if kind == RESET and idle.is_race(a.slot, a.start_ms, stop) then
+            if kind == RESET and header_ms < 0 and idle.is_race(a.slot, a.start_ms, stop) then
                 kind = IDLE_RACE
             elseif kind == OK and last and not is_subrequest and status ~= 101 and ngx.var.request_completion ~= "OK"
                 and not is_stream(status) then
@@ -196,6 +199,9 @@ local function plain(r, is_subrequest)
             return nil -- HEAD, 304, or cut short
         end
         return status, length -- the peer sent all it had: whether the client read it all says nothing of the peer
+    end
+    if outcome.no_http() then
+        return nil
     end
     if not is_subrequest then
         local _, completed = read(r, REQUEST_COMPLETION)

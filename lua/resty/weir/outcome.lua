@@ -57,10 +57,15 @@ end
 
 -- status: number or nil (none came); connect, header: elements of $upstream_connect_time, $upstream_header_time.
 -- aborted: the client went away.
+-- An answer below 200 that is no 101 is none the client can use: NGINX before 1.29 takes a 103 for the answer itself and waits for what never comes.
+-- 9 stands for bytes that were no HTTP, which NGINX passes on as HTTP/0.9: another service has the port, or it speaks TLS.
 function _M.judge(status, connect, header, aborted)
     if header and header ~= "-" and header ~= "" then -- the peer answered
         if status and (status >= 500 or status == 429) then
             return STATUS
+        end
+        if status and status < 200 and status ~= 101 then
+            return RESET
         end
         return OK
     end
@@ -117,6 +122,11 @@ function _M.cut_short(status, method, length, announced)
     end
     local have, want = tonumber(length), tonumber(announced)
     return have ~= nil and want ~= nil and have < want
+end
+
+-- Did NGINX take what the peer sent for HTTP/0.9? $upstream_status says 200 then.
+function _M.no_http()
+    return ngx.status == 9
 end
 
 -- NGINX's lists for the request at hand, split.
