@@ -124,10 +124,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if have > len(steps) {
-			return fmt.Errorf("it is of a newer weir: its schema is %d, this one knows %d", have, len(steps))
+		missing, err := sqlrows.Missing(steps, have)
+		if err != nil {
+			return err
 		}
-		for _, step := range steps[have:] {
+		for _, step := range missing {
 			for _, statement := range step.Statements() {
 				if _, err := tx.ExecContext(ctx, statement); err != nil {
 					return fmt.Errorf("step %d, %s: %w", step.Version, step.Name, err)
@@ -159,11 +160,7 @@ func (s *Store) Migrations(ctx context.Context) ([]history.Migration, error) {
 	if err != nil {
 		return nil, s.wrap("reading", err)
 	}
-	out := make([]history.Migration, len(steps))
-	for i, step := range steps {
-		out[i] = history.Migration{Version: step.Version, Name: step.Name, Applied: step.Version <= have}
-	}
-	return out, nil
+	return sqlrows.State(steps, have, ""), nil
 }
 
 // Write stores a batch.

@@ -8,32 +8,8 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
-
-const (
-	aheadDays = 3 // of partitions made beforehand: so long may every engine be away
-	lateDays  = 8 // what waited in a spool for days has a partition of its day
-)
-
-// parted is a table that is kept in pieces of time.
-type parted struct {
-	name   string
-	keepMS int64
-	floor  func(time.Time) time.Time
-	next   func(time.Time) time.Time
-}
-
-func tables(keep history.Retention) []parted {
-	day := func(t time.Time) time.Time { return t.Truncate(24 * time.Hour) }
-	nextDay := func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }
-	month := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }
-	nextMonth := func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }
-	return []parted{
-		{"weir_outcome", keep.RawMS, day, nextDay},
-		{"weir_rollup", keep.RollupMS, month, nextMonth},
-		{"weir_metric", keep.RollupMS, month, nextMonth},
-	}
-}
 
 // Maintain makes partitions ahead and deletes what is too old. Of several engines one does it at a time.
 func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retention) error {
@@ -43,12 +19,12 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 			return err
 		}
 		now := time.UnixMilli(nowMS).UTC()
-		for _, t := range tables(keep) {
+		for _, t := range sqlrows.Tables(keep) {
 			if err := partitions(ctx, conn, t, now); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+				return fmt.Errorf("%s: %w", t.Name, err)
 			}
 		}
-		for table, ms := range map[string]int64{"weir_batch": keep.RawMS, "weir_event": keep.RollupMS} {
+		for table, ms := range sqlrows.Others(keep) {
 			if ms <= 0 {
 				continue
 			}
@@ -62,37 +38,37 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 
 // partitions cuts pieces off the last one, which holds all that is later, and drops those that are too old. A partition is named
 // by where it ends.
-func partitions(ctx context.Context, conn *sql.Conn, t parted, now time.Time) error {
-	ends, err := existing(ctx, conn, t.name)
+func partitions(ctx context.Context, conn *sql.Conn, t sqlrows.Parted, now time.Time) error {
+	ends, err := existing(ctx, conn, t.Name)
 	if err != nil {
 		return err
 	}
 	// The first one ends where what is kept begins, so that it can be dropped.
-	first := t.floor(now.Add(-max(lateDays*24*time.Hour, time.Duration(t.keepMS)*time.Millisecond)))
+	first := t.Floor(now.Add(-max(sqlrows.LateDays*24*time.Hour, time.Duration(t.KeepMS)*time.Millisecond)))
 	at := first
 	if n := len(ends); n > 0 {
 		at = time.UnixMilli(ends[n-1]).UTC()
 	}
 	var made []string
-	for end := t.next(at); at.Before(now.AddDate(0, 0, aheadDays)); at, end = end, t.next(end) {
+	for end := t.Next(at); at.Before(now.AddDate(0, 0, sqlrows.AheadDays)); at, end = end, t.Next(end) {
 		made = append(made, fmt.Sprintf("PARTITION p%d VALUES LESS THAN (%d)", end.UnixMilli(), end.UnixMilli()))
 	}
 	if len(ends) == 0 { // one for all that is older
 		made = append([]string{fmt.Sprintf("PARTITION p%d VALUES LESS THAN (%d)", first.UnixMilli(), first.UnixMilli())}, made...)
 	}
 	if len(made) > 0 {
-		_, err := conn.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s REORGANIZE PARTITION later INTO (%s, PARTITION later VALUES LESS THAN MAXVALUE)", t.name, strings.Join(made, ", ")))
+		_, err := conn.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s REORGANIZE PARTITION later INTO (%s, PARTITION later VALUES LESS THAN MAXVALUE)", t.Name, strings.Join(made, ", ")))
 		if err != nil {
 			return err
 		}
 	}
-	if t.keepMS <= 0 {
+	if t.KeepMS <= 0 {
 		return nil
 	}
-	oldest := now.UnixMilli() - t.keepMS
+	oldest := now.UnixMilli() - t.KeepMS
 	for _, end := range ends {
 		if end <= oldest {
-			if _, err := conn.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s DROP PARTITION p%d", t.name, end)); err != nil {
+			if _, err := conn.ExecContext(ctx, fmt.Sprintf("ALTER TABLE %s DROP PARTITION p%d", t.Name, end)); err != nil {
 				return err
 			}
 		}

@@ -2,31 +2,13 @@ package mysql
 
 import (
 	"context"
-	"database/sql"
 	"strconv"
 	"strings"
 
 	"github.com/weirlb/weir/engine/history"
-	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
 const metricColumns = "minute_ms, series, engine, samples, mean, lowest, highest"
-
-// meter returns the ids of the metrics in a batch, and drops the rows of those that the server refuses.
-func (s *Store) meter(ctx context.Context, conn *sql.Conn, b *history.Batch) (ids []int32, bad int, err error) {
-	series := make([]history.MetricSeries, len(b.Metrics))
-	for i := range b.Metrics {
-		series[i] = b.Metrics[i].MetricSeries
-	}
-	ids, err = s.meters.IDs(series, func(m history.MetricSeries) (int32, error) {
-		return insertName(ctx, conn, "weir_metric_series (pool, peer, metric) VALUES (?, ?, ?)", "weir_metric_series WHERE pool = ? AND peer = ? AND metric = ?", m.Pool, m.Peer, m.Metric)
-	}, refused)
-	if err != nil {
-		return nil, 0, err
-	}
-	bad = sqlrows.DropMetrics(b, &ids)
-	return ids, bad, nil
-}
 
 func appendMetric(w []byte, r *history.MetricRow, series, engine int32) []byte {
 	w = appendInts(append(w, '('), r.MinuteMS, int64(series), int64(engine), int64(r.Samples))

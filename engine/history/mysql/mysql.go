@@ -25,12 +25,9 @@ type Store struct {
 	writes *sql.DB // for batches
 	name   string
 
-	mu      sync.Mutex // guards what follows: Write's working memory
-	ids     map[history.Series]int32
-	bad     map[history.Series]bool // that the server refuses
-	engines map[[2]string]int32
-	meters  sqlrows.Names[history.MetricSeries]
-	buffer  []byte
+	mu     sync.Mutex // guards what follows: Write's working memory
+	lookUp sqlrows.LookUp
+	buffer []byte
 
 	names sync.Map // of series by id: int32 -> history.Series
 }
@@ -82,7 +79,6 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	}
 	s := &Store{
 		db: sql.OpenDB(connector), writes: sql.OpenDB(writer), name: fmt.Sprintf("the MySQL database %s on %s", conf.DBName, conf.Addr),
-		ids: map[history.Series]int32{}, bad: map[history.Series]bool{}, engines: map[[2]string]int32{},
 	}
 	s.db.SetMaxOpenConns(3)
 	s.writes.SetMaxOpenConns(1)
@@ -181,10 +177,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if have > len(steps) {
-			return fmt.Errorf("it is of a newer weir: its schema is %d, this one knows %d", have, len(steps))
+		missing, err := sqlrows.Missing(steps, have)
+		if err != nil {
+			return err
 		}
-		for _, step := range steps[have:] {
+		for _, step := range missing {
 			for _, statement := range step.Statements() {
 				if _, err := conn.ExecContext(ctx, statement); err != nil {
 					return fmt.Errorf("step %d, %s: %w", step.Version, step.Name, err)
@@ -208,9 +205,5 @@ func (s *Store) Migrations(ctx context.Context) ([]history.Migration, error) {
 	if err != nil {
 		return nil, s.wrap("reading the state of", err)
 	}
-	out := make([]history.Migration, len(steps))
-	for i, step := range steps {
-		out[i] = history.Migration{Version: step.Version, Name: step.Name, Applied: step.Version <= have}
-	}
-	return out, nil
+	return sqlrows.State(steps, have, ""), nil
 }

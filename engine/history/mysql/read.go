@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
 // wanted returns the ids of the series that a question is about, as SQL wants a list.
@@ -89,13 +89,8 @@ func (s *Store) Rollups(ctx context.Context, q history.Question, yield func(hist
 	return s.wrap("reading", rows.Err())
 }
 
-// Outcomes are read a slice of time after the other, each sorted here.
-const (
-	firstSliceMS = 10_000
-	leastSliceMS = 1000
-	mostSliceMS  = 24 * 3_600_000
-	sliceRows    = 100_000
-)
+// sliceRows is about how many rows of outcomes are read at a time.
+const sliceRows = 100_000
 
 // Outcomes yields raw outcomes in the order of time.
 func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, yield func([]history.Series, []history.Outcome) error) error {
@@ -112,16 +107,25 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 		return s.wrap("reading", err)
 	}
 	defer stmt.Close()
-	r := reader{s: s, pool: pool, place: map[int32]uint32{}}
-	for slice := int64(firstSliceMS); fromMS < toMS; {
+	names := sqlrows.Renamer{Pool: pool, Find: func(id int32) (history.Series, bool, error) {
+		series, err := s.series(ctx, id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return series, false, nil
+		}
+		return series, err == nil, err
+	}}
+	var held []history.Outcome
+	for slice := int64(sqlrows.FirstSliceMS); fromMS < toMS; {
 		end := min(fromMS+slice, toMS)
-		if err := r.read(ctx, stmt, fromMS, end); err != nil {
+		if held, err = slicedOutcomes(ctx, stmt, fromMS, end, held[:0]); err != nil {
 			return s.wrap("reading", err)
 		}
-		// So that the next slice has about sliceRows.
-		slice = min(max((end-fromMS)*sliceRows/max(int64(len(r.held)), sliceRows/10), leastSliceMS), mostSliceMS)
-		if len(r.held) > 0 {
-			if err := yield(r.series, r.held); err != nil {
+		slice = sqlrows.NextSlice(end-fromMS, len(held), sliceRows)
+		if held, err = names.Rename(held); err != nil {
+			return s.wrap("reading", err)
+		}
+		if len(held) > 0 {
+			if err := yield(names.Series, held); err != nil {
 				return err
 			}
 		}
@@ -130,57 +134,27 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 	return nil
 }
 
-// reader reads one slice after the other.
-type reader struct {
-	s      *Store
-	pool   string
-	place  map[int32]uint32 // of a series' id in series, or notWanted
-	series []history.Series
-	held   []history.Outcome
-}
-
-const notWanted = ^uint32(0)
-
-func (r *reader) read(ctx context.Context, stmt *sql.Stmt, fromMS, toMS int64) error {
-	r.held = r.held[:0]
+// slicedOutcomes appends those of a time, in its order. Their Series are the database's ids.
+func slicedOutcomes(ctx context.Context, stmt *sql.Stmt, fromMS, toMS int64, held []history.Outcome) ([]history.Outcome, error) {
 	rows, err := stmt.QueryContext(ctx, fromMS, toMS)
 	if err != nil {
-		return err
+		return held, err
 	}
 	defer rows.Close()
 	var o history.Outcome
-	var id, engine int32
+	var engine int32
 	into := []any{
-		&o.AtMS, &o.Bytes, &id, &engine, &o.Status, &o.Flags, &o.Inflight, &o.Propensity, &o.HeaderMS, &o.TotalMS, &o.Weight, &o.PredictedMS,
+		&o.AtMS, &o.Bytes, &o.Series, &engine, &o.Status, &o.Flags, &o.Inflight, &o.Propensity, &o.HeaderMS, &o.TotalMS, &o.Weight, &o.PredictedMS,
 		&o.Load, &o.Rate, &o.Attempt, &o.Kind,
 	}
 	for rows.Next() {
 		if err := rows.Scan(into...); err != nil {
-			return err
+			return held, err
 		}
-		at, ok := r.place[id]
-		if !ok {
-			// A name may be missing when a server lost its last second in a crash. Such rows are passed over.
-			series, err := r.s.series(ctx, id)
-			if err != nil && !errors.Is(err, sql.ErrNoRows) {
-				return err
-			}
-			if at = notWanted; err == nil && (r.pool == "" || series.Pool == r.pool) {
-				at = uint32(len(r.series))
-				r.series = append(r.series, series)
-			}
-			r.place[id] = at
-		}
-		if at != notWanted {
-			o.Series = at
-			r.held = append(r.held, o)
-		}
+		held = append(held, o)
 	}
-	byTime := func(a, b history.Outcome) int { return cmp.Compare(a.AtMS, b.AtMS) }
-	if !slices.IsSortedFunc(r.held, byTime) {
-		slices.SortStableFunc(r.held, byTime)
-	}
-	return rows.Err()
+	sqlrows.SortByTime(held)
+	return held, rows.Err()
 }
 
 // Events returns events.

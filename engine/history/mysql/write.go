@@ -7,8 +7,10 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
 const (
@@ -27,11 +29,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	w.Bad = b.Clean()
 	defer func() {
 		if err != nil { // a server that crashed may have lost the names too
-			s.forget()
+			s.lookUp.Forget()
 		}
 	}()
-	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
-	// one name that the server refuses must not undo the rest.
 	conn, err := s.writes.Conn(ctx)
 	if err != nil {
 		return history.Written{}, s.wrap("connecting to", err)
@@ -43,12 +43,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		}
 		_ = conn.Close()
 	}()
-	ids, engine, err := s.lookUp(ctx, conn, b)
-	if err != nil {
-		return history.Written{}, s.wrap("writing to", err)
-	}
-	w.Bad += dropRefused(b, ids)
-	meters, bad, err := s.meter(ctx, conn, b)
+	ids, bad, err := s.lookUp.Batch(b, func(table string, columns []string, names ...any) (int32, error) {
+		return insertName(ctx, conn, table, columns, names)
+	}, refused)
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
 	}
@@ -65,9 +62,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
 		return history.Written{Duplicate: true}, s.wrap("writing to", err)
 	}
-	if err = s.rows(ctx, tx, b, ids, meters, engine); err == nil {
+	if err = s.rows(ctx, tx, b, &ids); err == nil {
 		var bad int
-		bad, err = events(ctx, tx, b.Events, engine)
+		bad, err = events(ctx, tx, b.Events, ids.Engine)
 		w.Bad += bad
 		w.Rows = b.Rows() - bad
 	}
@@ -83,88 +80,23 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	return w, nil
 }
 
-func (s *Store) forget() {
-	clear(s.ids)
-	clear(s.bad)
-	clear(s.engines)
-	s.meters.Forget()
-}
-
-// noSeries marks a series that the server refused.
-const noSeries = -1
-
-// lookUp returns the ids of the batch's series, and of its engine.
-func (s *Store) lookUp(ctx context.Context, conn *sql.Conn, b *history.Batch) (ids []int32, engine int32, err error) {
-	who := [2]string{b.Instance, b.Zone}
-	engine, ok := s.engines[who]
-	if !ok {
-		if engine, err = insertName(ctx, conn, "weir_engine (instance, zone) VALUES (?, ?)", "weir_engine WHERE instance = ? AND zone = ?", b.Instance, b.Zone); err != nil {
-			return nil, 0, err
-		}
-		s.engines[who] = engine
-	}
-	ids = make([]int32, len(b.Series))
-	for i, series := range b.Series {
-		id, known := s.ids[series]
-		switch {
-		case series.Pool == "" || s.bad[series]: // not storable, or refused before
-			id = noSeries
-		case !known:
-			id, err = insertName(ctx, conn, "weir_series (pool, peer, class) VALUES (?, ?, ?)", "weir_series WHERE pool = ? AND peer = ? AND class = ?", series.Pool, series.Peer, series.Class)
-			if len(s.ids)+len(s.bad) > history.MaxSeries {
-				clear(s.ids)
-				clear(s.bad)
-			}
-			switch {
-			case refused(err):
-				id = noSeries
-				s.bad[series] = true
-			case err != nil:
-				return nil, 0, err
-			default:
-				s.ids[series] = id
-			}
-		}
-		ids[i] = id
-	}
-	return ids, engine, nil
-}
-
 // insertName makes a row of names, or finds the one that is there.
-func insertName(ctx context.Context, conn *sql.Conn, insert, find string, names ...any) (id int32, err error) {
-	err = conn.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
-	if !errors.Is(err, sql.ErrNoRows) {
+func insertName(ctx context.Context, conn *sql.Conn, table string, columns []string, names []any) (id int32, err error) {
+	find := "SELECT id FROM " + table + " WHERE " + strings.Join(columns, " = ? AND ") + " = ?"
+	if err = conn.QueryRowContext(ctx, find, names...).Scan(&id); !errors.Is(err, sql.ErrNoRows) {
 		return id, err
 	}
 	// ON DUPLICATE KEY and not IGNORE, which would also cut a name that is too long.
-	if _, err = conn.ExecContext(ctx, "INSERT INTO "+insert+" ON DUPLICATE KEY UPDATE id = id", names...); err != nil {
+	insert := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ") ON DUPLICATE KEY UPDATE id = id"
+	if _, err = conn.ExecContext(ctx, insert, names...); err != nil {
 		return 0, err
 	}
-	err = conn.QueryRowContext(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	err = conn.QueryRowContext(ctx, find, names...).Scan(&id)
 	return id, err
 }
 
-// dropRefused drops rows of series that the server refused.
-func dropRefused(b *history.Batch, ids []int32) (bad int) {
-	outcomes := b.Outcomes[:0]
-	for _, o := range b.Outcomes {
-		if ids[o.Series] != noSeries {
-			outcomes = append(outcomes, o)
-		}
-	}
-	rollups := b.Rollups[:0]
-	for _, r := range b.Rollups {
-		if ids[r.Series] != noSeries {
-			rollups = append(rollups, r)
-		}
-	}
-	bad = len(b.Outcomes) - len(outcomes) + len(b.Rollups) - len(rollups)
-	b.Outcomes, b.Rollups = outcomes, rollups
-	return bad
-}
-
-// rows stores outcomes, rollups and metrics, whose ids are apart.
-func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids, meters []int32, engine int32) error {
+// rows stores outcomes, rollups and metrics.
+func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids *sqlrows.IDs) error {
 	for _, part := range []struct {
 		n, most int // rows, and those of a statement
 		target  string
@@ -172,14 +104,14 @@ func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids, met
 	}{
 		{len(b.Outcomes), outcomeRows, "weir_outcome (" + outcomeColumns + ")", func(w []byte, i int) []byte {
 			o := &b.Outcomes[i]
-			return appendOutcome(w, o, ids[o.Series], engine)
+			return appendOutcome(w, o, ids.Series[o.Series], ids.Engine)
 		}},
 		{len(b.Rollups), rollupRows, "weir_rollup (" + rollupColumns + ")", func(w []byte, i int) []byte {
 			r := &b.Rollups[i]
-			return appendRollup(w, r, ids[r.Series], engine)
+			return appendRollup(w, r, ids.Series[r.Series], ids.Engine)
 		}},
 		{len(b.Metrics), outcomeRows, "weir_metric (" + metricColumns + ")", func(w []byte, i int) []byte {
-			return appendMetric(w, &b.Metrics[i], meters[i], engine)
+			return appendMetric(w, &b.Metrics[i], ids.Metrics[i], ids.Engine)
 		}},
 	} {
 		for from := 0; from < part.n; from += part.most {

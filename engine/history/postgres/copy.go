@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
 // The columns in the order of the tables, which is also that of the binary form here.
@@ -22,13 +23,13 @@ const (
 // epochUS is PostgreSQL's epoch, 2000-01-01, in Unix microseconds.
 const epochUS = 946_684_800_000_000
 
-// rows stores outcomes, rollups and metrics, whose ids are apart.
-func (s *Store) rows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids, meters []int32, engine int32) error {
+// rows stores outcomes, rollups and metrics.
+func (s *Store) rows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids *sqlrows.IDs) error {
 	if !s.copies {
-		if err := insertRows(ctx, tx, b, ids, engine); err != nil {
+		if err := insertRows(ctx, tx, b, ids.Series, ids.Engine); err != nil {
 			return err
 		}
-		return insertMetrics(ctx, tx, b.Metrics, meters, engine)
+		return insertMetrics(ctx, tx, b.Metrics, ids.Metrics, ids.Engine)
 	}
 	for _, part := range []struct {
 		n      int
@@ -37,14 +38,14 @@ func (s *Store) rows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids, mete
 	}{
 		{len(b.Outcomes), "weir_outcome (" + outcomeColumns + ")", func(w []byte, i int) []byte {
 			o := &b.Outcomes[i]
-			return appendOutcome(w, o, ids[o.Series], engine)
+			return appendOutcome(w, o, ids.Series[o.Series], ids.Engine)
 		}},
 		{len(b.Rollups), "weir_rollup (" + rollupColumns + ")", func(w []byte, i int) []byte {
 			r := &b.Rollups[i]
-			return appendRollup(w, r, ids[r.Series], engine)
+			return appendRollup(w, r, ids.Series[r.Series], ids.Engine)
 		}},
 		{len(b.Metrics), "weir_metric (" + metricColumns + ")", func(w []byte, i int) []byte {
-			return appendMetric(w, &b.Metrics[i], meters[i], engine)
+			return appendMetric(w, &b.Metrics[i], ids.Metrics[i], ids.Engine)
 		}},
 	} {
 		if part.n == 0 {

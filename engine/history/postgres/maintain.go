@@ -9,33 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
-
-// aheadDays is how many days of partitions are made beforehand: so long may every engine be away.
-const aheadDays = 3
-
-// parted is a table that is kept in pieces of time.
-type parted struct {
-	name, column string
-	keepMS       int64
-	floor        func(time.Time) time.Time
-	next         func(time.Time) time.Time
-	layout       string
-}
-
-func tables(keep history.Retention) []parted {
-	month := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }
-	nextMonth := func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }
-	return []parted{
-		{
-			"weir_outcome", "at", keep.RawMS,
-			func(t time.Time) time.Time { return t.Truncate(24 * time.Hour) },
-			func(t time.Time) time.Time { return t.AddDate(0, 0, 1) }, "20060102",
-		},
-		{"weir_rollup", "minute", keep.RollupMS, month, nextMonth, "200601"},
-		{"weir_metric", "minute", keep.RollupMS, month, nextMonth, "200601"},
-	}
-}
 
 // Maintain makes partitions ahead and deletes what is too old. Of several engines one does it at a time, the others pass.
 func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retention) error {
@@ -54,7 +29,7 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 			_, _ = conn.Exec(ctx, "RESET lock_timeout")
 		}()
 		now := time.UnixMilli(nowMS).UTC()
-		for _, t := range tables(keep) {
+		for _, t := range sqlrows.Tables(keep) {
 			var err error
 			if flavour == timescale {
 				err = dropChunks(ctx, conn, t, now)
@@ -62,10 +37,10 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 				err = partitions(ctx, conn, t, now)
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+				return fmt.Errorf("%s: %w", t.Name, err)
 			}
 		}
-		for table, ms := range map[string]int64{"weir_batch": keep.RawMS, "weir_event": keep.RollupMS} {
+		for table, ms := range sqlrows.Others(keep) {
 			if ms <= 0 {
 				continue
 			}
@@ -78,51 +53,50 @@ func (s *Store) Maintain(ctx context.Context, nowMS int64, keep history.Retentio
 }
 
 // dropChunks drops what is whole and too old. Retention is no policy of TimescaleDB's, so that it follows weir.yaml.
-func dropChunks(ctx context.Context, conn *pgx.Conn, t parted, now time.Time) error {
-	if t.keepMS <= 0 {
+func dropChunks(ctx context.Context, conn *pgx.Conn, t sqlrows.Parted, now time.Time) error {
+	if t.KeepMS <= 0 {
 		return nil
 	}
-	oldest := now.Add(-time.Duration(t.keepMS) * time.Millisecond)
-	_, err := conn.Exec(ctx, fmt.Sprintf("SELECT drop_chunks('%s', older_than => $1::timestamptz)", t.name), oldest)
+	oldest := now.Add(-time.Duration(t.KeepMS) * time.Millisecond)
+	_, err := conn.Exec(ctx, fmt.Sprintf("SELECT drop_chunks('%s', older_than => $1::timestamptz)", t.Name), oldest)
 	return err
 }
 
 // partitions makes those from the oldest row that may still come up to some days from now, and drops those that are too old.
-func partitions(ctx context.Context, conn *pgx.Conn, t parted, now time.Time) error {
+func partitions(ctx context.Context, conn *pgx.Conn, t sqlrows.Parted, now time.Time) error {
 	have, err := existing(ctx, conn, t)
 	if err != nil {
 		return err
 	}
-	// What waited in a spool for days has its place too; what is older goes to the default partition.
-	const lateDays = 8
-	for at := t.floor(now.AddDate(0, 0, -lateDays)); at.Before(now.AddDate(0, 0, aheadDays)); at = t.next(at) {
-		name := t.name + "_p" + at.Format(t.layout)
+	// What is older goes to the default partition.
+	for at := t.Floor(now.AddDate(0, 0, -sqlrows.LateDays)); at.Before(now.AddDate(0, 0, sqlrows.AheadDays)); at = t.Next(at) {
+		name := t.Name + "_p" + at.Format(t.Layout)
 		if have[name] {
 			continue
 		}
 		if _, err := conn.Exec(ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM ('%s') TO ('%s')",
-			name, t.name, at.Format(time.RFC3339), t.next(at).Format(time.RFC3339))); err != nil {
+			name, t.Name, at.Format(time.RFC3339), t.Next(at).Format(time.RFC3339))); err != nil {
 			return err
 		}
 	}
-	if t.keepMS <= 0 {
+	if t.KeepMS <= 0 {
 		return nil
 	}
-	oldest := now.Add(-time.Duration(t.keepMS) * time.Millisecond)
+	oldest := now.Add(-time.Duration(t.KeepMS) * time.Millisecond)
 	for name := range have {
-		at, err := time.Parse(t.layout, strings.TrimPrefix(name, t.name+"_p"))
-		if err == nil && !t.next(at).After(oldest) {
+		at, err := time.Parse(t.Layout, strings.TrimPrefix(name, t.Name+"_p"))
+		if err == nil && !t.Next(at).After(oldest) {
 			if _, err := conn.Exec(ctx, "DROP TABLE IF EXISTS "+name); err != nil {
 				return err
 			}
 		}
 	}
-	_, err = conn.Exec(ctx, fmt.Sprintf("DELETE FROM %s_other WHERE %s < $1", t.name, t.column), oldest)
+	_, err = conn.Exec(ctx, fmt.Sprintf("DELETE FROM %s_other WHERE %s < $1", t.Name, t.Column), oldest)
 	return err
 }
 
-func existing(ctx context.Context, conn *pgx.Conn, t parted) (map[string]bool, error) {
-	rows, err := conn.Query(ctx, "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::regclass", t.name)
+func existing(ctx context.Context, conn *pgx.Conn, t sqlrows.Parted) (map[string]bool, error) {
+	rows, err := conn.Query(ctx, "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::regclass", t.Name)
 	if err != nil {
 		return nil, err
 	}

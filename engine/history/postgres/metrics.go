@@ -9,27 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/weirlb/weir/engine/history"
-	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
 // metricColumns are in the order of the table, which is also that of the binary form here.
 const metricColumns = "minute, mean, lowest, highest, series, engine, samples"
-
-// meter returns the ids of the metrics in a batch, and drops the rows of those that the server refuses.
-func (s *Store) meter(ctx context.Context, conn *pgx.Conn, b *history.Batch) (ids []int32, bad int, err error) {
-	series := make([]history.MetricSeries, len(b.Metrics))
-	for i := range b.Metrics {
-		series[i] = b.Metrics[i].MetricSeries
-	}
-	ids, err = s.meters.IDs(series, func(m history.MetricSeries) (int32, error) {
-		return insertName(ctx, conn, "weir_metric_series (pool, peer, metric) VALUES ($1, $2, $3)", "weir_metric_series WHERE pool = $1 AND peer = $2 AND metric = $3", m.Pool, m.Peer, m.Metric)
-	}, refused)
-	if err != nil {
-		return nil, 0, err
-	}
-	bad = sqlrows.DropMetrics(b, &ids)
-	return ids, bad, nil
-}
 
 func appendMetric(w []byte, r *history.MetricRow, series, engine int32) []byte {
 	w = append(w, 0, 7)

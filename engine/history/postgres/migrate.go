@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 	"github.com/weirlb/weir/schema"
 )
 
@@ -52,10 +53,11 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if have > len(steps) {
-			return fmt.Errorf("it is of a newer weir: its schema is %d, this one knows %d", have, len(steps))
+		missing, err := sqlrows.Missing(steps, have)
+		if err != nil {
+			return err
 		}
-		for _, step := range steps[have:] {
+		for _, step := range missing {
 			err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 				for _, statement := range step.Statements() {
 					if _, err := tx.Exec(ctx, statement); err != nil {
@@ -112,9 +114,5 @@ func (s *Store) Migrations(ctx context.Context) ([]history.Migration, error) {
 	if err != nil {
 		return nil, s.wrap("reading the state of", err)
 	}
-	out := make([]history.Migration, len(steps))
-	for i, step := range steps {
-		out[i] = history.Migration{Version: step.Version, Name: step.Name + " (" + flavour + ")", Applied: step.Version <= have}
-	}
-	return out, nil
+	return sqlrows.State(steps, have, " ("+flavour+")"), nil
 }

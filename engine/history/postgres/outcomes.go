@@ -1,25 +1,19 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/sqlrows"
 )
 
-// Outcomes are read a slice of time after the other, each sorted here: the database would sort all of them on its disk first. Two
-// slices are read at a time where there are connections for it, since the server's side of it takes one of its processes whole.
-const (
-	firstSliceMS = 10_000
-	leastSliceMS = 1000
-	mostSliceMS  = 24 * 3_600_000
-	sliceRows    = 200_000
-)
+// Outcomes are read in slices of about so many rows. Two slices are read at a time where there are connections for it, since the server's
+// side of it takes one of its processes whole.
+const sliceRows = 200_000
 
 // slice is a piece of time being read. Until it is handed on, the Series of its outcomes are the database's ids.
 type slice struct {
@@ -48,8 +42,8 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 			<-p.done
 		}
 	}()
-	names := renamer{s: s, pool: pool, place: map[int32]uint32{}}
-	length := int64(firstSliceMS)
+	names := sqlrows.Renamer{Pool: pool, Find: func(id int32) (history.Series, bool, error) { return s.find(ctx, id) }}
+	length := int64(sqlrows.FirstSliceMS)
 	for fromMS < toMS || len(running) > 0 {
 		for fromMS < toMS && len(running) < atOnce {
 			p := &slice{}
@@ -68,15 +62,14 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 		<-p.done
 		running = running[1:]
 		if p.err == nil {
-			// So that the next slice has about sliceRows.
-			length = min(max((p.toMS-p.fromMS)*sliceRows/max(int64(len(p.outcomes)), sliceRows/10), leastSliceMS), mostSliceMS)
-			p.outcomes, p.err = names.rename(ctx, p.outcomes)
+			length = sqlrows.NextSlice(p.toMS-p.fromMS, len(p.outcomes), sliceRows)
+			p.outcomes, p.err = names.Rename(p.outcomes)
 		}
 		if p.err != nil {
 			return s.wrap("reading", p.err)
 		}
 		if len(p.outcomes) > 0 {
-			if err := yield(names.series, p.outcomes); err != nil {
+			if err := yield(names.Series, p.outcomes); err != nil {
 				return err
 			}
 		}
@@ -118,66 +111,22 @@ func (s *Store) slice(ctx context.Context, p *slice) error {
 			PredictedMS: f32(v[11]), Load: f32(v[12]), Rate: f32(v[13]), Attempt: uint8(i16(v[14])), Kind: uint8(i16(v[15])),
 		})
 	}
-	byTime := func(a, b history.Outcome) int { return cmp.Compare(a.AtMS, b.AtMS) }
-	if !slices.IsSortedFunc(p.outcomes, byTime) {
-		slices.SortStableFunc(p.outcomes, byTime)
-	}
+	sqlrows.SortByTime(p.outcomes)
 	return rows.Err()
 }
 
-// renamer puts indexes into a list of series in place of the database's ids, and drops what is of another pool.
-type renamer struct {
-	s      *Store
-	pool   string
-	place  map[int32]uint32
-	series []history.Series
-}
-
-const notWanted = ^uint32(0)
-
-func (r *renamer) rename(ctx context.Context, list []history.Outcome) ([]history.Outcome, error) {
-	kept := list[:0]
-	last, at := notWanted, notWanted // outcomes of one series come in runs when traffic is thin
-	for i := range list {
-		o := list[i]
-		if o.Series != last {
-			last = o.Series
-			var ok bool
-			if at, ok = r.place[int32(last)]; !ok {
-				var err error
-				if at, err = r.add(ctx, int32(last)); err != nil {
-					return nil, err
-				}
-			}
-		}
-		if at != notWanted {
-			o.Series = at
-			kept = append(kept, o)
-		}
+// find returns the series of an id, false when there is none.
+func (s *Store) find(ctx context.Context, id int32) (history.Series, bool, error) {
+	if known, ok := s.names.Load(id); ok {
+		return known.(history.Series), true, nil
 	}
-	return kept, nil
-}
-
-func (r *renamer) add(ctx context.Context, id int32) (uint32, error) {
-	known, ok := r.s.names.Load(id)
-	if !ok {
-		var one history.Series
-		err := r.s.pool.QueryRow(ctx, "SELECT pool, peer, class FROM weir_series WHERE id = $1", id).Scan(&one.Pool, &one.Peer, &one.Class)
-		if errors.Is(err, pgx.ErrNoRows) { // a server may lose its last second in a crash; such rows are passed over
-			r.place[id] = notWanted
-			return notWanted, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		r.s.names.Store(id, one)
-		known = one
+	var one history.Series
+	err := s.pool.QueryRow(ctx, "SELECT pool, peer, class FROM weir_series WHERE id = $1", id).Scan(&one.Pool, &one.Peer, &one.Class)
+	if err == nil {
+		s.names.Store(id, one)
 	}
-	at := notWanted
-	if series := known.(history.Series); r.pool == "" || series.Pool == r.pool {
-		at = uint32(len(r.series))
-		r.series = append(r.series, series)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return one, false, nil
 	}
-	r.place[id] = at
-	return at, nil
+	return one, err == nil, err
 }

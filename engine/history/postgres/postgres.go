@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,12 +27,9 @@ type Store struct {
 	// copies is false for servers that cannot COPY: then rows go in by INSERT.
 	copies bool
 
-	mu      sync.Mutex // guards what follows: Write's working memory
-	ids     map[history.Series]int32
-	bad     map[history.Series]bool // that the server refuses
-	engines map[[2]string]int32
-	meters  sqlrows.Names[history.MetricSeries]
-	buffer  []byte
+	mu     sync.Mutex // guards what follows: Write's working memory
+	lookUp sqlrows.LookUp
+	buffer []byte
 
 	names sync.Map // of series by id: int32 -> history.Series
 }
@@ -51,7 +49,7 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	if err != nil {
 		return nil, errors.New("history.url is no URL") // the parser's error would show the password
 	}
-	s := &Store{copies: true, ids: map[history.Series]int32{}, bad: map[history.Series]bool{}, engines: map[[2]string]int32{}}
+	s := &Store{copies: true}
 	query := u.Query()
 	if query.Get("weir_copy") == "off" {
 		s.copies = false
@@ -126,7 +124,7 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	w.Bad = b.Clean()
 	defer func() {
 		if err != nil { // a server that crashed may have lost the names too
-			s.forget()
+			s.lookUp.Forget()
 		}
 	}()
 	conn, err := s.pool.Acquire(ctx)
@@ -142,14 +140,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		}
 		conn.Release()
 	}()
-	// Names are made beforehand, each by itself: two engines that meet the same new series must not wait for each other's batch, and
-	// one name that the server refuses must not undo the rest.
-	ids, engine, err := s.lookUp(ctx, conn.Conn(), b)
-	if err != nil {
-		return history.Written{}, s.wrap("writing to", err)
-	}
-	w.Bad += dropRefused(b, ids)
-	meters, bad, err := s.meter(ctx, conn.Conn(), b)
+	ids, bad, err := s.lookUp.Batch(b, func(table string, columns []string, names ...any) (int32, error) {
+		return insertName(ctx, conn.Conn(), table, columns, names)
+	}, refused)
 	if err != nil {
 		return history.Written{}, s.wrap("writing to", err)
 	}
@@ -170,9 +163,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	if tag.RowsAffected() == 0 {
 		return history.Written{Duplicate: true}, nil
 	}
-	if err = s.rows(ctx, tx, b, ids, meters, engine); err == nil {
+	if err = s.rows(ctx, tx, b, &ids); err == nil {
 		var bad int
-		bad, err = s.events(ctx, tx, b.Events, engine)
+		bad, err = s.events(ctx, tx, b.Events, ids.Engine)
 		w.Bad += bad
 		w.Rows = b.Rows() - bad
 	}
@@ -188,83 +181,22 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 	return w, nil
 }
 
-func (s *Store) forget() {
-	clear(s.ids)
-	clear(s.bad)
-	clear(s.engines)
-	s.meters.Forget()
-}
-
-// noSeries marks a series that the server refused.
-const noSeries = -1
-
-// lookUp returns the ids of the batch's series, and of its engine.
-func (s *Store) lookUp(ctx context.Context, conn *pgx.Conn, b *history.Batch) (ids []int32, engine int32, err error) {
-	who := [2]string{b.Instance, b.Zone}
-	engine, ok := s.engines[who]
-	if !ok {
-		if engine, err = insertName(ctx, conn, "weir_engine (instance, zone) VALUES ($1, $2)", "weir_engine WHERE instance = $1 AND zone = $2", b.Instance, b.Zone); err != nil {
-			return nil, 0, err
-		}
-		s.engines[who] = engine
-	}
-	ids = make([]int32, len(b.Series))
-	for i, series := range b.Series {
-		id, known := s.ids[series]
-		switch {
-		case series.Pool == "" || s.bad[series]: // not storable, or refused before
-			id = noSeries
-		case !known:
-			id, err = insertName(ctx, conn, "weir_series (pool, peer, class) VALUES ($1, $2, $3)", "weir_series WHERE pool = $1 AND peer = $2 AND class = $3", series.Pool, series.Peer, series.Class)
-			if len(s.ids)+len(s.bad) > history.MaxSeries {
-				clear(s.ids)
-				clear(s.bad)
-			}
-			switch {
-			case refused(err):
-				id = noSeries
-				s.bad[series] = true
-			case err != nil:
-				return nil, 0, err
-			default:
-				s.ids[series] = id
-			}
-		}
-		ids[i] = id
-	}
-	return ids, engine, nil
-}
-
 // insertName makes a row of names, or finds the one that is there.
-func insertName(ctx context.Context, conn *pgx.Conn, insert, find string, names ...any) (id int32, err error) {
-	err = conn.QueryRow(ctx, "SELECT id FROM "+find, names...).Scan(&id)
-	if !errors.Is(err, pgx.ErrNoRows) {
+func insertName(ctx context.Context, conn *pgx.Conn, table string, columns []string, names []any) (id int32, err error) {
+	var where, values []string
+	for i, column := range columns {
+		where, values = append(where, fmt.Sprintf("%s = $%d", column, i+1)), append(values, fmt.Sprintf("$%d", i+1))
+	}
+	find := "SELECT id FROM " + table + " WHERE " + strings.Join(where, " AND ")
+	if err = conn.QueryRow(ctx, find, names...).Scan(&id); !errors.Is(err, pgx.ErrNoRows) {
 		return id, err
 	}
-	if _, err = conn.Exec(ctx, "INSERT INTO "+insert+" ON CONFLICT DO NOTHING", names...); err != nil {
+	insert := fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT DO NOTHING", table, strings.Join(columns, ", "), strings.Join(values, ", "))
+	if _, err = conn.Exec(ctx, insert, names...); err != nil {
 		return 0, err
 	}
-	err = conn.QueryRow(ctx, "SELECT id FROM "+find, names...).Scan(&id)
+	err = conn.QueryRow(ctx, find, names...).Scan(&id)
 	return id, err
-}
-
-// dropRefused drops rows of series that the server refused.
-func dropRefused(b *history.Batch, ids []int32) (bad int) {
-	outcomes := b.Outcomes[:0]
-	for _, o := range b.Outcomes {
-		if ids[o.Series] != noSeries {
-			outcomes = append(outcomes, o)
-		}
-	}
-	rollups := b.Rollups[:0]
-	for _, r := range b.Rollups {
-		if ids[r.Series] != noSeries {
-			rollups = append(rollups, r)
-		}
-	}
-	bad = len(b.Outcomes) - len(outcomes) + len(b.Rollups) - len(rollups)
-	b.Outcomes, b.Rollups = outcomes, rollups
-	return bad
 }
 
 // events inserts events one by one; there are few. One that the server refuses is dropped.
