@@ -25,6 +25,7 @@ type Outcome struct {
 	Status      uint16
 	Flags       uint16 // observe.Flags
 	Inflight    uint16
+	AtUS        uint16 // it ended so many microseconds after AtMS, below 1000; 0 = not known. What was in flight at a moment is found from it
 	Bytes       uint32
 	Propensity  float32
 	HeaderMS    float32 // -1 = none

@@ -2,10 +2,12 @@ package history
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -24,7 +26,7 @@ func anyBatch(t *rapid.T) *Batch {
 		b.Outcomes = append(b.Outcomes, Outcome{
 			AtMS: rapid.Int64Range(0, 1e13).Draw(t, "ended"), Series: rapid.Uint32Range(0, 2).Draw(t, "series"), Attempt: rapid.Byte().Draw(t, "attempt"),
 			Kind: uint8(rapid.IntRange(0, observe.Kinds-1).Draw(t, "kind")), Status: rapid.Uint16().Draw(t, "status"), Flags: rapid.Uint16().Draw(t, "flags"),
-			Inflight: rapid.Uint16().Draw(t, "inflight"), Bytes: rapid.Uint32().Draw(t, "bytes"), Propensity: 0.5, HeaderMS: -1, TotalMS: f.Draw(t, "total"),
+			Inflight: rapid.Uint16().Draw(t, "inflight"), AtUS: rapid.Uint16Range(0, 999).Draw(t, "micro"), Bytes: rapid.Uint32().Draw(t, "bytes"), Propensity: 0.5, HeaderMS: -1, TotalMS: f.Draw(t, "total"),
 			Weight: f.Draw(t, "weight"), PredictedMS: f.Draw(t, "predicted"), Load: -1, Rate: 1,
 		})
 	}
@@ -55,6 +57,29 @@ func TestABatchComesBackFromItsEncodingAsItWas(t *testing.T) {
 			t.Fatal("a block became another", err)
 		}
 	})
+}
+
+// TestABlockOfAnEngineOfBeforeIsRead: version 1, whose times are to the millisecond.
+func TestABlockOfAnEngineOfBeforeIsRead(t *testing.T) {
+	old, err := hex.DecodeString("57420128b52ffd0000b50200840401036170690b31302e302e302e313a3830012a0280a0abfef9620e000001020005c800f60100000100030004008004003f3e00800000000040bf8041a01000bf3f3f80800000000004002b0476e68b3364371428")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirty := make([]Outcome, 2) // memory that held something
+	dirty[0].AtUS, dirty[1].AtUS = 7, 7
+	series, outcomes, err := NewCodec().DecodeBlock(old, nil, dirty)
+	want := []Outcome{
+		{AtMS: 1_700_000_000_000, Attempt: 1, Status: 200, Inflight: 3, Bytes: 512, Propensity: 0.5, HeaderMS: 4, TotalMS: 5, PredictedMS: -1, Load: -1, Rate: 1},
+		{AtMS: 1_700_000_000_007, Attempt: 2, Kind: 5, Status: 502, Flags: 1, Inflight: 4, Propensity: 0.25, HeaderMS: -1, TotalMS: 9, PredictedMS: -1, Load: -1, Rate: 1},
+	}
+	if err != nil || len(series) != 1 || series[0].Peer != "10.0.0.1:80" || !slices.Equal(outcomes, want) {
+		t.Errorf("%v: %+v %+v", err, series, outcomes)
+	}
+	next := append([]byte{}, old...)
+	next[2] = codecVersion + 1
+	if _, _, err := NewCodec().DecodeBlock(next, nil, nil); err == nil || !strings.Contains(err.Error(), "reads 1 to 2") {
+		t.Errorf("one of a version to come: %v", err)
+	}
 }
 
 func FuzzDecode(f *testing.F) {

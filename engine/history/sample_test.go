@@ -17,7 +17,7 @@ func sample(n int) *Batch {
 	for i := range n {
 		ms := float32(5 + 20*rnd.ExpFloat64())
 		b.Outcomes = append(b.Outcomes, Outcome{
-			AtMS: b.AtMS + int64(i/20), Series: rnd.Uint32N(200), Attempt: 1, Status: 200, Inflight: uint16(rnd.IntN(8)), Bytes: rnd.Uint32N(5000),
+			AtMS: b.AtMS + int64(i/20), AtUS: uint16(rnd.IntN(1000)), Series: rnd.Uint32N(200), Attempt: 1, Status: 200, Inflight: uint16(rnd.IntN(8)), Bytes: rnd.Uint32N(5000),
 			Propensity: float32(1+rnd.IntN(4)) / 4, HeaderMS: ms, TotalMS: ms + rnd.Float32(), PredictedMS: 20 + rnd.Float32(), Load: -1, Rate: 1,
 		})
 	}

@@ -21,28 +21,31 @@ func (e *Engine) Keep(r *record.Recorder) { e.history = r }
 func (e *Engine) History() *record.Recorder { return e.history }
 
 // keep notes one outcome. The class is the one the estimators know it by, so that a flood of names seen once ends in "*" here too.
-func (p *livePool) keep(now, ended float64, at, class int, r *observe.Record) {
+func (p *livePool) keep(ended float64, at, class int, r *observe.Record) {
 	if p.eng.history == nil {
 		return
 	}
 	p.observed = append(p.observed, record.Observed{
 		Series: history.Series{Pool: p.name, Peer: p.members[at].addr, Class: p.est.ClassName(class)},
 		Outcome: history.Outcome{
-			AtMS: int64(ended - now), Attempt: r.Attempt, Kind: uint8(r.Kind), Status: r.Status, Flags: uint16(r.Flags),
+			AtMS: int64(1000 * ended), Attempt: r.Attempt, Kind: uint8(r.Kind), Status: r.Status, Flags: uint16(r.Flags),
 			Inflight: r.Inflight, Bytes: r.Bytes, Propensity: r.Propensity, HeaderMS: r.HeaderMS, TotalMS: r.TotalMS,
 			Weight: r.Weight, PredictedMS: r.PredictedMS, Load: r.Load, Rate: 1,
 		},
 	})
 }
 
-// keepObserved hands on what was noted, with the time of day: ended has been relative to now.
+// keepObserved hands on what was noted, with the time of day: AtMS has been the engine's own, in microseconds. The two clocks are read
+// together, so that a batch that took long to learn from is not later than others.
 func (p *livePool) keepObserved() {
 	if len(p.observed) == 0 {
 		return
 	}
-	wall := time.Now().UnixMilli()
+	ahead := time.Now().UnixMicro() - int64(1000*p.eng.now())
 	for i := range p.observed {
-		p.observed[i].AtMS += wall
+		o := &p.observed[i].Outcome
+		us := o.AtMS + ahead
+		o.AtMS, o.AtUS = us/1000, uint16(us%1000)
 	}
 	p.eng.history.Add(p.observed)
 	clear(p.observed)

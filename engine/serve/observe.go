@@ -81,7 +81,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 	kind := pool.Kind(r.Kind)
 	ended := max(now-min(float64(r.AgeMS), maxAgeMS), 0)
 	c := p.est.Class(ended, class)
-	p.keep(now, ended, at, c, r)
+	p.keep(ended, at, c, r)
 	p.feedAttempt(ended, at, c, r)
 	load, held := float64(r.Load), float64(r.Reported.Count())
 	if !p.conf.LoadReport.Enabled {

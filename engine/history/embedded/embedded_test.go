@@ -24,6 +24,7 @@ func opener(t testing.TB) storetest.Opener {
 
 func TestTheEmbeddedStore(t *testing.T) {
 	storetest.Run(t, false, opener)
+	storetest.Fine(t, opener)
 }
 
 func TestTheFileStaysWithinItsBoundByLosingTheOldestOutcomes(t *testing.T) {

@@ -84,7 +84,7 @@ func appendF32(w []byte, x float32) []byte { return appendI32(w, int32(math.Floa
 
 func appendOutcome(w []byte, o *history.Outcome, series, engine int32) []byte {
 	w = append(w, 0, 16) // columns
-	w = appendI64(w, o.AtMS*1000-epochUS)
+	w = appendI64(w, o.AtMS*1000+int64(o.AtUS)-epochUS)
 	w = appendI64(w, int64(o.Bytes))
 	for _, x := range [...]int32{series, engine, int32(o.Status), int32(o.Flags), int32(o.Inflight)} {
 		w = appendI32(w, x)
@@ -118,7 +118,7 @@ func insertRows(ctx context.Context, tx pgx.Tx, b *history.Batch, ids []int32, e
 		var small [2][]int16
 		for i := range b.Outcomes {
 			o := &b.Outcomes[i]
-			at[i], bytes[i], series[i] = time.UnixMilli(o.AtMS), int64(o.Bytes), ids[o.Series]
+			at[i], bytes[i], series[i] = time.UnixMicro(o.AtMS*1000+int64(o.AtUS)), int64(o.Bytes), ids[o.Series]
 			for c, x := range [...]int32{int32(o.Status), int32(o.Flags), int32(o.Inflight)} {
 				ints[c] = append(ints[c], x)
 			}

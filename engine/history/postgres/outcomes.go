@@ -105,8 +105,9 @@ func (s *Store) slice(ctx context.Context, p *slice) error {
 		if !sized(v, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 2) {
 			return errWidth
 		}
+		us := i64(v[0]) + epochUS
 		p.outcomes = append(p.outcomes, history.Outcome{
-			AtMS: (i64(v[0]) + epochUS) / 1000, Bytes: uint32(i64(v[1])), Series: uint32(i32(v[2])), Status: uint16(i32(v[4])), Flags: uint16(i32(v[5])),
+			AtMS: us / 1000, AtUS: uint16(us % 1000), Bytes: uint32(i64(v[1])), Series: uint32(i32(v[2])), Status: uint16(i32(v[4])), Flags: uint16(i32(v[5])),
 			Inflight: uint16(i32(v[6])), Propensity: f32(v[7]), HeaderMS: f32(v[8]), TotalMS: f32(v[9]), Weight: f32(v[10]),
 			PredictedMS: f32(v[11]), Load: f32(v[12]), Rate: f32(v[13]), Attempt: uint8(i16(v[14])), Kind: uint8(i16(v[15])),
 		})

@@ -46,10 +46,12 @@ func opener(t testing.TB, more string) storetest.Opener {
 
 func TestThePostgresStore(t *testing.T) {
 	storetest.Run(t, false, func(t testing.TB) storetest.Opener { return opener(t, "") })
+	storetest.Fine(t, func(t testing.TB) storetest.Opener { return opener(t, "") })
 }
 
 func TestAServerWithoutCopyTakesInserts(t *testing.T) {
 	storetest.Run(t, true, func(t testing.TB) storetest.Opener { return opener(t, "&weir_copy=off") })
+	storetest.Fine(t, func(t testing.TB) storetest.Opener { return opener(t, "&weir_copy=off") })
 }
 
 func TestADatabaseThatIsWritableAgainIsWrittenToByTheNextBatch(t *testing.T) {

@@ -41,6 +41,27 @@ func Run(t *testing.T, alone bool, fresh func(t testing.TB) Opener) {
 	}
 }
 
+// Fine runs the test of stores that keep times to the microsecond; the others keep milliseconds.
+func Fine(t *testing.T, fresh func(t testing.TB) Opener) {
+	s := Ready(t, fresh(t))
+	b := Batch(1, 200, 2, 2)
+	want := map[int64]int{} // how many ended at a microsecond
+	for i := range b.Outcomes {
+		o := &b.Outcomes[i]
+		o.AtUS = uint16(i * 7 % 1000)
+		want[o.AtMS*1000+int64(o.AtUS)]++
+	}
+	write(t, s, b)
+	for _, r := range read(t, s, "api", 0, Now()+1) {
+		want[r.AtMS*1000+int64(r.AtUS)]--
+	}
+	for at, n := range want {
+		if n != 0 {
+			t.Errorf("%d more were stored than read at %d us", n, at)
+		}
+	}
+}
+
 func ctxOf(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)

@@ -177,7 +177,7 @@ func (r *Replay) Add(series []history.Series, list []history.Outcome) error {
 			return fmt.Errorf("an outcome is of series %d; there are %d", o.Series, len(series))
 		}
 		s := series[o.Series]
-		end := float64(o.AtMS)
+		end := float64(o.AtMS) + float64(o.AtUS)/1000
 		start := end - max(float64(o.TotalMS), 0)
 		p := r.site(s.Pool, start)
 		r.Outcomes++

@@ -21,6 +21,7 @@ import "github.com/weirlb/weir/engine/sim/world"
 type c3 struct {
 	choices choices
 	clients float64
+	alpha   float64 // of a new value in the averages
 	peers   []c3Peer
 }
 
@@ -30,9 +31,15 @@ type c3Peer struct {
 	response, service, queue float64 // ms, ms, requests
 }
 
-func newC3(s *world.Setup) world.Balancer {
-	return &c3{
-		choices: newChoices(s.Rand), clients: float64(s.Scenario.Balancers), peers: make([]c3Peer, len(s.Scenario.Peers)),
+func newC3(s *world.Setup) world.Balancer { return C3Changed(1, c3Alpha)(s) }
+
+// C3Changed is C3 that is told another number of clients than there are, part of it but at least itself, and takes another part of
+// each new value than 0.9.
+func C3Changed(part, alpha float64) New {
+	return func(s *world.Setup) world.Balancer {
+		return &c3{
+			choices: newChoices(s.Rand), clients: max(part*float64(s.Scenario.Balancers), 1), alpha: alpha, peers: make([]c3Peer, len(s.Scenario.Peers)),
+		}
 	}
 }
 
@@ -56,15 +63,15 @@ func (c *c3) Pick(a *world.Attempt) int32 {
 // Done implements world.Balancer.
 func (c *c3) Done(o *world.Outcome) {
 	p := &c.peers[o.Peer]
-	blend(&p.response, o.LatencyMS)
+	c.blend(&p.response, o.LatencyMS)
 	switch {
 	case o.Kind != world.OK:
 	case o.PeerInFlight >= 0:
-		blend(&p.service, o.ServiceMS)
-		blend(&p.queue, float64(o.Queue))
+		c.blend(&p.service, o.ServiceMS)
+		c.blend(&p.queue, float64(o.Queue))
 	default:
-		blend(&p.service, o.LatencyMS)
+		c.blend(&p.service, o.LatencyMS)
 	}
 }
 
-func blend(into *float64, v float64) { *into = c3Alpha*v + (1-c3Alpha)**into }
+func (c *c3) blend(into *float64, v float64) { *into = c.alpha*v + (1-c.alpha)**into }

@@ -46,3 +46,15 @@ func TestC3LearnsNoServiceTimeFromAFailure(t *testing.T) {
 		t.Errorf("%+v became %+v", before, after)
 	}
 }
+
+func TestC3CanBeToldAnotherNumberOfClientsButNeverLessThanItself(t *testing.T) {
+	for part, want := range map[float64]float64{0: 1, 0.5: 2, 1: 4, 2: 8} {
+		s := peers(t, "[{count: 2}]")
+		s.Balancers = 4
+		c := build(s, C3Changed(part, 0.5)).(*c3)
+		c.Done(&world.Outcome{Peer: 0, LatencyMS: 100, ServiceMS: 100, PeerInFlight: -1})
+		if c.clients != want || c.peers[0].response != 50 {
+			t.Errorf("%g of 4: %g clients, %+v", part, c.clients, c.peers[0])
+		}
+	}
+}
