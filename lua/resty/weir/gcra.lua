@@ -7,8 +7,9 @@
 --   * A request is let in only when the number, at the instant it was added to, was not past the tolerance: together workers let in
 --     no more than tolerance/gap + 1 requests and one more each gap.
 --   * Between adding and taking back (microseconds) others may see too high a number and refuse wrongly, one request each at most.
---   * A worker that is killed in between leaves it too high. What is higher than can be, is put right by who meets it. That, and a key
---     that a full dict evicts, is worth one full bucket at most.
+--   * A worker that is killed in between leaves it too high. What is higher than can be, is put right by who meets it.
+--   * A worker that is left waiting in between, with a key that was idle, takes back what others have caught up by meanwhile: they find the
+--     bucket full once more. That, putting right, and a key that a full dict evicts, are worth one full bucket each at most.
 local abs, max = math.abs, math.max
 
 local _M = {}
