@@ -59,8 +59,9 @@ type checker struct {
 	cfgPath  string
 	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
 	used     map[string]bool
-	dicts    map[string]bool // lua_shared_dict of the http block, by name
-	dictName string          // of Weir's own
+	dicts    map[string]bool    // lua_shared_dict of the http block, by name
+	reqZones map[string]float64 // rate of each limit_req_zone of the http block, a second
+	dictName string             // of Weir's own
 
 	secretFile string // of sticky cookies, as init() is told; "" = not told
 	secretAt   *nginxconf.Directive

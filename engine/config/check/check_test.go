@@ -557,6 +557,24 @@ func TestRateLimitsThatCannotWorkAreTold(t *testing.T) {
 	}
 }
 
+func TestARateThatNGINXCannotKeepIsTold(t *testing.T) {
+	for _, c := range []struct{ rate, words, want string }{
+		{"1000r/s", "", ""},
+		{"90000r/m", "", "lets in 1000 requests a second and key at most, not the 1500 of zone one"},
+		{"3000r/s", "", "add `burst=30 nodelay`, or use Weir's rate()"},
+		{"3000r/s", "burst=0", "not the 3000 of zone one"},
+		{"3000r/s", "burst=30 nodelay", ""},
+		{"x", "", ""},
+	} {
+		nginx := strings.NewReplacer("include weir/weir.conf;", "include weir/weir.conf; limit_req_zone $binary_remote_addr zone=one:1m rate="+c.rate+";",
+			"proxy_pass http://web_backend/x;", "limit_req zone=one "+c.words+"; proxy_pass http://web_backend/x;").Replace(goodNginx)
+		errs, warns := run(t, goodYAML, nginx, nil)
+		if found := strings.Join(append(errs, warns...), "\n"); (c.want == "") != (found == "") || !strings.Contains(found, c.want) {
+			t.Errorf("%s %s: found %q, want %q", c.rate, c.words, found, c.want)
+		}
+	}
+}
+
 func TestARateLimitIsReadAsTheLuaSideReadsIt(t *testing.T) {
 	data, err := os.ReadFile("../../../test/vectors/rate.json")
 	if err != nil {

@@ -30,6 +30,9 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			inner["access"] = d
 			c.rates(d)
 		}
+		if d.Name == "limit_req" {
+			c.limitReq(d)
+		}
 		if inPhase(d, "header_filter") {
 			inner["header_filter"] = d
 		}

@@ -76,13 +76,57 @@ func parseRate(text string) (rateLimit, error) {
 	return l, nil
 }
 
-// zones notes the shared dictionaries of an http block.
+// zones notes what limits of an http block count in: shared dictionaries, and the zones of NGINX's own.
 func (c *checker) zones(http *nginxconf.Directive) {
-	c.dicts = map[string]bool{}
+	c.dicts, c.reqZones = map[string]bool{}, map[string]float64{}
 	for _, d := range http.Block {
 		if d.Name == "lua_shared_dict" && len(d.Args) > 0 {
 			c.dicts[d.Args[0]] = true
 		}
+		if d.Name != "limit_req_zone" {
+			continue
+		}
+		zone, perS := "", 0.0
+		for _, arg := range d.Args {
+			if v, ok := strings.CutPrefix(arg, "zone="); ok {
+				zone, _, _ = strings.Cut(v, ":")
+			}
+			if v, ok := strings.CutPrefix(arg, "rate="); ok {
+				perS = requestsPerS(v)
+			}
+		}
+		c.reqZones[zone] = perS
+	}
+}
+
+// requestsPerS reads 50r/s or 30r/m; 0 when it is neither.
+func requestsPerS(rate string) float64 {
+	number, perMinute := strings.CutSuffix(rate, "r/m")
+	if !perMinute {
+		number = strings.TrimSuffix(rate, "r/s")
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || number == rate {
+		return 0
+	}
+	if perMinute {
+		return float64(n) / 60
+	}
+	return float64(n)
+}
+
+// limitReq warns of a rate that NGINX's own limiter cannot keep: its clock has whole milliseconds, and without a burst it lets in one request each.
+func (c *checker) limitReq(d *nginxconf.Directive) {
+	zone, burst := "", false
+	for _, arg := range d.Args {
+		if v, ok := strings.CutPrefix(arg, "zone="); ok {
+			zone = v
+		}
+		burst = burst || strings.HasPrefix(arg, "burst=") && arg != "burst=0"
+	}
+	if rate := c.reqZones[zone]; rate > 1000 && !burst {
+		c.warnf(d.File, d.Line, d.Name, "lets in 1000 requests a second and key at most, not the %.0f of zone %s: without a burst NGINX takes one each millisecond; add `burst=%d nodelay`, or use Weir's rate()",
+			rate, zone, max(10, int(rate/100)))
 	}
 }
 
