@@ -3,7 +3,7 @@
 #
 #   bash test/run.sh           all but the heavy ones, under twelve minutes on two cores
 #   bash test/run.sh --quick   without the race detector and the end-to-end tests
-#   bash test/run.sh --heavy   only the heavy ones (test/heavy/*.sh)
+#   bash test/run.sh --heavy   only the heavy ones (test/heavy/*.sh, and beside them those of test/heavy/beside, which mostly wait)
 #
 # A step that fails does not stop the next. A table at the end says what became of each; the exit code is 1 when one failed.
 set -euo pipefail
@@ -78,15 +78,32 @@ unit() { go list ./... | grep -v '/test/e2e$' | xargs go test -vet=off -count=1 
 # Simulated policies run on one goroutine each, and take 150 s under the detector; package sim runs them side by side.
 race() { go list ./... | grep -v -e '/test/e2e$' -e '/engine/sim/policy$' | xargs go test -race -vet=off -count=1 -timeout 5m; }
 
+# finished PID LOG: waits for a script that was started in the background, and shows what it said.
+finished() {
+    local code=0
+    wait "$1" || code=$?
+    cat "$2"
+    rm -f "$2"
+    return "$code"
+}
+
 heavy() {
     shopt -s nullglob
-    local scripts=(test/heavy/*.sh) s
+    local scripts=(test/heavy/*.sh) beside=(test/heavy/beside/*.sh) pids=() logs=() s i
+    for s in "${beside[@]}"; do
+        logs+=("$(mktemp)")
+        bash "$s" >"${logs[-1]}" 2>&1 &
+        pids+=($!)
+    done
     if [ ${#scripts[@]} = 0 ]; then
         echo "no heavy tests yet"
         return
     fi
     for s in "${scripts[@]}"; do
         step "$s" bash "$s"
+    done
+    for i in "${!beside[@]}"; do
+        step "${beside[i]} (what was left)" finished "${pids[i]}" "${logs[i]}"
     done
 }
 

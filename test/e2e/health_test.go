@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -204,8 +205,12 @@ func TestMissingPagesEjectNobody(t *testing.T) {
 	}
 }
 
-// Case 19, with 4 s instead of 10.
+// Case 19; in the plain run with 4 s instead of 10.
 func TestAPeerThatOpensLateCostsNoRequest(t *testing.T) {
+	if os.Getenv("WEIR_HEAVY") != "" {
+		t.Parallel()
+	}
+	opens := full(10*time.Second, 4*time.Second)
 	r := start(t, rig.Options{Pools: []rig.Pool{
 		{Name: "checked", Peers: []string{"a", "b"}, Settings: "check: {path: /healthz, interval_ms: 500, timeout_ms: 400, fall: 3}\nslow_start_ms: 500"},
 		{Name: "unchecked", Peers: []string{"c", "d"}, Settings: "slow_start_ms: 1000\neject: {max_ms: 2000}"},
@@ -214,11 +219,13 @@ func TestAPeerThatOpensLateCostsNoRequest(t *testing.T) {
 	for _, pool := range []string{"checked", "unchecked"} {
 		loads[pool] = r.StartLoad(2, 5*time.Millisecond, rig.Request{Path: "/" + pool + "/x"})
 	}
-	r.StartBackend("late1 --open-after 4s", false)
-	r.StartBackend("late2 --open-after 4s", false)
+	began := time.Now()
+	r.StartBackend(fmt.Sprint("late1 --open-after ", opens), false)
+	r.StartBackend(fmt.Sprint("late2 --open-after ", opens), false)
 	r.SetPeers("checked", "a", "b", "late1")
 	r.SetPeers("unchecked", "c", "d", "late2")
 	r.WaitConnected()
+	time.Sleep(time.Until(began.Add(opens - 2*time.Second)))
 	for pool, late := range map[string]string{"checked": "late1", "unchecked": "late2"} {
 		r.Eventually("the late peer of "+pool+" gets traffic", func() error { return wantFrom(r, "/"+pool+"/x", late) })
 		r.WantAll(loads[pool].Stop(), 200)

@@ -4,6 +4,7 @@
 //	go test ./test/e2e                     all, under six minutes
 //	go test ./test/e2e -run TestCounts     some
 //	WEIR_E2E_KEEP=1                        keep the folder with logs and configurations
+//	WEIR_HEAVY=1                           field cases at their full length
 //	WEIR_E2E_RACE=0                        an engine without the race detector, which builds and runs faster
 package e2e
 
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/weirlb/weir/test/e2e/rig"
 )
@@ -26,6 +28,14 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	programs.Close()
 	os.Exit(code)
+}
+
+// full is the time that a field case has where the heavy tests run (test/heavy/beside), and short in the plain run.
+func full(length, short time.Duration) time.Duration {
+	if os.Getenv("WEIR_HEAVY") != "" {
+		return length
+	}
+	return short
 }
 
 // start sets up NGINX, the engine and backends for one test.
