@@ -51,7 +51,6 @@ type arm struct {
 	load     *process
 	told     peersRun // by the load generator
 	seen     []seen   // by NGINX
-	learned  learned
 	memory   []float64 // MiB, of the engine
 	cpu      time.Duration
 }

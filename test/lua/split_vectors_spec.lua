@@ -59,7 +59,8 @@ describe("the split's rule", function()
         local n = 0
         for i, v in ipairs(vectors().choices) do
             local view = { n = 2, name = "api" }
-            view.split = split.prepare(view, { group = "canary", share = v.share, fallback = v.fallback, header = "X-Canary", value = "yes", key = "$user" }, peers)
+            local told = { group = "canary", share = v.share, fallback = v.fallback, header = "X-Canary", value = "yes", key = "$user" }
+            view.split = split.prepare(view, told, peers)
             vars.values = { user = v.key, http_x_canary = v.header and "yes" or "no" }
             draw = v.draw
             split.decide(view, nil, { n = v.again and 1 or 0, pass = 0, attempt = { [0] = { slot = v.before == 1 and 2 or 1 } } })
