@@ -49,8 +49,8 @@ type arm struct {
 	history  string
 	began    time.Time
 	load     *process
-	told     peersRun // by the load generator
-	seen     []seen   // by NGINX
+	told     peersRun  // by the load generator
+	seen     []seen    // by NGINX
 	memory   []float64 // MiB, of the engine
 	cpu      time.Duration
 }
