@@ -47,6 +47,7 @@ type Outcome struct {
 	InFlight     int     // others there at the pick
 	Work         float64 // of those, in mean requests of the pool (decide.Table.Load); 0 = not known
 	Kind         pool.Kind
+	Status       int     // of HTTP; 0 = none or not known
 	Stream       bool    // latency is to the first header byte only
 	HeaderMS     float64 // to the first header byte; negative = none
 	TotalMS      float64 // to the end of the attempt
@@ -200,8 +201,12 @@ func (p *Pool) Observe(now float64, o Outcome) {
 	p.tick(now)
 	pe := &p.peers[o.Peer]
 	pe.last = max(pe.last, now)
+	told, odd := true, false
+	if o.Kind == pool.OK {
+		told, odd = p.deny(pe, &o)
+	}
 	if o.Kind.Evidence() {
-		pe.fail.add(p.now, o.Kind.Failed())
+		pe.fail.add(p.now, o.Kind.Failed() || odd)
 		p.classes[o.Class].traffic++
 	}
 	load, held := p.report(now, pe, &o)
@@ -214,7 +219,7 @@ func (p *Pool) Observe(now float64, o Outcome) {
 		pe.others.silent()
 	}
 	work := -1.0
-	if ms, ok := o.latency(); ok {
+	if ms, ok := o.latency(); ok && told {
 		work = p.learn(now, pe, &o, max(ms, minMS))
 		if o.Stream {
 			work = -1 // its slot was not busy from pick to end

@@ -88,7 +88,7 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 		load, held = -1, -1
 	}
 	p.est.Observe(ended, estimate.Outcome{
-		Peer: at, Class: c, InFlight: int(r.Inflight), Work: float64(r.Work), Kind: kind, Stream: r.Flags&observe.Stream != 0,
+		Peer: at, Class: c, InFlight: int(r.Inflight), Work: float64(r.Work), Kind: kind, Status: int(r.Status), Stream: r.Flags&observe.Stream != 0,
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: load, ReportedInFlight: held,
 	})
 	p.limitAttempt(ended, r)

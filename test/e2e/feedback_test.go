@@ -143,6 +143,37 @@ func TestAnswersThatAreNoHTTPDoNotAttractTraffic(t *testing.T) {
 	}
 }
 
+// A peer that was deployed without its routes answers 404 at once. No failure by its status, and yet it must not get what the others would answer.
+func TestAPeerThatAnswers404WhereOthersDoNotAttractsNoTraffic(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "slow_start_ms: 0"}}})
+	for _, name := range []string{"a", "b", "c"} {
+		r.Backend(name).Set(answersIn(30))
+	}
+	traffic(r, time.Second, 4, rig.Request{Path: "/api/x"})
+	r.Backend("b").Set(`{"fail":{"status":404,"share":1}}`)
+	answers := traffic(r, 4*time.Second, 4, rig.Request{Path: "/api/x"})
+	missing := 0
+	for _, a := range answers {
+		if a.Status == 404 {
+			missing++
+		}
+	}
+	if share := float64(missing) / float64(len(answers)); share > 0.6 { // 0.98 when its speed attracts
+		t.Errorf("%.0f %% of %d requests went to the peer that answers 404", 100*share, len(answers))
+	}
+	late := answers[len(answers)*3/4:]
+	if share := rig.Share(late, "b"); share > 0.34 {
+		t.Errorf("in the end it still gets %.0f %%, more than an even share", 100*share)
+	}
+	if s := r.Engine.State("api", "b"); s == "ejected" {
+		t.Errorf("a peer that answers 404 is %s", s)
+	}
+	if f := r.Engine.Figures("api", "b"); f.Failed() != 0 {
+		t.Errorf("404s are charged as failures: %v", f.Failures)
+	}
+}
+
 // Case 2. NGINX's lists, one element an attempt, are taken apart: each attempt is charged to its own peer.
 func TestEachAttemptOfARetriedRequestIsChargedToItsOwnPeer(t *testing.T) {
 	proxy := "include " + programs.Repo + "/nginx/proxy.conf;"

@@ -340,7 +340,7 @@ func (r *Replay) observe(p *site, o *outcome) {
 	class := p.est.Class(o.end, o.class)
 	flags := observe.Flags(h.Flags)
 	p.est.Observe(o.end, estimate.Outcome{
-		Peer: o.peer, Class: class, InFlight: int(h.Inflight), Kind: pool.Kind(h.Kind), Stream: flags&observe.Stream != 0,
+		Peer: o.peer, Class: class, InFlight: int(h.Inflight), Kind: pool.Kind(h.Kind), Status: int(h.Status), Stream: flags&observe.Stream != 0,
 		HeaderMS: float64(h.HeaderMS), TotalMS: float64(h.TotalMS), Weight: float64(h.Weight), ReportedLoad: float64(h.Load),
 		ReportedInFlight: -1,
 	})
