@@ -22,19 +22,25 @@ func deniedPool() (p *Pool, now float64) {
 }
 
 func TestClientErrorsOfOnePeerDoNotMakeItQuick(t *testing.T) {
+	for _, status := range []int{404, 401, 302} {
+		oddAnswers(t, status)
+	}
+}
+
+func oddAnswers(t *testing.T, status int) {
 	p, now := deniedPool()
 	before := p.Pair(1, 1)
 	for range 300 {
 		now += 20
-		p.Observe(now, Outcome{Peer: 1, Class: 1, Status: 404, HeaderMS: 1, TotalMS: 1})
+		p.Observe(now, Outcome{Peer: 1, Class: 1, Status: status, HeaderMS: 1, TotalMS: 1})
 		p.Observe(now, Outcome{Peer: 0, Class: 1, Status: 200, HeaderMS: 50, TotalMS: 50})
 		p.Refresh(now)
 	}
 	if after := p.Pair(1, 1); after.ServiceMS < 0.9*before.ServiceMS {
-		t.Errorf("quick 404s took the service time from %.1f to %.1f ms", before.ServiceMS, after.ServiceMS)
+		t.Errorf("quick answers of %d took the service time from %.1f to %.1f ms", status, before.ServiceMS, after.ServiceMS)
 	}
 	if rate := p.Peer(1).FailureRate; rate < 0.5 {
-		t.Errorf("a peer that answers 404 where others answer 200 has a failure rate of %.2f in its cost", rate)
+		t.Errorf("a peer that answers %d where others answer 200 has a failure rate of %.2f in its cost", status, rate)
 	}
 	for range 200 {
 		now += 20

@@ -32,7 +32,7 @@ type cell struct {
 
 	seen float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 	at   float64 // time of the last sample
-	// Share of the answers that were client errors, and the answers it is a mean of; see denied.go.
+	// Share of the answers that were redirects or client errors, and the answers it is a mean of; see denied.go.
 	denied, denials float32
 	// As of the last fit:
 	mean float64 // measured service time, ms
