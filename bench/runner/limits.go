@@ -19,7 +19,6 @@ import (
 type limitsCmd struct {
 	Seeds  int      `default:"5" help:"Seeds; figures are medians over them."`
 	Only   []string `default:"mixed-1slot-50,mixed-1slot-80,mixed-1slot-92,mixed-4slot-92" help:"Scenarios: one class, no events." placeholder:"NAME"`
-	Guess  []string `default:"many-balancers,many-balancers-orca" help:"Scenarios in which C3 is told a wrong number of balancers; none to leave that out." placeholder:"NAME"`
 	Rounds int      `default:"40" help:"Rounds of policy iteration, each of --requests."`
 	// Seeds of the rounds differ from those that are measured.
 	Requests int `default:"1000000"`
@@ -73,7 +72,7 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 		t.Rows = append(t.Rows, line)
 	}
 	r.Tables = append(r.Tables, t)
-	return r, c.guess(b, r)
+	return r, nil
 }
 
 // counts is how many in-flight counts a table has a cost for; a longer queue costs as the last.

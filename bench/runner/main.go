@@ -33,6 +33,7 @@ type cli struct {
 	Scenarios scenariosCmd `cmd:"" help:"The learned policy in the simulator, in every scenario, beside classical rules and oracles, against its targets. 30 minutes."`
 	Ablation  ablationCmd  `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
 	Limits    limitsCmd    `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
+	Guess     guessCmd     `cmd:"" help:"What it is worth to C3 in the simulator to be told how many balancers there are. 3 minutes."`
 	Online    onlineCmd    `cmd:"" help:"The engine learning from real traffic, beside one that does not and plain least_conn; then weir evaluate's estimates against what happened. 13 minutes."`
 	Peers     peersCmd     `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`
 }

@@ -87,3 +87,25 @@ func TestAnEstimateIsHeldToWhatTheModelDidWhenItServed(t *testing.T) {
 		t.Errorf("%+v", est)
 	}
 }
+
+func TestRoundsThatTheMachineDisturbedAreAlsoLeftOut(t *testing.T) {
+	raw := &onlineRaw{Compared: []offPolicy{
+		{Round: 1, Served: "a", Of: "b", Late: 5, Own: judgment{Value: 110, Was: 120, Diff: -10, True: 100, Inside: true, DiffInside: true}},
+		{Round: 1, Served: "a", Of: "a", Late: 5, Own: judgment{Value: 98, True: 100}},
+		{Round: 2, Served: "a", Of: "b", Late: 500, Own: judgment{Value: 300, Was: 120, Diff: 180, True: 100}},
+	}}
+	own := func(e *offPolicy) *judgment { return &e.Own }
+	var r result
+	c := &onlineCmd{}
+	c.sum(&r, raw, "time", "all", math.Inf(1), own)
+	c.sum(&r, raw, "time", "quiet", quietMS, own)
+	c.sum(&r, raw, "time", "quietest", 1, own)
+	for i, want := range []string{"time, all: 2; the truth", "time, quiet: 1; the truth", "time, quietest: none"} {
+		if !strings.HasPrefix(r.Notes[i], want) {
+			t.Error(r.Notes[i])
+		}
+	}
+	if !strings.Contains(r.Notes[0], "1 of 2 judgements") || !strings.Contains(r.Notes[1], "right sign in 1 of 1. Estimates were off by 10.0 %") || !strings.Contains(r.Notes[1], "-2.0 %") {
+		t.Error(r.Notes)
+	}
+}

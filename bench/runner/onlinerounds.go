@@ -27,7 +27,8 @@ type offPolicy struct {
 	Effective float64  `json:"effective_decisions"`
 	Moved     float64  `json:"moved"`
 	Weight    float64  `json:"mean_weight"`
-	Seconds   float64  `json:"seconds"` // to judge all models of the call
+	Seconds   float64  `json:"seconds"`     // to judge all models of the call
+	Late      float64  `json:"late_p99_ms"` // of the load generators of the round: how far the machine kept them from their work
 	Cost      judgment `json:"cost"`
 	Own       judgment `json:"response_time"`
 }
@@ -136,6 +137,11 @@ func (c *onlineCmd) round(b *bench, raw *onlineRaw, number int, seed uint64, can
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
 	}
+	late := 0.0
+	for _, a := range arms {
+		late = max(late, a.told.LateP99)
+	}
+	b.say("the load generators were late by %.0f ms (p99)", late)
 	first := len(raw.Compared)
 	own := make([]offPolicy, len(arms))
 	for i, a := range arms {
@@ -144,7 +150,7 @@ func (c *onlineCmd) round(b *bench, raw *onlineRaw, number int, seed uint64, can
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
 		for j := range list {
-			list[j].Served, list[j].Round = shortName(models[i]), number+1
+			list[j].Served, list[j].Round, list[j].Late = shortName(models[i]), number+1, late
 		}
 		own[i] = list[i]
 		raw.Compared = append(raw.Compared, list...)
@@ -185,8 +191,6 @@ func (c *onlineCmd) reportRounds(r *result, raw *onlineRaw) {
 			}
 			by[name] = append(by[name], e)
 		}
-		inside, differs, signs, all, n := 0, 0, 0, 0, 0
-		var errors []float64
 		for _, name := range pairs {
 			med := func(f func(*judgment) float64) float64 {
 				var v []float64
@@ -222,16 +226,53 @@ func (c *onlineCmd) reportRounds(r *result, raw *onlineRaw) {
 				row = append(row, "", "", "", "")
 			} else {
 				row = append(row, fmt.Sprintf("%+.1f", med(func(j *judgment) float64 { return j.Diff })), fmt.Sprintf("%+.1f", med(func(j *judgment) float64 { return j.True - j.Was })), share(diff, count), share(sign, count))
-				inside, differs, signs, all, n = inside+in, differs+diff, signs+sign, all+count, n+1
-				for _, x := range off {
-					errors = append(errors, math.Abs(x))
-				}
 			}
 			t.Rows = append(t.Rows, row)
 		}
 		r.Tables = append(r.Tables, t)
-		s := spreadOf(errors)
-		r.note("%s: the truth was in the 95 %% interval of the estimate in %s, in that of the difference in %s, and the difference had the right sign in %s of %d pairs of policies; estimates were off by %.1f %% in the median, %.1f %% at most",
-			what.title, share(inside, all), share(differs, all), share(signs, all), n, 100*s.Median, 100*s.Max)
+		c.sum(r, raw, what.title, "all rounds", math.Inf(1), what.of)
+		c.sum(r, raw, what.title, fmt.Sprintf("rounds in which the machine left the load generators alone (late by less than %d ms, p99)", quietMS), quietMS, what.of)
 	}
+}
+
+// quietMS is how late load generators may be in a round that the machine did not disturb. A pause of the whole machine makes every
+// request in it slow, whatever was decided, and no two arms lose the same requests to it.
+const quietMS = 50
+
+// sum adds up how often the truth was in the intervals, over the rounds that were late by less, policies judged by their own history left out.
+func (c *onlineCmd) sum(r *result, raw *onlineRaw, title, which string, late float64, of func(*offPolicy) *judgment) {
+	inside, differs, signs, all := 0, 0, 0, 0
+	rounds := map[int]bool{}
+	var errors, self []float64
+	for i := range raw.Compared {
+		e := &raw.Compared[i]
+		j := of(e)
+		if e.Late >= late {
+			continue
+		}
+		rounds[e.Round] = true
+		off := j.Value/j.True - 1
+		if e.Served == e.Of {
+			self = append(self, off)
+			continue
+		}
+		all++
+		errors = append(errors, math.Abs(off))
+		if j.Inside {
+			inside++
+		}
+		if j.DiffInside {
+			differs++
+		}
+		if (j.True-j.Was)*j.Diff > 0 {
+			signs++
+		}
+	}
+	if all == 0 {
+		r.note("%s, %s: none", title, which)
+		return
+	}
+	s, own := spreadOf(errors), spreadOf(self)
+	r.note("%s, %s: %d; the truth was in the 95 %% interval of the estimate in %s judgements of another policy, in that of the difference in %s; the difference had the right sign in %s. Estimates were off by %.1f %% in the median, %.1f %% at most; a policy judged by its own history by %s (%s)",
+		title, which, len(rounds), share(inside, all), share(differs, all), share(signs, all), 100*s.Median, 100*s.Max, percent(own.Median), inPercent(own.Min, own.Max))
 }
