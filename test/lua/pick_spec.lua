@@ -136,6 +136,14 @@ describe("the picking rule", function()
         assert.is_near(1, sum, 1e-6)
     end)
 
+    it("gives the control slice the same rule: the idle peer that the table keeps out of does not get it all", function()
+        local v = view({ flat(100), flat(1), flat(1), flat(1), flat(1) }, { control = 1 })
+        inflight(0, 2, 2, 2, 2)
+        local got = shares(v, 4000)
+        assert.is_near(0.4, got[0], 0.03) -- it is one of the two drawn in 8 of 20 pairs
+        assert.equal(pick.CONTROL, pick.flags)
+    end)
+
     it("never picks an unusable, a set-aside or a tried peer while another is left", function()
         local v = view({ flat(1), flat(2), flat(3), flat(4) })
         v.usable[0] = 0

@@ -165,7 +165,7 @@ local function settle(view, i, cost, propensity, flags)
     return i
 end
 
--- Least in-flight per weight among the candidates, ties at random: the control slice and the last resort.
+-- Least in-flight per weight among the candidates, ties at random: the last resort.
 local function least_conn(view, k, flags)
     local weight = view.weight
     local best, ties, at = huge, 0, -1
@@ -184,7 +184,8 @@ local function least_conn(view, k, flags)
     return settle(view, at, -1, 1 / ties, flags)
 end
 
--- The local rule, without a usable table: fewer in flight of two random choices (Mitzenmacher 2001).
+-- The local rule, without a usable table, and the control slice: fewer in flight of two random choices (Mitzenmacher 2001). Not the least of
+-- all for the control slice: the peer that the table keeps out of since it is slow is the idlest, and would get that whole slice.
 -- The propensity counts how often the winner wins over all pairs, so that these outcomes can be learned from too.
 local function two_choices(view, k, flags)
     local weight = view.weight
@@ -495,7 +496,7 @@ local function by_side(view, row, now, local_rule, with_streams, control)
     elseif local_rule then
         i = two_choices(view, k, 8)
     elseif control then
-        i = least_conn(view, k, 2)
+        i = two_choices(view, k, 2)
     else
         i = by_table(view, row, k)
     end
@@ -564,7 +565,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
         return two_choices(view, k, 8)
     end
     if control then
-        return least_conn(view, k, 2)
+        return two_choices(view, k, 2)
     end
     return by_table(view, row, k)
 end
