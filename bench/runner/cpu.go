@@ -34,7 +34,12 @@ type cpuCmd struct {
 }
 
 func (cpuCmd) name() string           { return "cpu" }
-func (c cpuCmd) limit() time.Duration { return 10 * time.Minute }
+func (c cpuCmd) limit() time.Duration {
+	if c.Features {
+		return 20 * time.Minute // twice as many variants
+	}
+	return 10 * time.Minute
+}
 
 // variant is one way to balance, and the one it is compared with.
 type variant struct {
