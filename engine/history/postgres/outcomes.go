@@ -29,6 +29,7 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 	if err != nil {
 		return s.wrap("reading", err)
 	}
+	s.summarize(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	atOnce := 2
@@ -44,7 +45,7 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 	}()
 	names := sqlrows.Renamer{Pool: pool, Find: func(id int32) (history.Series, bool, error) { return s.find(ctx, id) }}
 	length := int64(sqlrows.FirstSliceMS)
-	for fromMS < toMS || len(running) > 0 {
+	begin := func() {
 		for fromMS < toMS && len(running) < atOnce {
 			p := &slice{}
 			if n := len(spare); n > 0 {
@@ -58,11 +59,14 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 				p.err = s.slice(ctx, p)
 			}()
 		}
+	}
+	for begin(); len(running) > 0; {
 		p := running[0]
 		<-p.done
 		running = running[1:]
 		if p.err == nil {
 			length = sqlrows.NextSlice(p.toMS-p.fromMS, len(p.outcomes), sliceRows)
+			begin() // before this one is handed on: the server works while the reader does
 			p.outcomes, p.err = names.Rename(p.outcomes)
 		}
 		if p.err != nil {
@@ -94,26 +98,33 @@ func (s *Store) bounds(ctx context.Context, fromMS, toMS int64) (from, to int64,
 // slice reads one, in the order of time.
 func (s *Store) slice(ctx context.Context, p *slice) error {
 	p.outcomes = p.outcomes[:0]
-	rows, err := s.pool.Query(ctx, "SELECT "+outcomeColumns+" FROM weir_outcome WHERE at >= $1 AND at < $2",
-		pgx.QueryResultFormats{pgx.BinaryFormatCode}, time.UnixMilli(p.fromMS), time.UnixMilli(p.toMS))
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		v := rows.RawValues()
-		if !sized(v, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 2) {
-			return errWidth
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// Before the server has looked at the distribution of times (ANALYZE) it does not know that rows lie in their order, and takes
+		// reading the whole day for each slice to be cheaper than the index.
+		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil {
+			return err
 		}
-		us := i64(v[0]) + epochUS
-		p.outcomes = append(p.outcomes, history.Outcome{
-			AtMS: us / 1000, AtUS: uint16(us % 1000), Bytes: uint32(i64(v[1])), Series: uint32(i32(v[2])), Status: uint16(i32(v[4])), Flags: uint16(i32(v[5])),
-			Inflight: uint16(i32(v[6])), Propensity: f32(v[7]), HeaderMS: f32(v[8]), TotalMS: f32(v[9]), Weight: f32(v[10]),
-			PredictedMS: f32(v[11]), Load: f32(v[12]), Rate: f32(v[13]), Attempt: uint8(i16(v[14])), Kind: uint8(i16(v[15])),
-		})
-	}
+		if s.copies {
+			return copyOut(ctx, tx, p)
+		}
+		return selectOut(ctx, tx, p)
+	})
 	sqlrows.SortByTime(p.outcomes)
-	return rows.Err()
+	return err
+}
+
+// summarize has the index of times know the pages that were filled since it was looked after last: every slice would read them all. That
+// it cannot be done, as for want of the right to, makes reading slower and nothing else.
+func (s *Store) summarize(ctx context.Context) {
+	_ = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil { // a VACUUM may be at it
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT brin_summarize_new_values(i.indexrelid) FROM pg_inherits h JOIN pg_index i ON i.indrelid = h.inhrelid
+			JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+			WHERE h.inhparent = 'weir_outcome'::regclass AND a.amname = 'brin' AND c.relkind = 'i'`)
+		return err
+	})
 }
 
 // find returns the series of an id, false when there is none.
