@@ -6,8 +6,8 @@ import "math"
 const Absent = -1
 
 // Trust changes the costs of peers that little is known about, which Fill prices by what is usual of the pool and, with a model, by what peers of
-// which nothing is known turned out to be: dearer than those that are known to do well. That is right in the mean and keeps a backup which is called
-// in from ever being tried at light load, since any known peer is cheaper. How much such a peer may get is bounded by its admit already, so it
+// which nothing is known turned out to be: dearer than those that are known to do well. That is right in the mean, and at light load it keeps a backup
+// which is called in, and a newcomer, from being tried at all, since some known peer is cheaper. How much such a peer may get is bounded by its admit already, so it
 // is taken for as good as the best until it shows otherwise (optimism in the face of uncertainty: Lai and Robbins 1985), and its own price counts as
 // far as it is known:
 //

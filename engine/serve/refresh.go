@@ -10,6 +10,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/pool"
 )
 
 const (
@@ -153,26 +154,30 @@ func (p *livePool) params() decide.Params {
 	return params
 }
 
-// knownAfter is how many answers of a backup it takes until its cost is its own alone.
-const knownAfter = 100
+const (
+	knownAfter = 100 // answers of a peer after which its cost is its own alone
+	failsOwn   = 0.2 // failure rate from which on it is, whatever it answered: nobody is taken for good on the strength of failures
+)
 
-// trust is how far the costs of the peers are their own, for decide.Table.Trust; nil where all are. Backups stand by until they are needed, and then
-// nothing is known of them, or what was true long ago. Newcomers are another case: slow start has them known before their share is large.
+// trust is how far the costs of the peers are their own, for decide.Table.Trust; nil where all are. Two kinds of peers get traffic without being
+// known: backups, which stand by until they are needed, and then what is known of them was true long ago; and newcomers and those that return, in slow
+// start. Of both the share is bounded by their admit.
 func (p *livePool) trust() []float64 {
 	p.trusts = p.trusts[:0]
-	backups := false
+	some := false
 	for i := range p.members {
 		h, x := p.health.View(i), 1.0
 		switch {
-		case h.Tier > 0 && (h.Usable || h.Fit):
-			backups = true
-			x = min(p.est.Peer(i).Samples/knownAfter, 1)
+		case h.Tier > 0 && (h.Usable || h.Fit), h.State == pool.SlowStart && h.Usable:
+			some = true
+			v := p.est.Peer(i)
+			x = min(max(v.Samples/knownAfter, v.FailureRate/failsOwn), 1)
 		case !h.Usable:
 			x = decide.Absent
 		}
 		p.trusts = append(p.trusts, x)
 	}
-	if !backups {
+	if !some {
 		return nil
 	}
 	return p.trusts

@@ -120,7 +120,7 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 			t.Parallel()
 			r := start(t, rig.Options{
 				Config: withModel(file),
-				Pools:  []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: fmt.Sprintf("explore: 0.05\nslow_start_ms: %d", ramp.Milliseconds())}},
+				Pools:  []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: fmt.Sprintf("explore: 0.1\nslow_start_ms: %d", ramp.Milliseconds())}},
 			})
 			for _, p := range []string{"d", "e", "f", "g"} {
 				r.StartBackend(p, false)
@@ -131,15 +131,30 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 			waitPolicy(r, "api", "learned")
 			load := r.StartLoad(6, 0, rig.Request{Path: "/api/x"})
 			time.Sleep(time.Second)
-			join := func(peers ...string) time.Time {
+			// A ramp begins at some time between asked and known; on a busy machine they are a second apart.
+			type joined struct{ asked, known time.Time }
+			join := func(peers ...string) joined {
+				asked := time.Now()
 				r.SetPeers("api", peers...)
 				r.WaitConnected()
-				return time.Now()
+				return joined{asked, time.Now()}
 			}
 			d := join("a", "b", "c", "d")
 			time.Sleep(ramp / 2)
 			e := join("a", "b", "c", "d", "e") // amid the ramp of d
 			time.Sleep(ramp + 2*time.Second)
+			r.Eventually("there are requests enough for each peer to be drawn by chance", func() error { // 2 % of them for each of five peers
+				n := 0
+				for _, a := range load.Answers() {
+					if a.Began.After(e.known.Add(ramp)) {
+						n++
+					}
+				}
+				if n < 600 {
+					return fmt.Errorf("%d", n)
+				}
+				return nil
+			})
 			allNew := join("f", "g") // nobody is left who could carry the rest
 			time.Sleep(time.Second)
 			all := load.Stop()
@@ -161,27 +176,35 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 					t.Errorf("%s: %s got %.0f %% of %d requests, an even share is %.0f %%", what, peer, 100*rig.Share(some, peer), len(some), 100*even)
 				}
 			}
-			third := ramp / 3
-			for part := range time.Duration(3) {
-				from := d.Add(part * third)
-				bounded(fmt.Sprintf("part %d of its ramp", part+1), "d", 4, between(from, from.Add(third)))
-				from = e.Add(part * third)
-				bounded(fmt.Sprintf("part %d of its ramp", part+1), "e", 5, between(from, from.Add(third)))
+			// Thirds of what is surely in the ramp.
+			third := func(j joined, part int) []rig.Answer {
+				length := j.asked.Add(ramp).Sub(j.known) / 3
+				from := j.known.Add(time.Duration(part) * length)
+				return between(from, from.Add(length))
 			}
-			early, late := between(e, e.Add(third)), between(e.Add(2*third), e.Add(ramp))
-			if rig.Share(early, "e") > 0.12 {
-				t.Errorf("in the first third of its ramp e got %.0f %% already", 100*rig.Share(early, "e"))
+			for part := range 3 {
+				bounded(fmt.Sprintf("part %d of its ramp", part+1), "d", 4, third(d, part))
+				bounded(fmt.Sprintf("part %d of its ramp", part+1), "e", 5, third(e, part))
 			}
-			if !strings.Contains(name, "dearer") && rig.Share(late, "e") <= rig.Share(early, "e") {
+			early, late := third(e, 0), third(e, 2)
+			// What the ramp allows at the end of that part, were it begun when it was asked for, and three standard deviations.
+			warm := 0.1 + 0.9*(1.0/3+2.0/3*float64(e.known.Sub(e.asked))/float64(ramp))
+			if most := warm/5 + 3*math.Sqrt(warm/5/float64(len(early)+1)); rig.Share(early, "e") > most {
+				t.Errorf("in the first third of its ramp e got %.0f %% of %d already", 100*rig.Share(early, "e"), len(early))
+			}
+			switch ramped := between(e.known, e.asked.Add(ramp)); {
+			case strings.Contains(name, "cheaper") && rig.Share(late, "e") <= rig.Share(early, "e"):
 				t.Errorf("the share of e went from %.1f %% to %.1f %%", 100*rig.Share(early, "e"), 100*rig.Share(late, "e"))
+			case strings.Contains(name, "shipped") && rig.Share(ramped, "e") < 0.03: // 0.002 on a busy machine when a newcomer cost what the model says
+				t.Errorf("with the model shipped e got %.1f %% of %d in its ramp: no more than exploration brings", 100*rig.Share(ramped, "e"), len(ramped))
 			}
-			after := between(e.Add(ramp), allNew)
+			after := between(e.known.Add(ramp), allNew.asked)
 			for _, p := range []string{"d", "e"} {
 				if share := rig.Share(after, p); share == 0 {
 					t.Errorf("after its ramp %s got none of %d requests", p, len(after))
 				}
 			}
-			alone := between(allNew.Add(100*time.Millisecond), time.Now())
+			alone := between(allNew.known.Add(100*time.Millisecond), time.Now())
 			for _, p := range []string{"f", "g"} {
 				if share := rig.Share(alone, p); share < 0.2 {
 					t.Errorf("of two peers that are both new %s got %.0f %% of %d requests", p, 100*share, len(alone))
