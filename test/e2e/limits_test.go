@@ -146,7 +146,7 @@ func wantRate(t *testing.T, r *rig.Rig, limiter string, rate, burst int, patienc
 		size += 0.01 * float64(rate) // the 10 ms that it saves up
 		tolerance = 0.05
 	}
-	steady := false
+	steady, mostly := false, false
 	for try := 0; try < 1 || try < 3 && time.Now().Before(patience); try++ {
 		came, let := offer(r, fmt.Sprintf("%s/%d/%d", limiter, rate, burst))
 		if len(came) < 2*skip {
@@ -162,6 +162,7 @@ func wantRate(t *testing.T, r *rig.Rig, limiter string, rate, burst int, patienc
 		if math.Abs(accepted-want) > tolerance*want+2 {
 			t.Errorf("%.0f requests accepted, a bucket that was offered the same accepts %.0f", accepted, want)
 		}
+		mostly = mostly || offered > 1.5*due && want > 0.5*due && limiter == "/weir"
 		if offered > 1.5*due && want > 0.95*due {
 			if steady = true; accepted > 0.95*due-2 {
 				return
@@ -170,6 +171,10 @@ func wantRate(t *testing.T, r *rig.Rig, limiter string, rate, burst int, patienc
 	}
 	if steady && burst > 0 { // without one NGINX's is at the mercy of when its clock is set
 		t.Error("the load came steadily, and not even 95 % of the rate was accepted")
+	}
+	if mostly {
+		t.Log("the load did not come all the time; what came was let in as by a bucket")
+		return
 	}
 	t.Skip("this machine does not offer the load steadily: see above what was held to a bucket")
 }
