@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -167,9 +168,11 @@ func appendSeries(w []byte, series []Series) []byte {
 }
 
 // floats of an outcome, in the order they are written.
-func (o *Outcome) floats() [7]*float32 {
-	return [7]*float32{&o.Propensity, &o.HeaderMS, &o.TotalMS, &o.Weight, &o.PredictedMS, &o.Load, &o.Rate}
+func (o *Outcome) floats() [7]float32 {
+	return [7]float32{o.Propensity, o.HeaderMS, o.TotalMS, o.Weight, o.PredictedMS, o.Load, o.Rate}
 }
+
+const floatBytes = 7 * 4
 
 func appendOutcomes(w []byte, list []Outcome) []byte {
 	w = binary.AppendUvarint(w, uint64(len(list)))
@@ -205,14 +208,13 @@ func appendOutcomes(w []byte, list []Outcome) []byte {
 	for i := range list {
 		w = binary.AppendUvarint(w, uint64(list[i].Bytes))
 	}
-	for f := range 7 {
-		at := len(w)
-		w = append(w, make([]byte, 4*len(list))...)
-		plane := w[at:]
-		n := len(list)
-		for i := range list {
-			x := math.Float32bits(*list[i].floats()[f])
-			plane[i], plane[n+i], plane[2*n+i], plane[3*n+i] = byte(x>>24), byte(x>>16), byte(x>>8), byte(x)
+	at, n := len(w), len(list)
+	w = slices.Grow(w, floatBytes*n)[:at+floatBytes*n]
+	planes := w[at:]
+	for i := range list {
+		for f, v := range list[i].floats() {
+			x, p := math.Float32bits(v), planes[4*n*f:4*n*(f+1)]
+			p[i], p[n+i], p[2*n+i], p[3*n+i] = byte(x>>24), byte(x>>16), byte(x>>8), byte(x)
 		}
 	}
 	return w
@@ -359,15 +361,18 @@ func (r *reader) outcomes(into []Outcome) []Outcome {
 		o.Status, o.Flags, o.Inflight = u16(status, i), u16(flags, i), u16(inflight, i)
 		o.Bytes = uint32(r.uvarint())
 	}
-	for f := range 7 {
-		p := r.bytes(4 * size)
-		if r.err != nil {
-			return into[:0]
+	planes := r.bytes(floatBytes * size)
+	if r.err != nil {
+		return into[:0]
+	}
+	for i := range into {
+		var x [7]float32
+		for f := range x {
+			p := planes[4*n*f : 4*n*(f+1)]
+			x[f] = math.Float32frombits(uint32(p[i])<<24 | uint32(p[n+i])<<16 | uint32(p[2*n+i])<<8 | uint32(p[3*n+i]))
 		}
-		a, b, c, d := p[:n], p[n:2*n], p[2*n:3*n], p[3*n:]
-		for i := range into {
-			*into[i].floats()[f] = math.Float32frombits(uint32(a[i])<<24 | uint32(b[i])<<16 | uint32(c[i])<<8 | uint32(d[i]))
-		}
+		o := &into[i]
+		o.Propensity, o.HeaderMS, o.TotalMS, o.Weight, o.PredictedMS, o.Load, o.Rate = x[0], x[1], x[2], x[3], x[4], x[5], x[6]
 	}
 	return into
 }

@@ -93,6 +93,7 @@ type Recorder struct {
 	progress history.Batch
 	saving   []byte
 
+	hand    handover
 	store   atomic.Pointer[history.Store]
 	outage  atomic.Pointer[Outage]
 	dirtied error // why there is no folder

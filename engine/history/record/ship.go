@@ -96,7 +96,11 @@ func (r *Recorder) drain(codec *history.Codec, b *history.Batch, counted *uint64
 		if !ok {
 			break
 		}
-		if err := codec.Decode(w.Data, b); err != nil {
+		b := b
+		handed := r.hand.take(w.Seq)
+		if handed != nil {
+			b = handed
+		} else if err := codec.Decode(w.Data, b); err != nil {
 			r.refuse(w, err)
 			continue
 		}
@@ -105,6 +109,7 @@ func (r *Recorder) drain(codec *history.Codec, b *history.Batch, counted *uint64
 		ctx, cancel := context.WithTimeout(r.life, r.opt.WriteWithin)
 		written, err := store.Write(ctx, b)
 		cancel()
+		r.hand.done(handed)
 		var refused *history.DataError
 		switch {
 		case errors.As(err, &refused):

@@ -51,6 +51,9 @@ func (r *Recorder) flush(codec *history.Codec, now time.Time, seconds float64, e
 			b.Seq = seq
 			return codec.Append(nil, b)
 		})
+		if r.outage.Load() == nil {
+			r.hand.give(b)
+		}
 		if dropped > 0 {
 			r.opt.Tel.DroppedSpool.Add(dropped)
 			r.opt.Log.Repeated("history spool full").Int("rows", dropped).Msg("too much history waits for the store: the oldest is dropped")
