@@ -1,9 +1,32 @@
 package decide
 
-import "math"
+import (
+	"math"
+
+	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/pool"
+)
 
 // Absent is the trust of a peer that takes no part: nothing is compared with it.
 const Absent = -1
+
+const (
+	knownAfter = 100 // answers of a peer after which its cost is its own alone
+	failsOwn   = 0.2 // failure rate from which on it is, whatever it answered: nobody is taken for good on the strength of failures
+)
+
+// TrustIn is how far the costs of a peer are its own, for Table.Trust. Two kinds of peers get traffic without being known: backups, which
+// stand by until they are needed, and then what is known of them was true long ago; and newcomers and those that return, in slow start. Of
+// both the share is bounded by their admit.
+func TrustIn(h pool.View, v estimate.PeerView) float64 {
+	switch {
+	case h.Tier > 0 && (h.Usable || h.Fit), h.State == pool.SlowStart && h.Usable:
+		return min(max(v.Samples/knownAfter, v.FailureRate/failsOwn), 1)
+	case !h.Usable:
+		return Absent
+	}
+	return 1
+}
 
 // Trust changes the costs of peers that little is known about, which Fill prices by what is usual of the pool and, with a model, by what peers of
 // which nothing is known turned out to be: dearer than those that are known to do well. That is right in the mean, and at light load it keeps a backup
@@ -14,14 +37,14 @@ const Absent = -1
 //	cost = best x (own / best)^trust  where own > best
 //
 // trust[i] is between 0, nothing is known of peer i, and 1, its own cost stands; or Absent. best is the least cost of a peer that takes part, at the
-// same in-flight count, before weights and zones, which are i's own. par is what the table was filled with.
-func (t *Table) Trust(par Params, trust []float64) {
+// same in-flight count, before weights and zones, which are i's own. par is what the table was filled with. Returns whether any was changed.
+func (t *Table) Trust(par Params, trust []float64) bool {
 	some := false
 	for _, x := range trust {
 		some = some || x >= 0 && x < 1
 	}
 	if !some {
-		return
+		return false
 	}
 	for c := range t.Classes {
 		var best [GridPoints]float64
@@ -48,6 +71,7 @@ func (t *Table) Trust(par Params, trust []float64) {
 			}
 		}
 	}
+	return true
 }
 
 // plain is a cost of peer i without its weight and zone; priced puts them back.

@@ -107,8 +107,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 		decided.Cost = append(decided.Cost, curve...)
 		x.Peers = append(x.Peers, one)
 	}
-	if trust := p.trust(); trust != nil {
-		decided.Trust(params, trust)
+	if decided.Trust(params, p.trust()) {
 		for i := range x.Peers {
 			x.Peers[i].Cost = decided.At(0, i, float64(x.Peers[i].Inflight))
 		}

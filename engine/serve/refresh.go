@@ -10,7 +10,6 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
-	"github.com/weirlb/weir/engine/pool"
 )
 
 const (
@@ -154,31 +153,11 @@ func (p *livePool) params() decide.Params {
 	return params
 }
 
-const (
-	knownAfter = 100 // answers of a peer after which its cost is its own alone
-	failsOwn   = 0.2 // failure rate from which on it is, whatever it answered: nobody is taken for good on the strength of failures
-)
-
-// trust is how far the costs of the peers are their own, for decide.Table.Trust; nil where all are. Two kinds of peers get traffic without being
-// known: backups, which stand by until they are needed, and then what is known of them was true long ago; and newcomers and those that return, in slow
-// start. Of both the share is bounded by their admit.
+// trust is how far the costs of each peer are its own, for decide.Table.Trust.
 func (p *livePool) trust() []float64 {
 	p.trusts = p.trusts[:0]
-	some := false
 	for i := range p.members {
-		h, x := p.health.View(i), 1.0
-		switch {
-		case h.Tier > 0 && (h.Usable || h.Fit), h.State == pool.SlowStart && h.Usable:
-			some = true
-			v := p.est.Peer(i)
-			x = min(max(v.Samples/knownAfter, v.FailureRate/failsOwn), 1)
-		case !h.Usable:
-			x = decide.Absent
-		}
-		p.trusts = append(p.trusts, x)
-	}
-	if !some {
-		return nil
+		p.trusts = append(p.trusts, decide.TrustIn(p.health.View(i), p.est.Peer(i)))
 	}
 	return p.trusts
 }

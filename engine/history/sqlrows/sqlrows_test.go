@@ -86,8 +86,11 @@ func TestASliceOfTimeIsMadeAsLongAsTheTrafficCallsFor(t *testing.T) {
 		got, want int
 		next      int64
 	}{
-		{10_000, 200_000, 200_000, 10_000}, {10_000, 400_000, 200_000, 5000}, {10_000, 0, 200_000, 100_000},
-		{1000, 1 << 30, 200_000, leastSliceMS}, {mostSliceMS, 5, 200_000, mostSliceMS},
+		{10_000, 200_000, 200_000, 10_000},
+		{10_000, 400_000, 200_000, 5000},
+		{10_000, 0, 200_000, 100_000},
+		{1000, 1 << 30, 200_000, leastSliceMS},
+		{mostSliceMS, 5, 200_000, mostSliceMS},
 	} {
 		if next := NextSlice(c.length, c.got, c.want); next != c.next {
 			t.Errorf("after %d ms with %d rows: %d ms, want %d", c.length, c.got, next, c.next)

@@ -26,6 +26,7 @@ type weir struct {
 	est    *estimate.Pool
 	health *pool.Health
 	fill   decide.Policy
+	trusts []float64
 	watch  Watcher  // nil = none
 	learn  *learner // nil = the model stays as it is
 	rule   decide.Rule
@@ -231,7 +232,13 @@ func (w *weir) refresh(now float64) {
 	for i := range w.members {
 		w.health.Predict(now, i, w.est.Peer(i).Risk)
 	}
-	w.fill.Fill(now, w.est, decide.Params{Objective: decide.Mean, Sizes: !w.noSizes}, &w.table)
+	params := decide.Params{Objective: decide.Mean, Sizes: !w.noSizes}
+	w.fill.Fill(now, w.est, params, &w.table)
+	w.trusts = w.trusts[:0]
+	for i := range w.members {
+		w.trusts = append(w.trusts, decide.TrustIn(w.health.View(i), w.est.Peer(i)))
+	}
+	w.table.Trust(params, w.trusts)
 	for c, name := range w.classes {
 		w.rows[c] = w.table.Class(name)
 		w.kinds[c] = w.est.Listed()[w.rows[c]]
