@@ -116,6 +116,12 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 	}}
 	var held []history.Outcome
 	for slice := int64(sqlrows.FirstSliceMS); fromMS < toMS; {
+		if slice, err = sqlrows.FitSlice(fromMS, slice, sliceRows, func(from, to int64, most int) (n int, err error) {
+			err = s.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM weir_outcome WHERE at_ms >= ? AND at_ms < ? LIMIT ?) AS some", from, to, most).Scan(&n)
+			return n, err
+		}); err != nil {
+			return s.wrap("reading", err)
+		}
 		end := min(fromMS+slice, toMS)
 		if held, err = slicedOutcomes(ctx, stmt, fromMS, end, held[:0]); err != nil {
 			return s.wrap("reading", err)

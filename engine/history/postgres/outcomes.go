@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,8 +44,11 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 	}()
 	names := sqlrows.Renamer{Pool: pool, Find: func(id int32) (history.Series, bool, error) { return s.find(ctx, id) }}
 	length := int64(sqlrows.FirstSliceMS)
-	begin := func() {
+	begin := func() error {
 		for fromMS < toMS && len(running) < atOnce {
+			if length, err = sqlrows.FitSlice(fromMS, length, sliceRows, func(from, to int64, most int) (int, error) { return s.count(ctx, from, to, most) }); err != nil {
+				return err
+			}
 			p := &slice{}
 			if n := len(spare); n > 0 {
 				p, spare = spare[n-1], spare[:n-1]
@@ -59,14 +61,20 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 				p.err = s.slice(ctx, p)
 			}()
 		}
+		return nil
 	}
-	for begin(); len(running) > 0; {
+	if err := begin(); err != nil {
+		return s.wrap("reading", err)
+	}
+	for len(running) > 0 {
 		p := running[0]
 		<-p.done
 		running = running[1:]
 		if p.err == nil {
 			length = sqlrows.NextSlice(p.toMS-p.fromMS, len(p.outcomes), sliceRows)
-			begin() // before this one is handed on: the server works while the reader does
+			p.err = begin() // before this one is handed on: the server works while the reader does
+		}
+		if p.err == nil {
 			p.outcomes, p.err = names.Rename(p.outcomes)
 		}
 		if p.err != nil {
@@ -82,28 +90,10 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 	return nil
 }
 
-// bounds narrows a time to what there is.
-func (s *Store) bounds(ctx context.Context, fromMS, toMS int64) (from, to int64, err error) {
-	const end = 253_402_300_799_999 // of the year 9999
-	var first, last *time.Time
-	if err := s.pool.QueryRow(ctx, "SELECT min(at), max(at) FROM weir_outcome WHERE at >= $1 AND at < $2", time.UnixMilli(max(fromMS, 0)), time.UnixMilli(min(toMS, end))).Scan(&first, &last); err != nil {
-		return 0, 0, err
-	}
-	if first == nil {
-		return 0, 0, nil
-	}
-	return max(fromMS, first.UnixMilli()), min(toMS, last.UnixMilli()+1), nil
-}
-
 // slice reads one, in the order of time.
 func (s *Store) slice(ctx context.Context, p *slice) error {
 	p.outcomes = p.outcomes[:0]
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// Before the server has looked at the distribution of times (ANALYZE) it does not know that rows lie in their order, and takes
-		// reading the whole day for each slice to be cheaper than the index.
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil {
-			return err
-		}
+	err := s.byIndex(ctx, func(tx pgx.Tx) error {
 		if s.copies {
 			return copyOut(ctx, tx, p)
 		}

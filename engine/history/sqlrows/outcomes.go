@@ -19,6 +19,25 @@ func NextSlice(lengthMS int64, got, want int) int64 {
 	return min(max(lengthMS*int64(want)/int64(max(got, want/10)), leastSliceMS), mostSliceMS)
 }
 
+// manyTimes as many rows as a slice should have are held at most, roughly.
+const manyTimes = 4
+
+// FitSlice shortens a slice that would have many times the rows it should have: after an hour without traffic slices are long, and the
+// next may be of a busy one. count tells how many rows a time has, at most so many; it is asked for slices only that are long enough to matter.
+func FitSlice(fromMS, lengthMS int64, want int, count func(fromMS, toMS int64, most int) (int, error)) (int64, error) {
+	for lengthMS > 4*FirstSliceMS {
+		n, err := count(fromMS, fromMS+lengthMS, manyTimes*want)
+		if err != nil {
+			return 0, err
+		}
+		if n < manyTimes*want {
+			break
+		}
+		lengthMS /= 8
+	}
+	return lengthMS, nil
+}
+
 // SortByTime puts outcomes into the order of time, which they almost have.
 func SortByTime(list []history.Outcome) {
 	byTime := func(a, b history.Outcome) int { return cmp.Compare(a.AtMS, b.AtMS) }

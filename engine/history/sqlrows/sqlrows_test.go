@@ -97,3 +97,26 @@ func TestASliceOfTimeIsMadeAsLongAsTheTrafficCallsFor(t *testing.T) {
 		}
 	}
 }
+
+func TestASliceAfterAQuietTimeDoesNotHoldABusyHourWhole(t *testing.T) {
+	const perS, busy = 20_000, 50_000_000 // from here on
+	asked := 0
+	count := func(from, to int64, most int) (int, error) {
+		asked++
+		return int(min(max(to-max(from, busy), 0)*perS/1000, int64(most))), nil
+	}
+	length, err := FitSlice(busy-1000, mostSliceMS, 200_000, count)
+	if err != nil || length > 50_000 || length < leastSliceMS {
+		t.Errorf("%v, %d ms", err, length)
+	}
+	asked = 0
+	if length, _ = FitSlice(busy, FirstSliceMS, 200_000, count); length != FirstSliceMS || asked > 0 {
+		t.Errorf("%d ms after %d questions", length, asked)
+	}
+	if length, _ = FitSlice(0, 3_600_000, 200_000, count); length != 3_600_000 {
+		t.Errorf("a quiet time is cut to %d ms", length)
+	}
+	if _, err := FitSlice(0, 3_600_000, 200_000, func(int64, int64, int) (int, error) { return 0, errors.New("down") }); err == nil {
+		t.Error("the error is lost")
+	}
+}
