@@ -107,6 +107,7 @@ type peer struct {
 	addr   string
 	joined float64
 	last   float64 // time of the last outcome; -Inf = none
+	lean   float64 // requests it went without between outcomes, ever (missed)
 	trace  trace
 	curve  curve
 	drift  drift
@@ -200,6 +201,7 @@ func (p *Pool) Observe(now float64, o Outcome) {
 	o.InFlight = max(o.InFlight, 0)
 	p.tick(now)
 	pe := &p.peers[o.Peer]
+	pe.lean += p.missed(pe)
 	pe.last = max(pe.last, now)
 	told, odd := true, false
 	if o.Kind == pool.OK {

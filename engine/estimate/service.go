@@ -32,6 +32,7 @@ type cell struct {
 
 	seen float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 	at   float64 // time of the last sample
+	lean float64 // peer.lean then
 	// Share of the answers that were redirects or client errors, and the answers it is a mean of; see denied.go.
 	denied, denials float32
 	// As of the last fit:
@@ -95,9 +96,9 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 	cl.seen++
 	// While little is known of the pair the cap must not cut what is merely unexpected.
 	at = min(at, max(k.outlier()*expect+outlier*wait, outlier*p.slow.value()*max(0, 1-cl.seen/50)))
-	keep := (1 - 1/min(max(cl.seen/2, 50), cellTau)) * p.faded(cl)
+	keep := (1 - 1/cl.memory()) * p.faded(pe, cl)
 	cl.add(held, at, size, weighs, keep)
-	cl.at = p.now
+	cl.at, cl.lean = p.now, pe.lean
 	pe.curve.count(held)
 
 	p.seen++
@@ -137,7 +138,7 @@ func (p *Pool) split(pe *peer) (t levelSums) {
 			continue
 		}
 		s := p.service(pe, c)
-		f := p.faded(cl)
+		f := p.faded(pe, cl)
 		surprise, weight := 0.0, 0.0
 		for l := range levels {
 			n := float64(cl.count[l])
@@ -184,12 +185,30 @@ func (p *Pool) affinity(pe *peer, c int) float64 {
 	return 1
 }
 
-// faded is the part left of what was learned of a cell, given its age.
-func (p *Pool) faded(c *cell) float64 {
+// faded is the part left of what was learned of a cell, given its age, and what the peer went without meanwhile. Memory is in samples, and so a peer
+// that is avoided would keep what made it so for as long as exploration takes to bring as many: one that was slow and is well again was priced 15 % too
+// high for minutes, with 0.3 % of the requests to show otherwise.
+func (p *Pool) faded(pe *peer, c *cell) float64 {
 	if c.seen == 0 || p.now-c.at < 0.001*p.opt.AgeMS {
 		return 1
 	}
-	return math.Exp(-(p.now - c.at) / p.opt.AgeMS)
+	return math.Exp(-(p.now-c.at)/p.opt.AgeMS - (pe.lean+p.missed(pe)-c.lean)*leanLeak/c.memory())
+}
+
+// memory is that of a cell, in samples.
+func (c *cell) memory() float64 { return min(max(c.seen/2, 50), cellTau) }
+
+const (
+	leanLeak = 1.0 / 2 // of a sample that an avoided peer forgets for each one that it might have had
+	leanFrom = 10.0    // so many requests of a typical peer between two of its own are no avoiding
+)
+
+// missed is how many requests a peer has gone without since its last outcome, by the rate of a typical peer, where they are more than chance brings.
+func (p *Pool) missed(pe *peer) float64 {
+	if math.IsInf(pe.last, -1) {
+		return 0
+	}
+	return max(p.rate*(p.now-pe.last)-leanFrom, 0)
 }
 
 // meanMix is the mean request of the mix the peer gets, in mean requests of the pool, both as of a typical peer; shrunk to 1. In that
