@@ -20,7 +20,7 @@ import (
 )
 
 // Each folder of examples/ is one example: nginx.conf and weir.yaml, and whatever else they read. It is started as it is, but for
-// the places of files and ports: each address 10.x.x.x:PORT becomes a backend of this test, /etc/weir the example's folder, /run/weir another.
+// the places of files and ports: each address 10.x.x.x:PORT becomes a backend of this test, /etc/weir, /run/weir and /var/lib/weir a folder of it.
 //
 // An example passes when `weir check` finds nothing, nginx -t takes it, and with its engine running it answers GET / with 200 from a backend.
 
@@ -115,7 +115,7 @@ func example(t *testing.T, weir, folder string) {
 			}
 			return backends[addr]
 		})
-		return strings.NewReplacer("/etc/weir/", dir+"/", "/run/weir/", dir+"/").Replace(text)
+		return strings.NewReplacer("/etc/weir/", dir+"/", "/run/weir/", dir+"/", "/var/lib/weir/", dir+"/").Replace(text)
 	}
 	web := freePort(t)
 	entries, err := os.ReadDir(folder)
