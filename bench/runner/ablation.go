@@ -42,7 +42,7 @@ func (c *ablationCmd) measure(b *bench) (*result, error) {
 	r := &result{
 		Seeds: seeds(c.Seeds),
 		Setup: fmt.Sprintf("weir simulate. Each cell is mean and 99th percentile over those of least_conn on the same seed, median over the seeds. The model on the own response time only is trained "+
-			"by the recipe of %s but for --imposed 0.", c.Model),
+			"by the recipe of %s but for --imposed 0 and %d worlds a round.", c.Model, c.Worlds),
 	}
 	makers := map[string]policy.New{}
 	policies := []string{"least_conn"}
