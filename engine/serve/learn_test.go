@@ -319,3 +319,14 @@ func BenchmarkRefresh16x20Learning(b *testing.B) {
 		})
 	}
 }
+
+func TestTheConfigurationSaysHowLongANewModelIsWatched(t *testing.T) {
+	conf := parse(t, strings.Replace(learnPool, "cpu_share: 1", "cpu_share: 1, watch_ms: 12345", 1))
+	e := New(conf, telemetry.NewLog(t.Output(), "warn"), telemetry.New())
+	t.Cleanup(e.Close)
+	var got float64
+	e.Learn(conf.Learn, func(o *online.Options) { got = o.Gate.WatchMS })
+	if got != 12345 {
+		t.Errorf("%v ms", got)
+	}
+}
