@@ -33,7 +33,12 @@ type cpuCmd struct {
 	reporting []string // peers of --features that send load reports
 }
 
-func (cpuCmd) name() string { return "cpu" }
+func (c cpuCmd) name() string {
+	if c.Features {
+		return "cpu-features"
+	}
+	return "cpu"
+}
 func (c cpuCmd) limit() time.Duration {
 	if c.Features {
 		return 20 * time.Minute // twice as many variants

@@ -67,11 +67,11 @@ local REPORT_MS = 1000
 
 -- Utilisation and requests held, + 1, that came with the answer to attempt i; -1, 0 = none. Only the last attempt's headers are there, and
 -- only while no other upstream than Weir's took its place. A 304 may have had the headers of a cache put before it.
-local function reported(r, q, i, e, lists, status, header_ms, total_ms)
+local function reported(r, q, i, e, lists, status, header_ms, total_ms, now)
     if i ~= q.n - 1 or not e or e ~= #lists.addr or status == 304 or header_ms < 0 or total_ms - header_ms > REPORT_MS then
         return -1, 0
     end
-    return report.take(r, q.attempt[i].slot)
+    return report.take(r, q.attempt[i].slot, now)
 end
 
 -- Everything but one plain quick answer: retries, failures, streams, gRPC, aborts, slow answers, redirects through other upstreams. Returns
@@ -140,7 +140,7 @@ local function in_full(r, q, now, is_subrequest)
         if kind == OK then
             idle.exchanged(a.slot, a.start_ms, stop)
         end
-        local load, holds = reported(r, q, i, e, lists, status, header_ms, total_ms)
+        local load, holds = reported(r, q, i, e, lists, status, header_ms, total_ms, now)
         push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0,
             load, holds)
     end
@@ -233,7 +233,7 @@ function _M.log()
             idle.exchanged(a.slot, a.start_ms, now)
             local load, holds = -1, 0
             if status ~= 304 then
-                load, holds = report.take(r, a.slot)
+                load, holds = report.take(r, a.slot, now)
             end
             push(q, 0, a, OK, status, 0, took, took, now, length, load, holds)
         else
