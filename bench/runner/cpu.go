@@ -39,6 +39,7 @@ func (c cpuCmd) name() string {
 	}
 	return "cpu"
 }
+
 func (c cpuCmd) limit() time.Duration {
 	if c.Features {
 		return 20 * time.Minute // twice as many variants

@@ -207,7 +207,8 @@ func TestTheShareIsRaisedWhileTrafficRunsAndHeadersDoNotBiasTheComparison(t *tes
 			})
 		}
 	}
-	if f := splitOf(r); f.Share != 0 || f.OfGroup.Requests != 0 {
+	// Begun anew, though what was under way, or placed before NGINX heard, still comes in.
+	if f := splitOf(r); f.Share != 0 || f.OfGroup.Requests > 40 {
 		t.Errorf("after another share: %+v", f)
 	}
 }
