@@ -273,7 +273,8 @@ func (c *onlineCmd) reportLong(r *result, raw *onlineRaw, arms []*arm, took time
 		100*v.Learning.CPUSeconds/took.Seconds(), arms[2].cpu.Seconds(), arms[1].cpu.Seconds())
 	r.note("memory at the end: %.0f MiB (most %.0f), without learning %.0f MiB (most %.0f); %d decisions in the replay store, %.1f MiB", whole.MiB, slices.Max(arms[2].memory),
 		arms[1].memory[len(arms[1].memory)-1], slices.Max(arms[1].memory), v.Learning.Decisions, float64(v.Learning.Bytes)/(1<<20))
-	r.note("models are evaluated by %s", v.Evaluator)
+	evaluator, _, _ := strings.Cut(v.Evaluator, " (") // without where it lies on this machine
+	r.note("models are evaluated by %s", evaluator)
 }
 
 // learned is one step of the online loop, as the engine logged it.

@@ -1,9 +1,9 @@
 package estimate
 
-// A peer that was deployed without its data, its routes or its keys answers 404, 401 or 400, or sends all clients to a page of its own by a 302, and
-// does so at once. That is no failure by
-// its status: the client may have asked for nothing better, and nobody is ejected for it. But its answers must not make it look quick, or it
-// gets all the traffic, as one that fails at once would. What tells the two apart is what the other peers answer to the same class.
+// A peer that was deployed without its data, its routes or its keys answers 404, 401 or 400, or sends all clients to a page of its own by a 302,
+// and does so at once. That is no failure by its status: the client may have asked for nothing better, and nobody is ejected for it. But its
+// answers must not make it look quick, or it gets all the traffic, as one that fails at once would. What tells the two apart is what the other
+// peers answer to the same class.
 const (
 	deniedTau  = 30 // answers the share is a mean of
 	deniedFew  = 10 // below that many of its own a peer is not judged
