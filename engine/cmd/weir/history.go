@@ -95,6 +95,18 @@ func (c *historyCmd) store(ctx context.Context) (history.Store, error) {
 	return s, nil
 }
 
+// reading opens the store for as long as do reads it, or until the user interrupts.
+func (c *historyCmd) reading(do func(ctx context.Context, s history.Store) error) error {
+	ctx, stop := interrupted()
+	defer stop()
+	s, err := c.store(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return do(ctx, s)
+}
+
 func interrupted() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 }
@@ -118,29 +130,28 @@ func (c *historyShowCmd) Run(all *cli, to streams) error {
 	if err := q.Check(now); err != nil {
 		return err
 	}
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.History.store(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	found := history.NewCollector(q)
-	if err := s.Rollups(ctx, q, found.Add); err != nil {
-		return err
-	}
-	lines := found.Lines()
+	return all.History.reading(func(ctx context.Context, s history.Store) error {
+		found := history.NewCollector(q)
+		if err := s.Rollups(ctx, q, found.Add); err != nil {
+			return err
+		}
+		return showLines(c, to.out, found.Lines(), q.AppendAnswer, linesCSV, linesTable)
+	})
+}
+
+// showLines prints what was found in the form that was asked for.
+func showLines[L any](c *historyShowCmd, w io.Writer, lines []*L, asJSON func([]byte, []*L) []byte, asCSV, asTable func(io.Writer, []*L) error) error {
 	switch {
 	case c.JSON:
-		_, err = to.out.Write(append(q.AppendAnswer(nil, lines), '\n'))
+		_, err := w.Write(append(asJSON(nil, lines), '\n'))
 		return err
 	case c.CSV:
-		return linesCSV(to.out, lines)
+		return asCSV(w, lines)
 	case len(lines) == 0:
-		_, err = fmt.Fprintln(to.out, "There is no history of that.")
+		_, err := fmt.Fprintln(w, "There is no history of that.")
 		return err
 	}
-	return linesTable(to.out, lines)
+	return asTable(w, lines)
 }
 
 func linesTable(w io.Writer, lines []*history.Line) error {
@@ -196,14 +207,11 @@ func (c *historyEventsCmd) Run(all *cli, to streams) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.History.store(ctx)
-	if err != nil {
+	var events []history.Event
+	err = all.History.reading(func(ctx context.Context, s history.Store) (err error) {
+		events, err = s.Events(ctx, history.EventKind(c.Kind), c.Pool, from, end, c.Limit)
 		return err
-	}
-	defer s.Close()
-	events, err := s.Events(ctx, history.EventKind(c.Kind), c.Pool, from, end, c.Limit)
+	})
 	if err != nil {
 		return err
 	}

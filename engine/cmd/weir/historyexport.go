@@ -12,18 +12,16 @@ import (
 	"github.com/weirlb/weir/engine/history"
 )
 
-func (c *historyExportCmd) Run(all *cli, to streams) (err error) {
+func (c *historyExportCmd) Run(all *cli, to streams) error {
 	from, until, err := c.read(time.Now().UnixMilli())
 	if err != nil {
 		return err
 	}
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.History.store(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
+	q := history.Question{Pool: c.Pool, FromMS: from, ToMS: until}
+	return all.History.reading(func(ctx context.Context, s history.Store) error { return c.export(ctx, s, q, to) })
+}
+
+func (c *historyExportCmd) export(ctx context.Context, s history.Store, q history.Question, to streams) (err error) {
 	out := to.out
 	if c.File != "-" {
 		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -39,7 +37,7 @@ func (c *historyExportCmd) Run(all *cli, to streams) (err error) {
 	if c.Metrics {
 		what, export = "minutes of server metrics", exportMetrics
 	}
-	n, err := export(ctx, s, history.Question{Pool: c.Pool, FromMS: from, ToMS: until}, w, parquet)
+	n, err := export(ctx, s, q, w, parquet)
 	if err != nil {
 		return err
 	}

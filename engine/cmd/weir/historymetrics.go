@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -16,29 +17,13 @@ func (c *historyShowCmd) metrics(all *cli, to streams, q history.MetricQuestion,
 	if err := q.Check(now); err != nil {
 		return err
 	}
-	ctx, stop := interrupted()
-	defer stop()
-	s, err := all.History.store(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	found := history.NewMetricCollector(q)
-	if err := s.Metrics(ctx, q, found.Add); err != nil {
-		return err
-	}
-	lines := found.Lines()
-	switch {
-	case c.JSON:
-		_, err = to.out.Write(append(q.AppendAnswer(nil, lines), '\n'))
-		return err
-	case c.CSV:
-		return metricsCSV(to.out, lines)
-	case len(lines) == 0:
-		_, err = fmt.Fprintln(to.out, "There is no history of that.")
-		return err
-	}
-	return metricsTable(to.out, lines)
+	return all.History.reading(func(ctx context.Context, s history.Store) error {
+		found := history.NewMetricCollector(q)
+		if err := s.Metrics(ctx, q, found.Add); err != nil {
+			return err
+		}
+		return showLines(c, to.out, found.Lines(), q.AppendAnswer, metricsCSV, metricsTable)
+	})
 }
 
 func metricsTable(w io.Writer, lines []*history.MetricLine) error {
