@@ -40,14 +40,15 @@ func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
 		r.Backend("a-" + pool).Set(answersIn(50))
 		r.Backend("b-" + pool).Set(answersIn(50))
 	}
-	cost := func(pool string) float64 {
+	costs := func(pool string) (a, b float64) {
 		class := "GET /" + pool + "/x"
 		table := r.Engine.Decide(pool, class)
-		c, ok := table.Cost(r.Addr("b-" + pool))
-		if !ok || table.Class != class {
-			t.Fatalf("no cost of %s for b: %+v", class, table)
+		a, known := table.Cost(r.Addr("a-" + pool))
+		b, ok := table.Cost(r.Addr("b-" + pool))
+		if !ok || !known || table.Class != class {
+			t.Fatalf("no costs of %s: %+v", class, table)
 		}
-		return c
+		return a, b
 	}
 	before := map[string]float64{}
 	loads := map[string]*rig.Load{}
@@ -57,17 +58,17 @@ func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond) // a few refreshes of the tables
 	for pool, fault := range faults {
-		before[pool] = cost(pool)
+		_, before[pool] = costs(pool)
 		r.Backend("b-" + pool).Set(fault)
 		loads[pool] = r.StartLoad(4, 0, rig.Request{Path: "/" + pool + "/x"})
 	}
-	lowest, aside := map[string]float64{}, map[string]bool{}
+	aside := map[string]bool{}
 	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
 		s := r.NGINX.Status()
 		for pool := range faults {
-			c := cost(pool)
-			if old, ok := lowest[pool]; !ok || c < old {
-				lowest[pool] = c
+			// Both are dear after a start on a busy machine, and both get cheaper as it passes: the failing one must not by more than the other.
+			if a, b := costs(pool); b < 0.7*min(a, before[pool]) {
+				t.Errorf("pool %s: failures took the failing peer's cost from %.1f to %.1f, where the other has %.1f", pool, before[pool], b, a)
 			}
 			b := s.Pools[pool].Peer(r.Addr("b-" + pool))
 			if b != nil && (b.SetAsideMS > 0 || b.State == "ejected") {
@@ -82,9 +83,6 @@ func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
 		}
 		if !aside[pool] {
 			t.Errorf("pool %s: the failing peer was never set aside", pool)
-		}
-		if lowest[pool] < 0.8*before[pool] {
-			t.Errorf("pool %s: failures took the failing peer's cost from %.1f to %.1f", pool, before[pool], lowest[pool])
 		}
 	}
 }
