@@ -287,3 +287,29 @@ func TestARetryBudgetShorterThanOneConnectIsRefusedAtStart(t *testing.T) {
 		t.Errorf("proxy_next_upstream_timeout below the connect time-out passed: %s", said)
 	}
 }
+
+// What became of a request in the pool it was first sent to takes nothing from what the pool has that an error page sends it to.
+func TestAPoolBehindAnErrorPageHasTriesOfItsOwn(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Pools: []rig.Pool{
+			{Name: "api", Peers: []string{"a", "b"}, Location: "error_page 502 503 = @second; proxy_intercept_errors on;"},
+			{Name: "second", Peers: []string{"c", "d"}, Settings: "retry: {tries: 2}"},
+		},
+		Server: "location @second { proxy_pass http://second; include " + programs.Repo + "/nginx/proxy.conf; }",
+	})
+	r.Backend("a").Set(`{"refuse":true}`)
+	r.Backend("b").Set(`{"fail":{"status":503,"share":1}}`)
+	r.Backend("c").Set(`{"reset":{"share":1,"after_bytes":-1}}`)
+	answers := r.Send(30, 1, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	retried := 0
+	for _, e := range r.NGINX.Logged(answers) {
+		if _, second, _ := strings.Cut(e.Addr, " : "); strings.Contains(second, ", ") {
+			retried++
+		}
+	}
+	if retried == 0 {
+		t.Error("no request met the peer that breaks: the test proved nothing")
+	}
+}

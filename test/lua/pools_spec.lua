@@ -41,6 +41,27 @@ describe("a worker's view of a pool", function()
         assert.equal(3, pools.get("a").n)
     end)
 
+    it("is one view, read once, for two upstreams with different static peers of their own", function()
+        publish("two", { "10.0.0.1:80" }, 7)
+        local v = pools.get("two", "127.0.0.1:1")
+        v.tokens = 0
+        assert.equal(v, pools.get("two", "127.0.0.1:2"))
+        assert.equal(v, pools.get("two", "127.0.0.1:1"))
+        assert.equal(0, v.tokens)
+    end)
+
+    it("gives each of two upstreams its own static peers, and both one budget of retries, until the engine has named any", function()
+        local one = pools.get("alone", "127.0.0.1:1")
+        one.tokens = 0
+        local two = pools.get("alone", "127.0.0.1:2 127.0.0.1:3")
+        assert.equal(1, one.n)
+        assert.equal(2, two.n)
+        assert.equal(0, two.tokens)
+        assert.equal(one, pools.get("alone", "127.0.0.1:1"))
+        publish("alone", { "10.0.0.1:80" }, 7)
+        assert.equal("10.0.0.1:80", pools.get("alone", "127.0.0.1:2 127.0.0.1:3").addr[0])
+    end)
+
     it("keeps slot, and so counts and evidence, of a peer that moves in the list", function()
         publish("b", { "10.0.0.1:80", "10.0.0.2:80" }, 1)
         local before = pools.get("b").slot[1]

@@ -42,6 +42,7 @@ typedef struct {
     int32_t  n;            /* attempts recorded */
     int32_t  total;        /* attempts made; more than n only past WEIR_MAX_ATTEMPTS */
     int32_t  pass;         /* first attempt of the current pass: an internal redirect starts another */
+    int32_t  begun;        /* attempts made before the current pass */
     int32_t  empty;        /* the pool had no peer at all */
     double   weight;       /* hint, 0 = none */
     double   work;         /* units of sizes.lua it counts as in worked[slot]; 0 = nowhere (any more) */
@@ -153,7 +154,7 @@ function _M.open(r)
     nfree = nfree - 1
     by_request[addr] = id
     local q = records[id]
-    q.alive, q.n, q.total, q.pass, q.empty, q.weight = 1, 0, 0, 0, 0, 0
+    q.alive, q.n, q.total, q.pass, q.begun, q.empty, q.weight = 1, 0, 0, 0, 0, 0, 0
     q.count_cleanup, q.cell, q.work = nil, nil, 0
     q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
     q.shed, q.turn, q.rated = 0, 0, 0
@@ -276,9 +277,11 @@ function _M.close(r, q, is_subrequest)
     drop(addr, by_request[addr])
 end
 
--- A further pass through an upstream (internal redirect): attempts of earlier passes bar no peer.
+-- A further pass through an upstream (internal redirect): attempts of earlier passes bar no peer and take away no try, and what refused the
+-- request then says nothing of it now.
 function _M.new_pass(q)
-    q.pass = q.n
+    q.pass = q.n < MAX_ATTEMPTS and q.n or MAX_ATTEMPTS - 1
+    q.begun, q.shed = q.total, 0
 end
 
 -- For the status page: requests this worker is proxying.

@@ -96,11 +96,12 @@ function _M.balance(name, static_peers)
         if kind ~= REFUSED and kind ~= CONNECT_TIMEOUT and kind ~= IDLE_RACE then
             view.tokens = view.tokens - 1
         end
-        if q.total >= MAX_TOTAL or now - q.attempt[q.pass].start_ms > view.retry_timeout_ms then
+        if q.total - q.begun >= MAX_TOTAL or now - q.attempt[q.pass].start_ms > view.retry_timeout_ms then
             return ngx.exit(NGX_BUSY)
         end
     else
-        if view.limit and q.n == 0 and q.turn ~= ngx.now() then -- let in just now, or a while ago and its body took time to come
+        attempts.new_pass(q)
+        if view.limit and q.turn ~= ngx.now() then -- let in just now, or a while ago and its body took time to come
             local reason = shed.over(view, r, now)
             if reason then
                 q.shed = reason
@@ -108,7 +109,6 @@ function _M.balance(name, static_peers)
                 return ngx.exit(NGX_BUSY)
             end
         end
-        attempts.new_pass(q)
         variables.ask()
         class = classes.of_request(r, given.weir_class)
         if given.weir_weight then
@@ -140,7 +140,7 @@ function _M.balance(name, static_peers)
     else
         i = pick.pick(view, row, now, local_rule, classes.is_stream[class])
     end
-    if i < 0 and pick.full and q.n == 0 and q.turn == ngx.now() then
+    if i < 0 and pick.full and q.total == q.begun and q.turn == ngx.now() then
         -- it was let in, and another worker was quicker: each of them may be over by one
         i = pick.squeeze(view, row, now, local_rule, classes.is_stream[class])
     end
@@ -176,7 +176,7 @@ function _M.balance(name, static_peers)
     set_timeouts(view.connect_timeout_ms * 0.001, nil, nil)
     -- One more try is granted only when it could go somewhere: once NGINX has given up an answer to retry, that answer is lost.
     q.granted = 0
-    if q.total < view.tries and view.tokens >= 1 then
+    if q.total - q.begun < view.tries and view.tokens >= 1 then
         if pick.sure or pick.another(view, now, slot) then
             set_more_tries(1)
             q.granted = 1

@@ -24,6 +24,8 @@ local _M = {}
 
 local dict
 local pools = {} -- name -> view
+local statics = {} -- name -> text of static peers -> view; of upstreams that share a pool but not its static peers
+local MAX_STATICS = 16 -- a pool; the texts are meant to be constants
 
 local DEFAULTS = { -- also what a pool without an engine goes by; the engine sends its own
     policy = "static", spread = 0.1, explore = 0.01, control = 0, max_stale_ms = 30000, connect_timeout_ms = 1000, tries = 3,
@@ -276,19 +278,41 @@ local function reload(name, view)
     return fresh
 end
 
+-- The view of a pool of which no engine has spoken.
+local function first_view(name, static_text)
+    local of = statics[name]
+    if not of then
+        of = { n = 0, by = {} }
+        statics[name] = of
+    end
+    local view = of.by[static_text or ""]
+    if not view then
+        view = from_static(name, static_text)
+        view.static_text = static_text
+        view.tokens, view.tokens_at = view.retry_per_s, clock.now_ms()
+        dict:safe_set("t:" .. name, static_text or "") -- so that the status page of any worker knows the pool
+        if of.n < MAX_STATICS then
+            of.n = of.n + 1
+            of.by[static_text or ""] = view
+        end
+    end
+    return view
+end
+
 -- The view of a pool, fresh. static_text: peers to use while the engine has not named any (the second
 -- argument of balance()).
 function _M.get(name, static_text)
     local view = pools[name]
     local change = shm.head.change
-    if view and view.seen == change and (view.static_text == static_text or static_text == nil) then
+    -- Two upstreams of one pool may have different static peers; they count only while the engine has named none.
+    if view and view.seen == change and (not view.static or view.static_text == static_text or static_text == nil) then
         return view
     end
-    if not view or (static_text ~= nil and view.static_text ~= static_text) then
-        local fresh = from_static(name, static_text)
-        fresh.static_text = static_text
-        dict:safe_set("t:" .. name, static_text or "") -- so that the status page of any worker knows the pool
-        fresh.tokens, fresh.tokens_at = fresh.retry_per_s, clock.now_ms()
+    if not view or (view.static and static_text ~= nil and view.static_text ~= static_text) then
+        local fresh = first_view(name, static_text)
+        if view then
+            fresh.tokens, fresh.tokens_at = view.tokens, view.tokens_at
+        end
         view = fresh
     end
     local fresh = reload(name, view)

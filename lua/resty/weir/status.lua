@@ -115,7 +115,7 @@ end
 function _M.unavailable()
     local q = attempts.find(base.get_request())
     local code, title, text = 502, "502 Bad Gateway", "The service did not give a usable answer. Please try again."
-    if q and q.shed > 0 and q.n == 0 then
+    if q and q.shed > 0 and q.total == q.begun then
         return _M.refuse()
     elseif q and q.empty == 1 then
         code, title = 503, "503 Service Unavailable"
