@@ -90,6 +90,36 @@ func TestShutdownLeavesASocketThatIsNotOurs(t *testing.T) {
 	}
 }
 
+func TestASocketFileThatSomebodyRemovesIsMadeAnew(t *testing.T) {
+	r := start(t, twoPools)
+	kept := r.client()
+	do(t, kept, "GET", "http://weir/healthz", "")
+	for range 2 {
+		if err := os.Remove(r.path); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 10*time.Second, "the file is there again", func() bool {
+			info, err := os.Lstat(r.path)
+			return err == nil && info.Mode().Perm() == 0o660
+		})
+		if a := r.ask("GET", "/healthz", ""); a.status != 200 {
+			t.Errorf("by the new file: %d", a.status)
+		}
+		if a := do(t, kept, "GET", "http://weir/healthz", ""); a.status != 200 {
+			t.Errorf("on a connection from before: %d", a.status)
+		}
+	}
+	if err := os.RemoveAll(filepath.Dir(r.path)); err != nil { // with its folder
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "the file is there again", func() bool { _, err := os.Lstat(r.path); return err == nil })
+	within(t, 10*time.Second, "each time is told", func() bool { return strings.Count(r.logged(), "made anew") == 3 })
+	shutDown(t, r.socket, 300*time.Millisecond)
+	if _, err := os.Lstat(r.path); !os.IsNotExist(err) {
+		t.Errorf("the new file is left behind: %v", err)
+	}
+}
+
 // Case 25: a socket file left by SIGKILL.
 func TestAStaleSocketFileIsReplacedAndALiveOneRefused(t *testing.T) {
 	r := start(t, twoPools)

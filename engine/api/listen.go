@@ -15,11 +15,11 @@ import (
 	"github.com/weirlb/weir/engine/config"
 )
 
-// listenUnix makes the socket with its mode and group, and returns what removes its file.
+// listenUnix makes the socket with its mode and group, and returns what its file is.
 //
 // A file left by an engine that was killed is removed; one that something answers on is refused. From bind to chmod the file
 // has no permissions at all, so nobody connects before mode and group are what they should be.
-func listenUnix(c config.Socket) (net.Listener, func(), error) {
+func listenUnix(c config.Socket) (*net.UnixListener, fs.FileInfo, error) {
 	gid, err := groupID(c.Group)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socket.group: %w", err)
@@ -46,12 +46,7 @@ func listenUnix(c config.Socket) (net.Listener, func(), error) {
 		_ = os.Remove(c.Path)
 		return nil, nil, err
 	}
-	return ln, func() {
-		// Only our own file: another engine may have taken the path since.
-		if now, err := os.Lstat(c.Path); err == nil && os.SameFile(now, ours) {
-			_ = os.Remove(c.Path)
-		}
-	}, nil
+	return ln, ours, nil
 }
 
 func bindUnix(path string) (*net.UnixListener, error) {

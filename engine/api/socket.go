@@ -26,13 +26,14 @@ type socket struct {
 
 // NewSocket listens on the Unix socket and answers NGINX.
 func NewSocket(eng *serve.Engine, conf config.Socket) (*Server, error) {
-	ln, remove, err := listenUnix(conf)
+	ln, err := newPathListener(conf, eng.Log())
 	if err != nil {
 		return nil, err
 	}
 	stop := make(chan struct{})
-	s := newServer(ln, socketHandler(eng, stop), stop, remove)
+	s := newServer(ln, socketHandler(eng, stop), stop, ln.remove)
 	s.start()
+	go ln.keep(stop)
 	return s, nil
 }
 
