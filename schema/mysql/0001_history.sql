@@ -1,4 +1,7 @@
 -- Tables of the history in MySQL and MariaDB. Each statement may be run again: these servers do not undo DDL.
+--
+-- n and the keys with it are those of 0004, which gives them to tables that were made before. New tables have them from the beginning:
+-- there are servers that refuse a table without a primary key (sql_require_primary_key, innodb_force_primary_key).
 
 CREATE TABLE IF NOT EXISTS weir_engine (
     id INT NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -58,7 +61,8 @@ CREATE TABLE IF NOT EXISTS weir_outcome (
     predicted_ms FLOAT NOT NULL,
     `load` FLOAT NOT NULL,
     rate FLOAT NOT NULL,
-    KEY (at_ms)
+    n BIGINT UNSIGNED NOT NULL DEFAULT (UUID_SHORT()),
+    PRIMARY KEY (at_ms, n)
 ) ENGINE=InnoDB
 PARTITION BY RANGE (at_ms) (PARTITION later VALUES LESS THAN MAXVALUE);
 
@@ -78,7 +82,8 @@ CREATE TABLE IF NOT EXISTS weir_rollup (
     p90_ms FLOAT NULL,
     p99_ms FLOAT NULL,
     sketch BLOB NOT NULL,
-    KEY (series, minute_ms)
+    n BIGINT UNSIGNED NOT NULL DEFAULT (UUID_SHORT()),
+    PRIMARY KEY (series, minute_ms, n)
 ) ENGINE=InnoDB
 PARTITION BY RANGE (minute_ms) (PARTITION later VALUES LESS THAN MAXVALUE);
 

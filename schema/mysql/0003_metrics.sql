@@ -1,5 +1,5 @@
 -- What server metrics were, a row a minute, metric and peer (docs/server-metrics.md), or several that add up: several engines ask the same
--- servers. weir cuts the table into months.
+-- servers. weir cuts the table into months. n and its key: see 0001.
 
 CREATE TABLE IF NOT EXISTS weir_metric_series (
     id INT NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS weir_metric (
     mean DOUBLE NOT NULL,
     lowest DOUBLE NOT NULL,
     highest DOUBLE NOT NULL,
-    KEY (series, minute_ms)
+    n BIGINT UNSIGNED NOT NULL DEFAULT (UUID_SHORT()),
+    PRIMARY KEY (series, minute_ms, n)
 ) ENGINE=InnoDB
 PARTITION BY RANGE (minute_ms) (PARTITION later VALUES LESS THAN MAXVALUE);
 

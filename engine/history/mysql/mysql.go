@@ -183,7 +183,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		for _, step := range missing {
 			for _, statement := range step.Statements() {
-				if _, err := conn.ExecContext(ctx, statement); err != nil {
+				if _, err := conn.ExecContext(ctx, statement); err != nil && !altered(err) {
 					return fmt.Errorf("step %d, %s: %w", step.Version, step.Name, err)
 				}
 			}
@@ -193,6 +193,14 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		return nil
 	}))
+}
+
+// altered tells the errors by which a server says that a table is changed already: a step that was cut off is run again from its
+// beginning, and a new table may have from the first step on what a later one adds.
+func altered(err error) bool {
+	const duplicateColumn, nothingToDrop = 1060, 1091
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && (e.Number == duplicateColumn || e.Number == nothingToDrop)
 }
 
 // Migrations tells the state of the schema.

@@ -3,9 +3,9 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,35 +58,36 @@ func (s *Store) Rollups(ctx context.Context, q history.Question, yield func(hist
 	if err != nil || ids == "" {
 		return s.wrap("reading", err)
 	}
-	rows, err := s.db.QueryContext(ctx, "SELECT "+rollupColumns+" FROM weir_rollup WHERE series IN ("+ids+") AND minute_ms >= ? AND minute_ms < ? ORDER BY series, minute_ms", q.FromMS, q.ToMS)
-	if err != nil {
-		return s.wrap("reading", err)
-	}
-	defer rows.Close()
+	query := "SELECT minute_ms, attempts, failures, others, bytes, sum_ms, series, max_ms, p50_ms, p90_ms, p99_ms, sketch FROM weir_rollup " +
+		"WHERE series IN (" + ids + ") AND minute_ms >= ? AND minute_ms < ? ORDER BY series, minute_ms"
 	var r history.Rollup
-	var series, engine int32
-	var quantile [3]sql.NullFloat64
-	var sketch sql.RawBytes
-	for rows.Next() {
-		if err := rows.Scan(&r.MinuteMS, &r.Count, &r.Failures, &r.Others, &r.Bytes, &r.SumMS, &series, &engine, &r.MaxMS, &quantile[0], &quantile[1], &quantile[2], &sketch); err != nil {
-			return s.wrap("reading", err)
+	var name history.Series
+	var stopped error // by the caller: its error goes back as it is
+	last := int32(-1)
+	err = eachRow(ctx, s.db, query, []int64{q.FromMS, q.ToMS}, func(row []driver.Value) (err error) {
+		v := reader{row: row}
+		r.MinuteMS = v.int()
+		r.Count, r.Failures, r.Others, r.Bytes = uint64(v.int()), uint64(v.int()), uint64(v.int()), uint64(v.int())
+		r.SumMS = v.double()
+		id := int32(v.int())
+		r.MaxMS, r.P50, r.P90, r.P99 = v.float(), v.float(), v.float(), v.float()
+		r.Sketch = v.bytes()
+		if v.err != nil {
+			return v.err
 		}
-		for i, into := range []*float32{&r.P50, &r.P90, &r.P99} {
-			*into = float32(math.NaN())
-			if quantile[i].Valid {
-				*into = float32(quantile[i].Float64)
+		if id != last { // the ids are those that wanted has seen
+			if name, err = s.series(ctx, id); err != nil {
+				return err
 			}
+			last = id
 		}
-		r.Sketch = sketch
-		name, err := s.series(ctx, series)
-		if err != nil {
-			return s.wrap("reading", err)
-		}
-		if err := yield(name, &r); err != nil {
-			return err
-		}
+		stopped = yield(name, &r)
+		return stopped
+	})
+	if stopped != nil {
+		return stopped
 	}
-	return s.wrap("reading", rows.Err())
+	return s.wrap("reading", err)
 }
 
 // sliceRows is about how many rows of outcomes are read at a time.
@@ -102,11 +103,6 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 		return nil
 	}
 	fromMS, toMS = max(fromMS, first.Int64), min(toMS, last.Int64+1)
-	stmt, err := s.db.PrepareContext(ctx, "SELECT "+outcomeColumns+" FROM weir_outcome WHERE at_ms >= ? AND at_ms < ?")
-	if err != nil {
-		return s.wrap("reading", err)
-	}
-	defer stmt.Close()
 	names := sqlrows.Renamer{Pool: pool, Find: func(id int32) (history.Series, bool, error) {
 		series, err := s.series(ctx, id)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -115,6 +111,7 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 		return series, err == nil, err
 	}}
 	var held []history.Outcome
+	var err error
 	for slice := int64(sqlrows.FirstSliceMS); fromMS < toMS; {
 		if slice, err = sqlrows.FitSlice(fromMS, slice, sliceRows, func(from, to int64, most int) (n int, err error) {
 			err = s.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM weir_outcome WHERE at_ms >= ? AND at_ms < ? LIMIT ?) AS some", from, to, most).Scan(&n)
@@ -123,7 +120,7 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 			return s.wrap("reading", err)
 		}
 		end := min(fromMS+slice, toMS)
-		if held, err = slicedOutcomes(ctx, stmt, fromMS, end, held[:0]); err != nil {
+		if held, err = s.slicedOutcomes(ctx, fromMS, end, held[:0]); err != nil {
 			return s.wrap("reading", err)
 		}
 		slice = sqlrows.NextSlice(end-fromMS, len(held), sliceRows)
@@ -141,26 +138,20 @@ func (s *Store) Outcomes(ctx context.Context, pool string, fromMS, toMS int64, y
 }
 
 // slicedOutcomes appends those of a time, in its order. Their Series are the database's ids.
-func slicedOutcomes(ctx context.Context, stmt *sql.Stmt, fromMS, toMS int64, held []history.Outcome) ([]history.Outcome, error) {
-	rows, err := stmt.QueryContext(ctx, fromMS, toMS)
-	if err != nil {
-		return held, err
-	}
-	defer rows.Close()
-	var o history.Outcome
-	var engine int32
-	into := []any{
-		&o.AtMS, &o.Bytes, &o.Series, &engine, &o.Status, &o.Flags, &o.Inflight, &o.Propensity, &o.HeaderMS, &o.TotalMS, &o.Weight, &o.PredictedMS,
-		&o.Load, &o.Rate, &o.Attempt, &o.Kind,
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return held, err
-		}
-		held = append(held, o)
-	}
+func (s *Store) slicedOutcomes(ctx context.Context, fromMS, toMS int64, held []history.Outcome) ([]history.Outcome, error) {
+	const query = "SELECT at_ms, bytes, series, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, `load`, rate, attempt, kind " +
+		"FROM weir_outcome WHERE at_ms >= ? AND at_ms < ?"
+	err := eachRow(ctx, s.db, query, []int64{fromMS, toMS}, func(row []driver.Value) error {
+		v := reader{row: row}
+		held = append(held, history.Outcome{
+			AtMS: v.int(), Bytes: uint32(v.int()), Series: uint32(v.int()), Status: uint16(v.int()), Flags: uint16(v.int()), Inflight: uint16(v.int()),
+			Propensity: v.float(), HeaderMS: v.float(), TotalMS: v.float(), Weight: v.float(), PredictedMS: v.float(), Load: v.float(), Rate: v.float(),
+			Attempt: uint8(v.int()), Kind: uint8(v.int()),
+		})
+		return v.err
+	})
 	sqlrows.SortByTime(held)
-	return held, rows.Err()
+	return held, err
 }
 
 // Events returns events.

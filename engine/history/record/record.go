@@ -37,6 +37,7 @@ const (
 	saveEvery     = 500 * time.Millisecond // of the minutes in progress
 	maintainEvery = time.Minute
 	openWithin    = 15 * time.Second
+	migrateWithin = time.Hour
 	farewell      = 200 * time.Millisecond
 	firstRetry    = 500 * time.Millisecond
 )

@@ -27,6 +27,15 @@ type gate struct {
 	mu   sync.Mutex // guards mode and sent
 	mode string     // "" works, "down", "hang", "forget": stores and then fails
 	sent int
+	left time.Duration // that the store was given for its migrations
+}
+
+func (g *gate) Migrate(ctx context.Context) error {
+	until, _ := ctx.Deadline()
+	g.mu.Lock()
+	g.left = time.Until(until)
+	g.mu.Unlock()
+	return g.Store.Migrate(ctx)
 }
 
 func (g *gate) set(mode string) {
@@ -207,6 +216,24 @@ func TestOutcomesReachTheStoreWithinASecondOrTwo(t *testing.T) {
 	r.rec.Add(numbered(0, 1000))
 	within(t, 10*time.Second, "they are stored", func() bool { return len(r.stored()) == 1000 })
 	onceEach(t, r.stored(), 0, 1000)
+}
+
+// A table of a hundred million rows takes minutes to be rewritten, and a step that is cut off begins anew.
+func TestStepsThatAreMissingMayTakeLongAndAreAnnounced(t *testing.T) {
+	r := newRig(t, nil)
+	within(t, 20*time.Second, "the store is open", func() bool { _, err := r.rec.Store(); return err == nil })
+	first := r.gate.left
+	r.close()
+	if text := r.log.String(); first < 30*time.Minute || strings.Count(text, "brought up to date") != 1 {
+		t.Errorf("%v for missing steps, and the log says %s", first, text)
+	}
+	r.start(nil)
+	within(t, 20*time.Second, "the store is open again", func() bool { _, err := r.rec.Store(); return err == nil })
+	again := r.gate.left
+	r.close()
+	if text := r.log.String(); again > time.Minute || strings.Contains(text, "brought up to date") {
+		t.Errorf("%v with nothing to do, and the log says %s", again, text)
+	}
 }
 
 func TestWhatCameDuringAnOutageArrivesOnceAndTheOutageIsLoggedOnce(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/weirlb/weir/engine/history"
@@ -70,18 +71,37 @@ func (r *Recorder) ready() error {
 	if err != nil {
 		return err
 	}
-	if err := s.Migrate(ctx); err != nil {
-		_ = s.Close()
-		return err
-	}
-	// It must have its partitions before the first row.
-	if err := s.Maintain(ctx, time.Now().UnixMilli(), r.opt.Keep); err != nil {
+	if err := r.prepare(s); err != nil {
 		_ = s.Close()
 		return err
 	}
 	r.store.Store(&s)
 	r.opt.Log.Info().Str("store", s.Describe()).Msg("history is kept")
 	return nil
+}
+
+// prepare brings the tables up to date and makes their pieces, which must be there before the first row.
+func (r *Recorder) prepare(s history.Store) error {
+	ctx, cancel := context.WithTimeout(r.life, openWithin)
+	defer cancel()
+	steps, err := s.Migrations(ctx)
+	if err != nil {
+		return err
+	}
+	changing, done := ctx, func() {}
+	if missing := slices.IndexFunc(steps, func(m history.Migration) bool { return !m.Applied }); missing >= 0 {
+		// A step may rewrite a table of a hundred million rows, and one that is cut off begins anew.
+		changing, done = context.WithTimeout(r.life, migrateWithin)
+		r.opt.Log.Info().Str("store", s.Describe()).Int("from_step", steps[missing].Version).Int("to_step", steps[len(steps)-1].Version).
+			Msg("the tables of the history are brought up to date; what happens is kept on the disk meanwhile")
+	}
+	defer done()
+	if err := s.Migrate(changing); err != nil {
+		return err
+	}
+	pieces, cancelPieces := context.WithTimeout(r.life, openWithin)
+	defer cancelPieces()
+	return s.Maintain(pieces, time.Now().UnixMilli(), r.opt.Keep)
 }
 
 // drain sends what waits until nothing does or the store fails.
