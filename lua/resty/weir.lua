@@ -65,12 +65,10 @@ function _M.init_worker()
     local dict = ngx.shared[options.dict]
     local pid = ngx.worker.pid()
     require("resty.weir.random").seed(seed(pid))
-    local row, err = require("resty.weir.workers").claim(dict, pid)
+    local row, err = require("resty.weir.workers").claim(dict, pid, require("resty.weir.attempts").init)
     if not row then
         ngx.log(ngx.ERR, "weir: ", err)
-        return
     end
-    require("resty.weir.attempts").init(row)
     require("resty.weir.watch").start(dict, options.socket)
     require("resty.weir.lookout").start()
     require("resty.weir.observe").start(options.socket, options.instance)

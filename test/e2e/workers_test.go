@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,4 +134,57 @@ func TestReloadsLoseNoRequest(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// There are 255 rows of counts, and each old worker that holds a connection since a reload keeps one. A worker without one serves, is heard of
+// by the engine, disturbs no other worker's counts, and gets one when it is free.
+func TestAWorkerThatFindsNoRowOfCountsServesAllTheSame(t *testing.T) {
+	t.Parallel()
+	rows := func(do string) string {
+		return `content_by_lua_block {
+			local dict, id = ngx.shared.weir, require("resty.weir.workers").identity(ngx.var.arg_pid)
+			for row = 0, 254 do ` + do + ` end
+			ngx.say("done") }`
+	}
+	r := start(t, rig.Options{
+		Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}},
+		Server: "location /take { " + rows(`dict:safe_add("row:" .. row, id)`) + " } location /free { " +
+			rows(`if dict:get("row:" .. row) == id then dict:delete("row:" .. row) end`) + " }",
+	})
+	_, closeIt := r.WebSocket("/api/ws") // keeps the old worker, and so its row
+	defer closeIt()
+	held := func() int { return r.NGINX.InFlight("api", "a") + r.NGINX.InFlight("api", "b") }
+	pid := os.Getpid() // somebody who lives
+	r.Do(rig.Request{Path: fmt.Sprintf("/take?pid=%d", pid)})
+	r.NGINX.Reload()
+	if !strings.Contains(r.NGINX.ErrorLog(), "rows of counts are taken") {
+		t.Error("the worker does not say that it has no row")
+	}
+	r.WantAll(r.Send(60, 6, rig.Request{Path: "/api/x", Fresh: true}), 200)
+	p := r.Begin(5, rig.Request{Path: "/api/x", Fresh: true})
+	r.WantAll(p.Wait(), 200)
+	if n := held(); n != 1 {
+		t.Errorf("%d requests are counted, one WebSocket is held", n)
+	}
+	r.Eventually("the engine hears of the outcomes", func() error {
+		if n := r.Engine.Figures("api", "a").Attempts + r.Engine.Figures("api", "b").Attempts; n < 60 {
+			return fmt.Errorf("of %d", n)
+		}
+		return nil
+	})
+	r.Do(rig.Request{Path: fmt.Sprintf("/free?pid=%d", pid)})
+	r.Eventually("the worker has a row", func() error {
+		if s := r.NGINX.Status(); len(s.Workers) != 2 || s.Underflow != 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	_, closeNew := r.WebSocket("/api/ws")
+	r.Eventually("its requests are counted", func() error {
+		if n := held(); n != 2 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	closeNew()
 }

@@ -45,7 +45,7 @@ typedef struct {
     int32_t  begun;        /* attempts made before the current pass */
     int32_t  empty;        /* the pool had no peer at all */
     double   weight;       /* hint, 0 = none */
-    double   work;         /* units of sizes.lua it counts as in worked[slot]; 0 = nowhere (any more) */
+    double   work;         /* units of sizes.lua it counts as in shm.work[worked]; 0 = nowhere (any more) */
     int32_t  worked;
     uint32_t rated;        /* rate limits that have counted it, a bit each (rate.lua) */
     weir_count_t *cell;    /* where the request is counted; null = nowhere (any more) */
@@ -67,6 +67,7 @@ local request_t = ffi.typeof("weir_request_t[?]")
 local take_one_off = cast("void (*)(void *)", C.sem_trywait)
 local NOTHING = cast("void (*)(void *)", 0)
 local MAX_SLOTS = shm.MAX_SLOTS
+local SPARE_BASE = (shm.MAX_ROWS - 1) * MAX_SLOTS -- of the row of workers that found none (workers.lua)
 
 local FREE = -2
 
@@ -79,6 +80,7 @@ local nfree = 0
 local by_request = {} -- request address -> id
 local row_base = 0
 
+-- The row that requests are counted in from now on. Those under way stay where they are.
 function _M.init(row)
     row_base = row * MAX_SLOTS
 end
@@ -110,7 +112,7 @@ end
 -- Takes the work of a record's request off its peer.
 local function unload(q)
     if q.work > 0 then
-        local cell = shm.work + (row_base + q.worked)
+        local cell = shm.work + q.worked
         cell[0] = cell[0] - q.work
         q.work = 0
     end
@@ -173,7 +175,7 @@ local function take_off(q)
     local c = q.cell
     if c.n > 0 then
         c.n = c.n - 1
-    else
+    elseif row_base ~= SPARE_BASE then -- where others write too, anything may be
         shm.head.underflow = shm.head.underflow + 1
     end
 end
@@ -209,9 +211,9 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
     q.stream = stream and 1 or 0
     unload(q)
     if work > 0 and not stream then
-        local to = shm.work + (row_base + slot)
-        to[0] = to[0] + work
-        q.work, q.worked = work, slot
+        local at = row_base + slot
+        shm.work[at] = shm.work[at] + work
+        q.work, q.worked = work, at
     end
     q.look_ms = now + FIRST_LOOK_MS
     local n = q.n

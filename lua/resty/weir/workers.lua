@@ -11,7 +11,11 @@ ffi.cdef [[ int kill(int pid, int sig); ]]
 
 local ESRCH = 3
 
-local _M = { row = nil }
+-- A worker that finds every row taken counts in the spare one, which nobody reads: what several workers write there may be anything.
+local SPARE = shm.MAX_ROWS - 1 -- it serves the self-test besides
+local TRY_AGAIN_S = 5
+
+local _M = { SPARE = SPARE }
 local dict
 
 -- "pid:start time": a pid alone may have been given to another process since.
@@ -63,22 +67,44 @@ function _M.reap()
     return reaped
 end
 
--- Takes a row for this worker; called once, in init_worker. Returns the row, or nil and why.
-function _M.claim(d, pid)
-    dict = d
-    _M.id = identity(pid)
+local function take()
     _M.reap()
-    for row = 0, shm.MAX_ROWS - 2 do -- the last row serves the self-test
+    for row = 0, SPARE - 1 do
         if dict:safe_add("row:" .. row, _M.id) then
             shm.wipe(row)
             if shm.head.nrows <= row then
                 shm.head.nrows = row + 1
             end
-            _M.row = row
             return row
         end
     end
-    return nil, "all " .. (shm.MAX_ROWS - 1) .. " worker rows are in use"
+end
+
+local function take_later(premature, found)
+    if premature then
+        return
+    end
+    local row = take()
+    if row then
+        found(row)
+    else
+        ngx.timer.at(TRY_AGAIN_S, take_later, found)
+    end
+end
+
+-- Gives this worker its row, by found(row); called once, in init_worker. Where all are taken, by old workers that hold connections
+-- after many reloads, that is the spare one now and one of its own as soon as there is one. Returns nothing then, and why.
+function _M.claim(d, pid, found)
+    dict = d
+    _M.id = identity(pid)
+    local row = take()
+    found(row or SPARE)
+    if row then
+        return row
+    end
+    ngx.timer.at(TRY_AGAIN_S, take_later, found)
+    return nil, "all " .. SPARE .. " rows of counts are taken by workers, most of them old ones that hold connections since a reload (see"
+        .. " worker_shutdown_timeout): what this worker has in flight is not counted until one is free"
 end
 
 -- For the status page.
