@@ -20,7 +20,7 @@ type historyCmd struct {
 	Calls    float64       `default:"1000" help:"/decide calls a second meanwhile."`
 	For      time.Duration `default:"8s" help:"Length of each run."`
 	Rounds   int           `default:"5" help:"Rounds; each runs every store once."`
-	Rows     int           `default:"10000000" help:"Outcomes to read again, from the file and from PostgreSQL; a tenth from MariaDB."`
+	Rows     int           `default:"10000000" help:"Outcomes to read again."`
 	Stores   []string      `default:"off,file,postgres,mariadb" help:"Which; off is needed for the ratios."`
 	LiveOnly bool          `help:"Only the running engines."`
 	Seed     uint64        `default:"1"`

@@ -11,12 +11,11 @@ import (
 const metricColumns = "minute_ms, series, engine, samples, mean, lowest, highest"
 
 func appendMetric(w []byte, r *history.MetricRow, series, engine int32) []byte {
-	w = appendInts(append(w, '('), r.MinuteMS, int64(series), int64(engine), int64(r.Samples))
+	w = appendInts(w, r.MinuteMS, int64(series), int64(engine), int64(r.Samples))
 	for _, x := range [...]float64{r.Mean, r.Min, r.Max} {
 		w = append(appendFloat(w, x, 64), ',')
 	}
-	w[len(w)-1] = ')'
-	return w
+	return w[:len(w)-1]
 }
 
 // Metrics yields the rows for a question.

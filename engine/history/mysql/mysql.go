@@ -1,5 +1,5 @@
-// Package mysql keeps history in MySQL or MariaDB. Rows go in by INSERTs of thousands, whose text is made here: LOAD DATA LOCAL is
-// switched off on most servers.
+// Package mysql keeps history in MySQL or MariaDB. Outcomes go in by LOAD DATA LOCAL where the server takes that, other rows by INSERTs of
+// hundreds, whose text is made here.
 package mysql
 
 import (
@@ -28,6 +28,9 @@ type Store struct {
 	mu     sync.Mutex // guards what follows: Write's working memory
 	lookUp sqlrows.LookUp
 	buffer []byte
+	load   loader
+	loads  string // what the driver knows load by
+	noLoad bool   // the server takes no LOAD DATA LOCAL
 
 	names sync.Map // of series by id: int32 -> history.Series
 }
@@ -80,6 +83,7 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	s := &Store{
 		db: sql.OpenDB(connector), writes: sql.OpenDB(writer), name: fmt.Sprintf("the MySQL database %s on %s", conf.DBName, conf.Addr),
 	}
+	s.register()
 	s.db.SetMaxOpenConns(3)
 	s.writes.SetMaxOpenConns(1)
 	s.writes.SetConnMaxIdleTime(5 * time.Minute)
@@ -102,7 +106,10 @@ func (quiet) Print(...any) {}
 func (s *Store) Describe() string { return s.name }
 
 // Close closes the connections.
-func (s *Store) Close() error { return errors.Join(s.db.Close(), s.writes.Close()) }
+func (s *Store) Close() error {
+	mysql.DeregisterReaderHandler(s.loads)
+	return errors.Join(s.db.Close(), s.writes.Close())
+}
 
 func (s *Store) wrap(doing string, err error) error {
 	if err == nil {

@@ -17,9 +17,8 @@ const (
 	outcomeColumns = "at_ms, bytes, series, engine, status, flags, inflight, propensity, header_ms, total_ms, weight, predicted_ms, `load`, rate, attempt, kind"
 	rollupColumns  = "minute_ms, attempts, failures, others, bytes, sum_ms, series, engine, max_ms, p50_ms, p90_ms, p99_ms, sketch"
 
-	// A statement has at most so many rows, and so stays far below max_allowed_packet (16 MB by default, 1 MB on old servers).
-	outcomeRows = 5000
-	rollupRows  = 1000
+	// A statement ends with the row that reaches this, far below any max_allowed_packet; longer ones cost the server more a row.
+	statementBytes = 48 << 10
 )
 
 // Write stores a batch.
@@ -50,26 +49,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		return history.Written{}, s.wrap("writing to", err)
 	}
 	w.Bad += bad
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return history.Written{}, s.wrap("writing to", err)
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
-	res, err := tx.ExecContext(ctx, "INSERT IGNORE INTO weir_batch (writer, seq, at_ms) VALUES (?, ?, ?)", b.Writer, int64(b.Seq), b.AtMS)
-	if err != nil {
-		return history.Written{}, s.wrap("writing to", err)
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return history.Written{Duplicate: true}, s.wrap("writing to", err)
-	}
-	if err = s.rows(ctx, tx, b, &ids); err == nil {
-		var bad int
-		bad, err = events(ctx, tx, b.Events, ids.Engine)
-		w.Bad += bad
-		w.Rows = b.Rows() - bad
-	}
-	if err == nil {
-		err = tx.Commit()
+	done, err := s.transaction(ctx, conn, b, &ids, !s.noLoad && len(b.Outcomes) >= loadFrom)
+	if errors.Is(err, errNotLoaded) {
+		done, err = s.transaction(ctx, conn, b, &ids, false)
 	}
 	if err != nil {
 		if refused(err) {
@@ -77,7 +59,39 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		}
 		return history.Written{}, s.wrap("writing to", err)
 	}
-	return w, nil
+	done.Bad += w.Bad
+	return done, nil
+}
+
+// transaction stores a batch whose names have ids, whole or not at all.
+func (s *Store) transaction(ctx context.Context, conn *sql.Conn, b *history.Batch, ids *sqlrows.IDs, load bool) (w history.Written, err error) {
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return w, err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit this does nothing
+	res, err := tx.ExecContext(ctx, "INSERT IGNORE INTO weir_batch (writer, seq, at_ms) VALUES (?, ?, ?)", b.Writer, int64(b.Seq), b.AtMS)
+	if err != nil {
+		return w, err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return history.Written{Duplicate: true}, err
+	}
+	outcomes := b.Outcomes
+	if load {
+		if err := s.loadRows(ctx, tx, outcomes, ids.Series, ids.Engine); err != nil {
+			return w, err
+		}
+		outcomes = nil
+	}
+	if err := s.rows(ctx, tx, outcomes, b, ids); err != nil {
+		return w, err
+	}
+	if w.Bad, err = events(ctx, tx, b.Events, ids.Engine); err != nil {
+		return w, err
+	}
+	w.Rows = b.Rows() - w.Bad
+	return w, tx.Commit()
 }
 
 // insertName makes a row of names, or finds the one that is there.
@@ -95,35 +109,32 @@ func insertName(ctx context.Context, conn *sql.Conn, table string, columns []str
 	return id, err
 }
 
-// rows stores outcomes, rollups and metrics.
-func (s *Store) rows(ctx context.Context, tx *sql.Tx, b *history.Batch, ids *sqlrows.IDs) error {
+// rows stores outcomes, and the rollups and metrics of a batch, by INSERT.
+func (s *Store) rows(ctx context.Context, tx *sql.Tx, outcomes []history.Outcome, b *history.Batch, ids *sqlrows.IDs) error {
 	for _, part := range []struct {
-		n, most int // rows, and those of a statement
-		target  string
-		encode  func(w []byte, i int) []byte
+		n      int
+		target string
+		encode func(w []byte, i int) []byte
 	}{
-		{len(b.Outcomes), outcomeRows, "weir_outcome (" + outcomeColumns + ")", func(w []byte, i int) []byte {
-			o := &b.Outcomes[i]
+		{len(outcomes), "weir_outcome (" + outcomeColumns + ")", func(w []byte, i int) []byte {
+			o := &outcomes[i]
 			return appendOutcome(w, o, ids.Series[o.Series], ids.Engine)
 		}},
-		{len(b.Rollups), rollupRows, "weir_rollup (" + rollupColumns + ")", func(w []byte, i int) []byte {
+		{len(b.Rollups), "weir_rollup (" + rollupColumns + ")", func(w []byte, i int) []byte {
 			r := &b.Rollups[i]
 			return appendRollup(w, r, ids.Series[r.Series], ids.Engine)
 		}},
-		{len(b.Metrics), outcomeRows, "weir_metric (" + metricColumns + ")", func(w []byte, i int) []byte {
+		{len(b.Metrics), "weir_metric (" + metricColumns + ")", func(w []byte, i int) []byte {
 			return appendMetric(w, &b.Metrics[i], ids.Metrics[i], ids.Engine)
 		}},
 	} {
-		for from := 0; from < part.n; from += part.most {
+		for i := 0; i < part.n; {
 			w := append(s.buffer[:0], "INSERT INTO "+part.target+" VALUES "...)
-			for i := from; i < min(from+part.most, part.n); i++ {
-				if i > from {
-					w = append(w, ',')
-				}
-				w = part.encode(w, i)
+			for ; i < part.n && len(w) < statementBytes; i++ {
+				w = append(part.encode(append(w, '('), i), ')', ',')
 			}
 			s.buffer = w
-			if _, err := tx.ExecContext(ctx, string(w)); err != nil {
+			if _, err := tx.ExecContext(ctx, string(w[:len(w)-1])); err != nil {
 				return err
 			}
 		}
@@ -146,18 +157,19 @@ func appendFloat(w []byte, x float64, bits int) []byte {
 	return strconv.AppendFloat(w, x, 'g', -1, bits)
 }
 
+// The rows' encodings are what stands between the parentheses of a statement, and for outcomes a line of LOAD DATA.
+
 func appendOutcome(w []byte, o *history.Outcome, series, engine int32) []byte {
-	w = appendInts(append(w, '('), o.AtMS, int64(o.Bytes), int64(series), int64(engine), int64(o.Status), int64(o.Flags), int64(o.Inflight))
+	w = appendInts(w, o.AtMS, int64(o.Bytes), int64(series), int64(engine), int64(o.Status), int64(o.Flags), int64(o.Inflight))
 	for _, x := range [...]float32{o.Propensity, o.HeaderMS, o.TotalMS, o.Weight, o.PredictedMS, o.Load, o.Rate} {
 		w = append(appendFloat(w, float64(x), 32), ',')
 	}
 	w = appendInts(w, int64(o.Attempt), int64(o.Kind))
-	w[len(w)-1] = ')'
-	return w
+	return w[:len(w)-1]
 }
 
 func appendRollup(w []byte, r *history.Rollup, series, engine int32) []byte {
-	w = appendInts(append(w, '('), r.MinuteMS, int64(r.Count), int64(r.Failures), int64(r.Others), int64(r.Bytes))
+	w = appendInts(w, r.MinuteMS, int64(r.Count), int64(r.Failures), int64(r.Others), int64(r.Bytes))
 	w = append(appendFloat(w, r.SumMS, 64), ',')
 	w = appendInts(w, int64(series), int64(engine))
 	for _, x := range [...]float32{r.MaxMS, r.P50, r.P90, r.P99} {
@@ -168,7 +180,7 @@ func appendRollup(w []byte, r *history.Rollup, series, engine int32) []byte {
 	for _, b := range r.Sketch {
 		w = append(w, hex[b>>4], hex[b&15])
 	}
-	return append(w, "')"...)
+	return append(w, '\'')
 }
 
 // events inserts events one by one; there are few. One that the server refuses is dropped: these servers undo only the statement.
