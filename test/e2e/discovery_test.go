@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -397,5 +398,37 @@ func TestAPeersFileIsSwappedUnderLoadAndABadOneIsRefused(t *testing.T) {
 	waitReason(r, "no_peers", "its sources name none")
 	if a := r.Do(rig.Request{Path: "/api/x"}); a.Status != 503 {
 		t.Errorf("status %d", a.Status)
+	}
+}
+
+// What shared memory knows of a peer that is gone for half a minute is given to the next one that comes. The workers that knew the old one must
+// not send there.
+func TestAPeerThatComesAfterOneIsGoneGetsItsOwnRequestsFromEachWorker(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 3, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Static: []string{"a"}, Settings: "slow_start_ms: 0\nexplore: 0.2"}},
+		// half a minute later
+		Server: `location /later { content_by_lua_block { require("resty.weir.slots").collect(require("resty.weir.clock").now_ms() * 0.001 + 31) } }`,
+	})
+	r.StartBackend("c", false)
+	r.WantAll(r.Send(60, 6, rig.Request{Path: "/api/x", Fresh: true}), 200) // each worker knows b
+	r.SetPeers("api", "a")
+	r.Eventually("NGINX has no b", func() error {
+		if r.NGINX.Status().Pools["api"].Peer(r.Addr("b")) != nil {
+			return errors.New("it has")
+		}
+		return nil
+	})
+	r.Do(rig.Request{Path: "/later"})
+	before := r.Backend("b").Stats().Requests
+	r.SetPeers("api", "a", "c")
+	r.WaitConnected()
+	answers := r.Send(200, 6, rig.Request{Path: "/api/x", Fresh: true})
+	r.WantAll(answers, 200)
+	if n := r.Backend("b").Stats().Requests - before; n != 0 {
+		t.Errorf("%d requests went to the peer that is gone", n)
+	}
+	if rig.Share(answers, "c") == 0 {
+		t.Error("none went to the one that came")
 	}
 }

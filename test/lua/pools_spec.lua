@@ -96,6 +96,25 @@ describe("a worker's view of a pool", function()
         end
     end)
 
+    it("has the address of the peer that has a slot now, when the worker met it with one that is gone", function()
+        publish("reused", { "10.0.0.1:80", "10.0.0.2:80" }, 1)
+        local slot = pools.get("reused").slot[1]
+        local elsewhere = dict:get("p:reused|10.0.0.2:80") -- as another worker, the elected one, collects and hands out
+        assert.equal(slot, elsewhere)
+        dict:delete("p:reused|10.0.0.2:80")
+        dict:safe_set("p:reused|10.0.0.9:81", slot)
+        dict:safe_set("s:" .. slot, "p:reused|10.0.0.9:81")
+        number = number + 1
+        local meta = cjson.encode({ peers = { { addr = "10.0.0.9:81", slot = slot } }, classes = { "*" }, grid = { 0, 1, 2 }, settings = {} })
+        dict:safe_set("b:reused", pools.pack(meta, number, ("\0"):rep(12)))
+        dict:incr("v:reused", 1, 0)
+        shm.head.change = shm.head.change + 1
+        local v = pools.get("reused")
+        assert.equal("10.0.0.9", v.host[0])
+        assert.equal(81, v.port[0])
+        assert.equal("10.0.0.9:81", slots.info(slot).addr)
+    end)
+
     it("gives the slot of a peer back only when it is gone for good, and never with its old evidence", function()
         local slot = slots.of("e", "10.0.0.1:80")
         shm.peer[slot].fails = 9

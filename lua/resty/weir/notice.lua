@@ -1,8 +1,8 @@
 -- Logging that cannot flood: the same cause is written once a minute and worker, with the number of times it was left out.
 local ngx_log, ERR, WARN, NOTICE = ngx.log, ngx.ERR, ngx.WARN, ngx.NOTICE
-local now = ngx.now
+local now = require("resty.weir.clock").now_ms
 
-local INTERVAL_S = 60
+local INTERVAL_MS = 60000
 local MAX_CAUSES = 256
 
 local _M = { counts = {} }
@@ -13,7 +13,7 @@ local function write(level, message, cause)
     cause = cause or message
     _M.counts[cause] = (_M.counts[cause] or 0) + 1
     local t = now()
-    if last[cause] and t - last[cause] < INTERVAL_S then
+    if last[cause] and t - last[cause] < INTERVAL_MS then
         left_out[cause] = (left_out[cause] or 0) + 1
         return
     end

@@ -36,7 +36,7 @@ local EACH = 2048       -- records a batch; a full one is shipped at once
 local BATCHES = 5       -- of 96 KiB each, a worker; all but one are kept when the engine is away
 local INTERVAL_S = 0.1
 local RETRY_MS = 1000    -- each refused connection is a line in NGINX's log
-local RENEW_S = 3600
+local RENEW_MS = 3600000
 
 -- A batch is filled ready to be sent: its records lie in a row and name their pool, peer and class by places in its own lists. So shipping
 -- copies nothing but the whole, and a push writes to one place only. It belongs to one of: `filling`, `sealed` (in order, oldest first,
@@ -306,8 +306,8 @@ local function tick(premature)
         return
     end
     ship()
-    local now = ngx.now()
-    if now - last_renew > RENEW_S then
+    local now = clock.now_ms()
+    if now - last_renew > RENEW_MS then
         last_renew = now
         if _M.waiting() == 0 and classes.renew() then
             stamp = stamp + 1 -- the numbers mean other classes now; the batch is empty
@@ -322,7 +322,7 @@ function _M.start(socket_path, name)
     socket = socket_path
     instance = name
     worker_id = ngx.worker.id() or 0
-    last_renew = ngx.now()
+    last_renew = clock.now_ms()
     return ngx.timer.every(INTERVAL_S, tick)
 end
 

@@ -220,6 +220,9 @@ local function from_blob(name, blob, old)
     if not meta then
         return nil, err
     end
+    for _, p in ipairs(meta.peers) do
+        slots.meet(p.slot, name, p.addr)
+    end
     local view = _M.view(meta)
     view.name, view.static, view.meta_number, view.ncost, view.nwork = name, false, meta_number, ncost, nwork
     if ncost ~= #meta.classes * view.n * view.ng then

@@ -14,7 +14,7 @@ local _M = {}
 local GRACE_S = 30
 
 local dict
-local info = {} -- slot -> {pool=, addr=, host=, port=}; this worker's cache, entries are replaced when a slot is reused
+local info = {} -- slot -> {pool=, addr=, host=, port=}; this worker's cache. meet() replaces an entry whose slot another peer has got since
 
 function _M.init(d)
     dict = d
@@ -56,6 +56,13 @@ local function allocate(key)
     return n
 end
 
+local function meet(slot, pool, addr, host, port)
+    local i = info[slot]
+    if not i or i.pool ~= pool or i.addr ~= addr then
+        info[slot] = { pool = pool, addr = addr, host = host, port = port }
+    end
+end
+
 -- The slot of a peer, made when it has none. static: never given back.
 -- Returns nil, err when shared memory is full or the address makes no sense.
 function _M.of(pool, addr, static)
@@ -87,11 +94,13 @@ function _M.of(pool, addr, static)
     if static then
         dict:safe_set("static:" .. slot, true)
     end
-    local i = info[slot]
-    if not i or i.pool ~= pool or i.addr ~= addr then
-        info[slot] = { pool = pool, addr = addr, host = host, port = port }
-    end
+    meet(slot, pool, addr, host, port)
     return slot
+end
+
+-- This worker has been told that the peer has the slot. A slot that was given back belongs to another peer than the one it was met with.
+function _M.meet(slot, pool, addr)
+    meet(slot, pool, addr, split(addr))
 end
 
 -- Slots ever handed out: 0 .. count()-1.
@@ -148,7 +157,9 @@ end
 function _M.collect(now_s)
     for slot = 0, _M.count() - 1 do
         local since = dict:get("gone:" .. slot)
-        if since and now_s - since > GRACE_S and shm.inflight(slot) + shm.inflight_streams(slot) == 0 then
+        if since and since > now_s then -- of a version whose clock was another
+            dict:safe_set("gone:" .. slot, now_s)
+        elseif since and now_s - since > GRACE_S and shm.inflight(slot) + shm.inflight_streams(slot) == 0 then
             local key = dict:get("s:" .. slot)
             if key then
                 dict:delete(key)

@@ -35,6 +35,11 @@ local epoch, since = "", 0
 local known = _M.known -- pool -> {key=epoch:meta_version, number=, addrs=}
 local last_collect = 0
 
+-- Not ngx.now(): a clock that is set must not keep slots and rows for hours.
+local function now_s()
+    return clock.now_ms() * 0.001
+end
+
 local function lead()
     local mine = workers.id
     local leader = dict:get("leader")
@@ -98,7 +103,7 @@ local function store(p)
     local k = known[p.name]
     if not k then
         k = { addrs = {} }
-        slots.keep_only(p.name, addrs, ngx.now())
+        slots.keep_only(p.name, addrs, now_s())
     end
     local key = epoch .. ":" .. p.meta_version
     if k.key ~= key then
@@ -113,7 +118,7 @@ local function store(p)
     dict:incr("v:" .. p.name, 1, 0)
     for addr in pairs(k.addrs) do
         if not addrs[addr] then
-            slots.leave(p.name, addr, ngx.now())
+            slots.leave(p.name, addr, now_s())
         end
     end
     k.addrs = addrs
@@ -124,7 +129,7 @@ end
 local function remove(name)
     dict:delete("b:" .. name)
     dict:delete("v:" .. name)
-    slots.keep_only(name, {}, ngx.now())
+    slots.keep_only(name, {}, now_s())
     known[name], _M.guarded[name], _M.kept[name] = nil, nil, nil
     dict:delete("limit:" .. name)
 end
@@ -232,7 +237,7 @@ local function tick(premature)
         return
     end
     if lead() then
-        local now = ngx.now()
+        local now = now_s()
         if now - last_collect > COLLECT_S then
             last_collect = now
             workers.reap()
