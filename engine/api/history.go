@@ -25,21 +25,38 @@ type histories struct{ busy chan struct{} }
 
 func newHistories() histories { return histories{make(chan struct{}, historyAtOnce)} }
 
-// enter returns the store and a context for one question; leave must be called when ok. Otherwise the call is answered.
-func (a *admin) enter(c *call) (s history.Store, ctx context.Context, leave func(), ok bool) {
+// tell answers a call with what ask finds in the store. asked is what is wrong with the question, nil = nothing.
+func (a *admin) tell(c *call, asked error, ask func(context.Context, history.Store) ([]byte, error)) {
+	if asked != nil {
+		c.fail(fasthttp.StatusBadRequest, asked.Error())
+		return
+	}
 	s, err := a.eng.History().Store()
 	if err != nil {
 		c.fail(fasthttp.StatusServiceUnavailable, err.Error())
-		return nil, nil, nil, false
+		return
 	}
 	select {
 	case a.past.busy <- struct{}{}:
 	default:
 		c.fail(fasthttp.StatusServiceUnavailable, "too many questions about history at a time: ask again in a moment")
-		return nil, nil, nil, false
+		return
 	}
+	defer func() { <-a.past.busy }()
 	ctx, cancel := context.WithTimeout(context.Background(), historyWithin)
-	return s, ctx, func() { cancel(); <-a.past.busy }, true
+	defer cancel()
+	body, err := ask(ctx, s)
+	var much *history.FieldError // more would be in the answer than one may have
+	switch {
+	case errors.As(err, &much):
+		c.fail(fasthttp.StatusBadRequest, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		c.fail(fasthttp.StatusServiceUnavailable, "the history store did not answer in time: ask for less, or with a larger step")
+	case err != nil:
+		c.fail(fasthttp.StatusServiceUnavailable, err.Error())
+	default:
+		c.raw(fasthttp.StatusOK, body)
+	}
 }
 
 // span reads from and to.
@@ -71,52 +88,30 @@ func (a *admin) history(c *call) {
 			q.StepMS, err = history.ParseStep(step)
 		}
 	}
-	if metric := string(args.Peek("metric")); metric != "" && err == nil {
-		a.pastMetrics(c, history.AskMetrics(q, metric), now)
+	if metric := string(args.Peek("metric")); metric != "" {
+		of := history.AskMetrics(q, metric)
+		if err == nil {
+			err = of.Check(now)
+		}
+		a.tell(c, err, func(ctx context.Context, s history.Store) ([]byte, error) {
+			lines := history.NewMetricCollector(of)
+			if err := s.Metrics(ctx, of, lines.Add); err != nil {
+				return nil, err
+			}
+			return of.AppendAnswer(nil, lines.Lines()), nil
+		})
 		return
 	}
 	if err == nil {
 		err = q.Check(now)
 	}
-	if err != nil {
-		c.fail(fasthttp.StatusBadRequest, err.Error())
-		return
-	}
-	s, ctx, leave, ok := a.enter(c)
-	if !ok {
-		return
-	}
-	defer leave()
-	lines := history.NewCollector(q)
-	if err := s.Rollups(ctx, q, lines.Add); err != nil {
-		c.failHistory(err)
-		return
-	}
-	c.raw(fasthttp.StatusOK, q.AppendAnswer(nil, lines.Lines()))
-}
-
-// pastMetrics is GET /api/history with a metric.
-func (a *admin) pastMetrics(c *call, q history.MetricQuestion, now int64) {
-	if err := q.Check(now); err != nil {
-		c.fail(fasthttp.StatusBadRequest, err.Error())
-		return
-	}
-	s, ctx, leave, ok := a.enter(c)
-	if !ok {
-		return
-	}
-	defer leave()
-	lines := history.NewMetricCollector(q)
-	err := s.Metrics(ctx, q, lines.Add)
-	var much *history.FieldError
-	switch {
-	case errors.As(err, &much):
-		c.fail(fasthttp.StatusBadRequest, err.Error())
-	case err != nil:
-		c.failHistory(err)
-	default:
-		c.raw(fasthttp.StatusOK, q.AppendAnswer(nil, lines.Lines()))
-	}
+	a.tell(c, err, func(ctx context.Context, s history.Store) ([]byte, error) {
+		lines := history.NewCollector(q)
+		if err := s.Rollups(ctx, q, lines.Add); err != nil {
+			return nil, err
+		}
+		return q.AppendAnswer(nil, lines.Lines()), nil
+	})
 }
 
 // events is GET /api/history/events.
@@ -138,28 +133,9 @@ func (a *admin) events(c *call) {
 	case to == 0:
 		to = now + 1
 	}
-	if err != nil {
-		c.fail(fasthttp.StatusBadRequest, err.Error())
-		return
-	}
-	s, ctx, leave, ok := a.enter(c)
-	if !ok {
-		return
-	}
-	defer leave()
-	events, err := s.Events(ctx, kind, string(args.Peek("pool")), from, to, limit)
-	if err != nil {
-		c.failHistory(err)
-		return
-	}
-	body, _ := json.Marshal(map[string]any{"events": events}) // texts and numbers always have a form
-	c.raw(fasthttp.StatusOK, body)
-}
-
-// failHistory answers that the store did not.
-func (c *call) failHistory(err error) {
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = errors.New("the history store did not answer in time: ask for less, or with a larger step")
-	}
-	c.fail(fasthttp.StatusServiceUnavailable, err.Error())
+	a.tell(c, err, func(ctx context.Context, s history.Store) ([]byte, error) {
+		events, err := s.Events(ctx, kind, string(args.Peek("pool")), from, to, limit)
+		body, _ := json.Marshal(map[string]any{"events": events}) // texts and numbers always have a form
+		return body, err
+	})
 }

@@ -177,6 +177,11 @@ type Store interface {
 	Close() error
 }
 
+// NotMigrated is the error of a store that lacks what this weir's migrations make. what is as its server says it.
+func NotMigrated(store, what string) error {
+	return fmt.Errorf("%s is of an older weir, or not made yet: %s. weir migrate up brings it up to date", store, what)
+}
+
 // DataError is a batch refused for its content rather than for the state of the store: sending it again cannot help.
 type DataError struct {
 	Err error

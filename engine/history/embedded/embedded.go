@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,6 +97,13 @@ func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close
 func (s *Store) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
+	}
+	// SQLite has no code of its own for these.
+	for _, what := range []string{"no such table: ", "no such column: "} {
+		if _, name, missing := strings.Cut(err.Error(), what); missing {
+			name, _, _ = strings.Cut(name, " (")
+			return history.NotMigrated(s.Describe(), what+name)
+		}
 	}
 	return fmt.Errorf("%s the history file %s: %w", doing, s.path, err)
 }

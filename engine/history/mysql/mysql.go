@@ -115,6 +115,11 @@ func (s *Store) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
+	const noColumn, noTable = 1054, 1146
+	var e *mysql.MySQLError
+	if errors.As(err, &e) && (e.Number == noTable || e.Number == noColumn) {
+		return history.NotMigrated(s.name, e.Message)
+	}
 	return fmt.Errorf("%s %s: %w", doing, s.name, err)
 }
 

@@ -108,6 +108,11 @@ func (s *Store) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
+	const noColumn, noTable = "42703", "42P01"
+	var e *pgconn.PgError
+	if errors.As(err, &e) && (e.Code == noTable || e.Code == noColumn) {
+		return history.NotMigrated(s.name, e.Message)
+	}
 	return fmt.Errorf("%s %s: %w", doing, s.name, err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func Run(t *testing.T, alone bool, fresh func(t testing.TB) Opener) {
 	t.Run("EventsComeBackByKindPoolAndTime", with(events))
 	t.Run("OldRowsGoAndNewOnesStay", with(retention))
 	t.Run("MigrationsAreAppliedOnceAndSaySo", with(migrations))
+	t.Run("AStoreThatIsNotMigratedSaysWhatIsMissingAndWhatMakesIt", with(notMigrated))
 	if !alone {
 		t.Run("EnginesThatStartAtOnceMigrateTogether", with(together))
 	}
@@ -357,6 +359,34 @@ func migrations(t *testing.T, open Opener) {
 	after, err := s.Migrations(ctxOf(t))
 	if err != nil || len(after) != len(before) || slices.ContainsFunc(after, func(m history.Migration) bool { return !m.Applied }) {
 		t.Errorf("%v, %+v", err, after)
+	}
+}
+
+// notMigrated reads a store whose tables are not made, as weir history does where no engine with its rights ran yet.
+func notMigrated(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	q := history.Question{FromMS: Now() - 3_600_000, ToMS: Now()}
+	of := history.AskMetrics(q, "memory")
+	for name, ask := range map[string]func() error{
+		"rollups": func() error {
+			return s.Rollups(ctxOf(t), q, func(history.Series, *history.Rollup) error { return nil })
+		},
+		"metrics": func() error { return s.Metrics(ctxOf(t), of, func(*history.MetricRow) error { return nil }) },
+		"outcomes": func() error {
+			return s.Outcomes(ctxOf(t), "", 0, Now(), func([]history.Series, []history.Outcome) error { return nil })
+		},
+		"events":  func() error { _, err := s.Events(ctxOf(t), "", "", 0, Now(), 1); return err },
+		"writing": func() error { _, err := s.Write(ctxOf(t), Batch(1, 1, 1, 1)); return err },
+	} {
+		err := ask()
+		if err == nil || !strings.Contains(err.Error(), "weir migrate up") || !strings.Contains(err.Error(), s.Describe()) {
+			t.Errorf("%s: %v", name, err)
+		}
+		var refused *history.DataError
+		if errors.As(err, &refused) {
+			t.Errorf("%s: the batch is held for bad: %v", name, err)
+		}
 	}
 }
 
