@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -187,4 +188,27 @@ func TestAWorkerThatFindsNoRowOfCountsServesAllTheSame(t *testing.T) {
 		return nil
 	})
 	closeNew()
+}
+
+// Installed with the engine's group forgotten: NGINX says what is wrong, not in each second, and follows the engine as soon as it may.
+func TestWorkersThatMayNotUseTheSocketSayWhyAndServeFromTheStaticPeers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be another user than the engine")
+	}
+	r := start(t, rig.Options{User: "www-data", NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.Engine.Start()
+	r.Eventually("NGINX says why", func() error {
+		if !strings.Contains(r.NGINX.ErrorLog(), "may not write to it, see socket.group") {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	r.WantAll(r.Send(20, 4, rig.Request{Path: "/api/x"}), 200)
+	time.Sleep(1500 * time.Millisecond) // a second try of each worker; the rig looks for [crit] in the log
+	if err := os.Chmod(r.File("engine.sock"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r.WaitConnected()
+	r.WantAll(r.Send(20, 4, rig.Request{Path: "/api/x"}), 200)
 }

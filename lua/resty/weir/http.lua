@@ -10,6 +10,7 @@ ffi.cdef [[ int access(const char *path, int mode); ]]
 
 local _M = {}
 
+local W_OK, EACCES = 2, 13
 local PROTOCOL = "1"
 local MAX_BODY = 64 * 1024 * 1024
 
@@ -51,8 +52,12 @@ local function read_answer(sock)
 end
 
 local function once(path, opts)
-    -- Asked first, because NGINX writes a [crit] line for each connect() to a file that is not there, ten a second without an engine.
-    if C.access(path, 0) ~= 0 then
+    -- Asked first, because NGINX writes a [crit] line for each connect() to a file that is not there or that it may not write to, ten a second
+    -- without an engine.
+    if C.access(path, W_OK) ~= 0 then
+        if ffi.errno() == EACCES then
+            return nil, "NGINX's workers may not write to it, see socket.group and socket.mode in weir.yaml", false
+        end
         return nil, "no such socket", false
     end
     local sock = tcp()

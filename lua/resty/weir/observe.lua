@@ -236,7 +236,7 @@ local function send(leader)
     end
     if not answer then
         notice.warn("outcomes cannot be sent to the engine at " .. socket .. " (" .. err .. "); the last " .. (BATCHES - 1) * EACH
-            .. " of each worker are kept", "observe failed")
+            .. " of each worker are kept", "observe failed: " .. err)
         resume_at = clock.now_ms() + RETRY_MS
         return false
     end

@@ -185,7 +185,7 @@ local function poll()
         if mismatch then
             notice.once(err)
         else
-            notice.warn("engine at " .. socket .. " does not answer (" .. err .. "); deciding on what is known", "watch failed")
+            notice.warn("engine at " .. socket .. " does not answer (" .. err .. "); deciding on what is known", "watch failed: " .. err)
         end
         return nil, err
     end

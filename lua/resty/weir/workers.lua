@@ -67,10 +67,14 @@ function _M.reap()
     return reaped
 end
 
+-- A row for this worker; nil, and why, when there is none.
 local function take()
     _M.reap()
     for row = 0, SPARE - 1 do
-        if dict:safe_add("row:" .. row, _M.id) then
+        local ok, err = dict:safe_add("row:" .. row, _M.id)
+        if not ok and err ~= "exists" then
+            return nil, "no row of counts: " .. err .. ": raise the size of lua_shared_dict weir"
+        elseif ok then
             shm.wipe(row)
             if shm.head.nrows <= row then
                 shm.head.nrows = row + 1
@@ -78,6 +82,8 @@ local function take()
             return row
         end
     end
+    return nil, "all " .. SPARE .. " rows of counts are taken by workers, most of them old ones that hold connections since a reload (see"
+        .. " worker_shutdown_timeout)"
 end
 
 local function take_later(premature, found)
@@ -93,18 +99,17 @@ local function take_later(premature, found)
 end
 
 -- Gives this worker its row, by found(row); called once, in init_worker. Where all are taken, by old workers that hold connections
--- after many reloads, that is the spare one now and one of its own as soon as there is one. Returns nothing then, and why.
+-- after many reloads, that is the spare one now and one of its own as soon as there is one. Returns nil then, and why.
 function _M.claim(d, pid, found)
     dict = d
     _M.id = identity(pid)
-    local row = take()
+    local row, err = take()
     found(row or SPARE)
     if row then
         return row
     end
     ngx.timer.at(TRY_AGAIN_S, take_later, found)
-    return nil, "all " .. SPARE .. " rows of counts are taken by workers, most of them old ones that hold connections since a reload (see"
-        .. " worker_shutdown_timeout): what this worker has in flight is not counted until one is free"
+    return nil, err .. ": what this worker has in flight is not counted until there is one"
 end
 
 -- For the status page.

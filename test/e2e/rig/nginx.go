@@ -55,7 +55,11 @@ func (n *NGINX) config() string {
 		fmt.Fprintf(&b, "load_module %s/ndk_http_module.so;\nload_module %s/ngx_http_lua_module.so;\n", m, m)
 	}
 	if os.Geteuid() == 0 {
-		b.WriteString("user root;\n")
+		user := opt.User
+		if user == "" {
+			user = "root"
+		}
+		fmt.Fprintf(&b, "user %s;\n", user)
 	}
 	fmt.Fprintf(&b, "worker_processes %d;\ndaemon off;\nmaster_process on;\npid nginx.pid;\nerror_log error.log info;\nenv WEIR_SOCKET;\n%s\n", opt.Workers, opt.Main)
 	b.WriteString("events { worker_connections 4096; }\nhttp {\n")

@@ -34,6 +34,8 @@ type Options struct {
 	Older bool
 	// NoLog leaves the access log out, so that no directive reads Weir's variables. NGINX.Logged then knows nothing.
 	NoLog bool
+	// User is whose NGINX's workers are, where the tests run as root; empty means root.
+	User string
 	// Env is added to the engine's environment.
 	Env []string
 	// NGINXEnv is added to NGINX's environment.
