@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -63,12 +62,7 @@ func TestTheStickyCookieIsSecureOnHTTPS(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := programs.FreeAddr(t)
 	r := start(t, rig.Options{
 		Server: fmt.Sprintf("listen %s ssl; ssl_certificate %s; ssl_certificate_key %s;", addr, file, file),
 		Pools:  []rig.Pool{{Name: "api", Peers: []string{"a"}, Location: header, Settings: "affinity: {by: cookie}\n"}},

@@ -220,9 +220,15 @@ func TestForgedForeignAndOldCookiesBindNobody(t *testing.T) {
 		"without a name":      good,
 		"of a's id, b's sign": "weir_api=" + good[:9] + stickyValue(secretOld, "api", r.Addr("b"))[9:],
 	} {
-		answers := r.Send(40, 4, withCookie(pair))
+		var answers []rig.Answer
+		for range 10 { // where one peer is dearer, exploration and the control slice alone bring clients to it: a fifth
+			answers = append(answers, r.Send(40, 4, withCookie(pair))...)
+			if s := rig.Share(answers, "a"); s > 0 && s < 1 {
+				break
+			}
+		}
 		r.WantAll(answers, 200)
-		if rig.Share(answers, "a") == 1 || rig.Share(answers, "b") == 1 {
+		if s := rig.Share(answers, "a"); s == 0 || s == 1 {
 			t.Errorf("a cookie %s binds", what)
 		}
 		for _, a := range answers {
@@ -269,7 +275,7 @@ func TestABoundClientLeavesAPeerThatCostsTooMuch(t *testing.T) {
 			r := start(t, rig.Options{
 				Config: "model: {file: none}",
 				Pools: []rig.Pool{{
-					Name: "api", Peers: []string{"a --class *:4", "b --class *:4"}, Location: header,
+					Name: "api", Peers: []string{"a --slots 0 --class *:20", "b --slots 0 --class *:20"}, Location: header,
 					Settings: "slow_start_ms: 0\nexplore: 0.1\naffinity: {by: " + by + ", key: $arg_user, balance_factor: 0, break_at: 3}\n",
 				}},
 			})
@@ -279,12 +285,13 @@ func TestABoundClientLeavesAPeerThatCostsTooMuch(t *testing.T) {
 			}
 			home := r.Do(q).Peer
 			everybody := r.StartLoad(2, 2*time.Millisecond, rig.Request{Path: "/api/x"})
-			if s := rig.Share(r.Send(50, 2, q), home); s != 1 {
+			// On a busy machine one peer may seem three times as dear for a moment. Without affinity it is half of them: 80 of 100 never are.
+			if s := rig.Share(r.Send(100, 4, q), home); s < 0.8 {
 				t.Errorf("with equal peers the client was on its own for %.0f %%", 100*s)
 			}
-			r.Backend(home).Set(`{"default":{"mean_ms":80}}`)
+			r.Backend(home).Set(`{"default":{"mean_ms":400}}`)
 			r.Eventually("the client leaves a peer that is twenty times as slow", func() error {
-				if s := rig.Share(r.Send(10, 1, q), home); s > 0.3 {
+				if s := rig.Share(r.Send(10, 5, q), home); s > 0.3 {
 					return fmt.Errorf("it is there for %.2f", s)
 				}
 				return nil
@@ -364,9 +371,16 @@ func TestAKeyStaysOnItsPeerAndMembershipMovesOnlyWhatItMust(t *testing.T) {
 func TestAHotKeySpillsOverWhenItsPeerHasItsBound(t *testing.T) {
 	t.Parallel()
 	r := hashRig(t, "break_at: 0, balance_factor: 1.5", "a", "b", "c")
-	hot := rig.Request{Path: "/api/poll?wait=700ms&user=joan"}
-	home := r.Do(rig.Request{Path: "/api/x?user=joan"}).Peer
+	hot := rig.Request{Path: "/api/x?user=joan"}
+	home := r.Do(hot).Peer
+	for _, b := range []string{"a", "b", "c"} {
+		r.Backend(b).Set(standStill)
+	}
 	held := r.Begin(30, hot)
+	wantTotal(r, 30)
+	for _, b := range []string{"a", "b", "c"} {
+		r.Backend(b).Set(goOn)
+	}
 	on := map[string]int{}
 	for _, a := range held.Wait() {
 		if a.Status != 200 {
@@ -383,7 +397,7 @@ func TestAHotKeySpillsOverWhenItsPeerHasItsBound(t *testing.T) {
 	if on[home] < 8 {
 		t.Errorf("the key's own peer had %d of 30: %v", on[home], on)
 	}
-	if s := rig.Share(r.Send(20, 1, rig.Request{Path: "/api/x?user=joan"}), home); s != 1 {
+	if s := rig.Share(r.Send(20, 1, hot), home); s != 1 {
 		t.Errorf("afterwards the key is at home for %.2f", s)
 	}
 }

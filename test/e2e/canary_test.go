@@ -29,11 +29,12 @@ func canaryRig(t *testing.T, split, settings, flags string) *rig.Rig {
 	})
 }
 
-// wantShare fails the test when the part that the canary answered is not the share, by five standard deviations of the draw.
+// wantShare fails the test when the part that the canary answered is not the share, by six standard deviations of the draw.
+// Five are too few: of 300 requests at a tenth, one run in 250,000 has more.
 func wantShare(r *rig.Rig, when string, answers []rig.Answer, share float64) {
 	r.T.Helper()
 	r.WantAll(answers, 200)
-	got, slack := shareOf(answers, "c"), 5*math.Sqrt(share*(1-share)/float64(len(answers)))
+	got, slack := shareOf(answers, "c"), 6*math.Sqrt(share*(1-share)/float64(len(answers)))
 	r.T.Logf("%s: the canary has %.3f of %d", when, got, len(answers))
 	if math.Abs(got-share) > slack {
 		r.T.Errorf("%s: the canary got %.3f of the requests, want %.3f within %.3f", when, got, share, slack)
@@ -125,7 +126,7 @@ func TestAClientStaysOnItsSideAndThoseInTheCanaryRemainInItAsTheShareGrows(t *te
 	})
 	r.Engine.Patch("/api/pools/api/split", `{"share": 0.3}`)
 	r.Eventually("the share is as before", func() error {
-		if s := shareOf(r.Send(100, 8, rig.Request{Path: "/api/x"}), "c"); s > 0.48 {
+		if s := shareOf(r.Send(300, 8, rig.Request{Path: "/api/x"}), "c"); s > 0.45 { // by chance at 0.6: 1e-7
 			return fmt.Errorf("%.2f", s)
 		}
 		return nil
@@ -177,7 +178,9 @@ func TestTheShareIsRaisedWhileTrafficRunsAndHeadersDoNotBiasTheComparison(t *tes
 	get, tester := rig.Request{Path: "/api/x"}, rig.Request{Path: "/api/x", Header: map[string]string{"X-Canary": "1"}}
 	wantShare(r, "at first", r.Send(200, 4, get), 0)
 	wantShare(r, "testers", r.Send(20, 4, tester), 1)
+	before, placed := 0, 0 // what the canary answered while the comparison of the share before lasted; since the change, by the old share or the new
 	for _, share := range []float64{0.1, 0.5, 0} {
+		placed = 0
 		if share == 0.1 {
 			if out := r.Weir("split", "api", "0.1", "--admin", r.Engine.Admin()); !strings.Contains(out, "10 %") {
 				t.Errorf("weir split says\n%s", out)
@@ -186,30 +189,34 @@ func TestTheShareIsRaisedWhileTrafficRunsAndHeadersDoNotBiasTheComparison(t *tes
 			r.Engine.Patch("/api/pools/api/split", fmt.Sprintf(`{"share": %v}`, share))
 		}
 		r.Eventually("NGINX has the new share", func() error {
-			if got := shareOf(r.Send(40, 8, get), "c"); (got > 0) != (share > 0) || share == 0.5 && got < 0.2 {
+			answers := r.Send(100, 8, get)
+			got := shareOf(answers, "c")
+			placed += int(got*float64(len(answers)) + 0.5)
+			if (got > 0) != (share > 0) || share == 0.5 && got < 0.3 { // by chance at 0.1: 1e-8
 				return fmt.Errorf("the canary has %.2f", got)
 			}
 			return nil
 		})
-		answers := r.Send(300, 8, get)
 		r.WantAll(r.Send(10, 4, tester), 200)
+		answers := r.Send(300, 8, get)
 		wantShare(r, fmt.Sprintf("at %v", share), answers, share)
 		if share == 0.5 {
 			r.Eventually("the comparison has the requests", func() error {
 				f := splitOf(r)
-				if f.OfGroup.Requests < 100 || f.OfRest.Requests < 100 || f.OfHeader.Requests != 10 {
+				if f.OfGroup.Requests < 100 || f.OfRest.Requests < 100 || f.OfHeader.Requests < 10 {
 					return fmt.Errorf("%+v", f)
 				}
-				if f.OfGroup.P50MS == nil || *f.OfGroup.P50MS < 19 || f.Versus.Ratio == nil || *f.Versus.Ratio < 2 {
+				if f.OfHeader.Requests > 20 || f.OfGroup.P50MS == nil || *f.OfGroup.P50MS < 19 || f.Versus.Ratio == nil || *f.Versus.Ratio < 1.2 { // 10 and more on an idle machine
 					t.Errorf("%+v", f)
 				}
+				before = int(f.OfGroup.Requests)
 				return nil
 			})
 		}
 	}
 	// Begun anew, though what was under way, or placed before NGINX heard, still comes in.
-	if f := splitOf(r); f.Share != 0 || f.OfGroup.Requests > 40 {
-		t.Errorf("after another share: %+v", f)
+	if f := splitOf(r); f.Share != 0 || int(f.OfGroup.Requests) > placed+20 && int(f.OfGroup.Requests) >= before {
+		t.Errorf("after another share, with %d of the canary before and %d since: %+v", before, placed, f)
 	}
 }
 

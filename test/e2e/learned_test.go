@@ -168,11 +168,15 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 				}
 				return some
 			}
-			// bounded fails when a peer got clearly more than an even share of n peers: three standard deviations of the draw above it.
+			// A bound that a share of n requests passes by chance in one run of a million at most.
+			above := func(share float64, n int) float64 {
+				return share + 5*math.Sqrt(share*(1-share)/float64(n+1)) + 2/float64(n+1)
+			}
+			// bounded fails when a peer got clearly more than an even share of n peers.
 			bounded := func(what, peer string, n float64, some []rig.Answer) {
 				t.Helper()
 				even := 1 / n
-				if limit := even + 3*math.Sqrt(even*(1-even)/float64(len(some))); rig.Share(some, peer) > limit {
+				if rig.Share(some, peer) > above(even, len(some)) {
 					t.Errorf("%s: %s got %.0f %% of %d requests, an even share is %.0f %%", what, peer, 100*rig.Share(some, peer), len(some), 100*even)
 				}
 			}
@@ -187,13 +191,14 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 				bounded(fmt.Sprintf("part %d of its ramp", part+1), "e", 5, third(e, part))
 			}
 			early, late := third(e, 0), third(e, 2)
-			// What the ramp allows at the end of that part, were it begun when it was asked for, and three standard deviations.
+			t.Logf("e got %.1f %% of %d requests in the first third of its ramp, %.1f %% of %d in the last", 100*rig.Share(early, "e"), len(early), 100*rig.Share(late, "e"), len(late))
+			// What the ramp allows at the end of that part, were it begun when it was asked for.
 			warm := 0.1 + 0.9*(1.0/3+2.0/3*float64(e.known.Sub(e.asked))/float64(ramp))
-			if most := warm/5 + 3*math.Sqrt(warm/5/float64(len(early)+1)); rig.Share(early, "e") > most {
+			if rig.Share(early, "e") > above(warm/5, len(early)) {
 				t.Errorf("in the first third of its ramp e got %.0f %% of %d already", 100*rig.Share(early, "e"), len(early))
 			}
 			switch ramped := between(e.known, e.asked.Add(ramp)); {
-			case strings.Contains(name, "cheaper") && rig.Share(late, "e") <= rig.Share(early, "e"):
+			case strings.Contains(name, "cheaper") && min(len(early), len(late)) >= 400 && rig.Share(late, "e") <= rig.Share(early, "e"): // of fewer it is by chance
 				t.Errorf("the share of e went from %.1f %% to %.1f %%", 100*rig.Share(early, "e"), 100*rig.Share(late, "e"))
 			case strings.Contains(name, "shipped") && rig.Share(ramped, "e") < 0.03: // 0.002 on a busy machine when a newcomer cost what the model says
 				t.Errorf("with the model shipped e got %.1f %% of %d in its ramp: no more than exploration brings", 100*rig.Share(ramped, "e"), len(ramped))

@@ -75,7 +75,7 @@ func limited(r *rig.Rig) (limit float64, shed int) {
 func TestAnOverloadedPoolShedsAndStaysQuick(t *testing.T) {
 	t.Parallel()
 	work := `{"default":{"mean_ms":50}}`
-	r := start(t, rig.Options{HTTP: "map $http_x_priority $weir_priority { default $http_x_priority; }", Pools: []rig.Pool{{
+	r := start(t, rig.Options{HTTP: "map $http_x_priority $weir_priority { default $http_x_priority; }", Server: "location = /nothing { return 204; }", Pools: []rig.Pool{{
 		Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\nlimit: {adaptive: true}", Location: admit,
 	}}})
 	r.Backend("a").Set(work)
@@ -96,7 +96,9 @@ func TestAnOverloadedPoolShedsAndStaysQuick(t *testing.T) {
 	})
 	time.Sleep(2 * time.Second)
 	from := time.Now()
+	nothing := r.StartLoad(1, 10*time.Millisecond, rig.Request{Path: "/nothing", Fresh: true}) // what a busy machine makes of no work at all
 	time.Sleep(2500 * time.Millisecond)
+	idle := nothing.Stop()
 	normal, high := after(crowd.Answers(), from), after(urgent.Answers(), from)
 	limit, _ := limited(r)
 	served, servedHigh := wantServedOrShed(r, normal), wantServedOrShed(r, high)
@@ -111,8 +113,11 @@ func TestAnOverloadedPoolShedsAndStaysQuick(t *testing.T) {
 	if share := float64(servedHigh) / float64(len(high)); share < 0.9 {
 		t.Errorf("%.0f %% of the requests of high priority served", 100*share)
 	}
-	if p := took(normal, 0.9); p > 350*time.Millisecond {
-		t.Errorf("the slowest tenth of what was served took %v and more", p)
+	for i := range idle {
+		idle[i].Status = 200 // took is of those that were served
+	}
+	if p, of := took(normal, 0.9), took(idle, 0.9); p > 350*time.Millisecond+2*of {
+		t.Errorf("the slowest tenth of what was served took %v and more, and of requests without any work %v", p, of)
 	}
 
 	// A new engine and new workers go on from the limit that was found.
@@ -203,7 +208,7 @@ func TestWhoWaitsForRoomIsBoundedInNumberAndTime(t *testing.T) {
 	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{
 		Name: "api", Peers: []string{"a --slots 0"}, Settings: "max_inflight: 2\nqueue_ms: 300\nqueue_max: 3", Location: admit,
 	}}})
-	r.Backend("a").Set(`{"default":{"mean_ms":1500}}`)
+	r.Backend("a").Set(standStill)
 	held := r.Begin(2, rig.Request{Path: "/api/x"})
 	r.Eventually("the peer is full", func() error {
 		if n := r.NGINX.InFlight("api", "a"); n != 2 {
@@ -226,8 +231,8 @@ func TestWhoWaitsForRoomIsBoundedInNumberAndTime(t *testing.T) {
 	}
 	// Clients that leave while they wait give their place back.
 	r.Begin(3, rig.Request{Path: "/api/x"}).Abort()
+	r.Backend("a").Set(`{"speed":1,"default":{"mean_ms":10}}`)
 	r.WantAll(held.Wait(), 200)
-	r.Backend("a").Set(`{"default":{"mean_ms":10}}`)
 	r.WantAll(r.Send(10, 3, rig.Request{Path: "/api/x"}), 200)
 }
 
@@ -332,7 +337,14 @@ func TestTwoNGINXOfOneEngineDivideTheLimitAndEachHaveTheCap(t *testing.T) {
 	limits(whole, one, two) // nobody has requests yet
 	crowds := []*rig.Load{one.StartLoad(20, 0, rig.Request{Path: "/api/x"}), two.StartLoad(20, 0, rig.Request{Path: "/api/x"})}
 	limits(whole/2, one, two)
-	time.Sleep(200 * time.Millisecond) // what each let in before
+	one.Eventually("what each let in before is answered", func() error {
+		for _, r := range []*rig.Rig{one, two} {
+			if n := r.NGINX.InFlight("api", "a"); n > whole/2 {
+				return fmt.Errorf("%d are under way", n)
+			}
+		}
+		return nil
+	})
 	high := int64(0)
 	for range 40 {
 		n := one.Backend("a").Stats().InFlight

@@ -14,9 +14,6 @@ import (
 // atOnce has reports count from the first one on.
 const atOnce = "slow_start_ms: 0\nload_report: {blackout_ms: 0}"
 
-// oneWorker is a backend that answers one request at a time.
-const oneWorker = `"slots":1,"default":{"mean_ms":60}`
-
 func TestALoadReportReachesTheEngineInEachFormat(t *testing.T) {
 	t.Parallel()
 	formats := []string{"orca", "orca-json", "orca-bin", "orca-header"}
@@ -26,8 +23,17 @@ func TestALoadReportReachesTheEngineInEachFormat(t *testing.T) {
 	}
 	r := start(t, opt)
 	for _, f := range formats {
-		r.Backend("p-" + f).Set(`{"reports":"` + f + `",` + oneWorker + `}`)
-		r.WantAll(r.Begin(4, rig.Request{Path: "/" + f + "/x"}).Wait(), 200) // the answers leave 3, 2, 1 and 0 behind
+		b := r.Backend("p-" + f)
+		b.Set(`{"reports":"` + f + `","slots":1,"speed":0,"default":{"mean_ms":20}}`)
+		p := r.Begin(4, rig.Request{Path: "/" + f + "/x"})
+		r.Eventually("the peer has all four", func() error {
+			if n := b.Stats().InFlight; n != 4 {
+				return fmt.Errorf("%d", n)
+			}
+			return nil
+		})
+		b.Set(goOn)
+		r.WantAll(p.Wait(), 200) // the answers leave 3, 2, 1 and 0 behind
 	}
 	for _, f := range formats {
 		of := func(rec rig.Record) bool { return rec.Pool == f }

@@ -45,8 +45,8 @@ const memoryOf = `metrics:
   - name: memory
     scrape: "http://{address}/metrics"
     query: backend_memory_bytes / backend_memory_limit_bytes
-    every_ms: 200
-    timeout_ms: 200
+    every_ms: 300
+    timeout_ms: 300
     expire_ms: 3000
     horizon_ms: 4000
     drain_above: 0.7
@@ -66,7 +66,7 @@ func TestAPeerWhoseMemoryClimbsIsDrainedBeforeItDiesAndNoClientSeesIt(t *testing
 		if m.State != "draining" {
 			return fmt.Errorf("it is %s with admit %v: %+v", m.State, m.Admit, m.Metrics)
 		}
-		if !strings.HasPrefix(m.Reason, "memory is 0.7") || m.Usable {
+		if !strings.HasPrefix(m.Reason, "memory is 0.") || m.Usable {
 			t.Errorf("usable %v, reason %q", m.Usable, m.Reason)
 		}
 		return nil
@@ -80,14 +80,22 @@ func TestAPeerWhoseMemoryClimbsIsDrainedBeforeItDiesAndNoClientSeesIt(t *testing
 		}
 		return nil
 	})
-	time.Sleep(300 * time.Millisecond) // requests on their way
+	told := func() int { return strings.Count(r.Engine.Log(), `"message":"server metrics cannot be had`) }
+	r.Eventually("it is told that the dead peer's exporter does not answer", func() error {
+		if told() == 0 {
+			return fmt.Errorf("it is not")
+		}
+		return nil
+	})
+	before := told() // one, but for a page that a busy machine missed
+	time.Sleep(time.Second)
+	if n := told(); n != before {
+		t.Errorf("that the dead peer's exporter does not answer is told again and again: %d times, then %d", before, n)
+	}
 	answers := load.Stop()
 	r.WantAll(answers, 200)
 	if f := r.Engine.Figures("api", "a"); f.Failed() > 0 {
 		t.Errorf("a was sent requests that failed: %v", f.Failures)
-	}
-	if n := strings.Count(r.Engine.Log(), `"message":"server metrics cannot be had`); n != 1 {
-		t.Errorf("%d lines tell that the dead peer's exporter does not answer", n)
 	}
 }
 
@@ -122,7 +130,7 @@ func TestPrometheusIsAskedAboutANodeExporterAndItsFailureIsToldOnce(t *testing.T
 	prom, node := startPrometheus(t)
 	// The pool's peers are on the node that the exporter describes: by the host of the label's value.
 	settings := `metrics:
-  - {name: memory, query: "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", every_ms: 300, timeout_ms: 300, expire_ms: 1500}
+  - {name: memory, query: "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", every_ms: 400, timeout_ms: 400, expire_ms: 1500}
   - {name: node, scrape: "http://` + node.Addr + `/metrics", query: 1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes, utilisation: true, every_ms: 1000, timeout_ms: 900}
   - {name: cpu, scrape: "http://` + node.Addr + `/metrics", query: '1 - rate(node_cpu_seconds_total{mode="idle"}) / rate(node_cpu_seconds_total)', every_ms: 1000, timeout_ms: 900}
   - {name: elsewhere, query: "node_memory_MemTotal_bytes", match: "10\\..*", every_ms: 1000, timeout_ms: 900}
@@ -184,6 +192,8 @@ func TestPrometheusIsAskedAboutANodeExporterAndItsFailureIsToldOnce(t *testing.T
 		return nil
 	})
 
+	const told = `"metrics":"memory"`
+	before := strings.Count(r.Engine.Log(), told) // none, but for an answer that a busy machine was late with
 	prom.Stop()
 	r.Eventually("the value expires and the outage is told", func() error {
 		if _, known := values("a")["memory"]; known || !strings.Contains(health(), `memory of pool \"api\" cannot be had: asking http://`+prom.Addr) {
@@ -195,8 +205,7 @@ func TestPrometheusIsAskedAboutANodeExporterAndItsFailureIsToldOnce(t *testing.T
 		t.Errorf("the other source is lost too: %v", got)
 	}
 	r.WantAll(r.Send(50, 2, rig.Request{Path: "/api/x"}), 200)
-	told := `"metrics":"memory"`
-	if n := strings.Count(r.Engine.Log(), told); n != 1 {
+	if n := strings.Count(r.Engine.Log(), told) - before; n != 1 {
 		t.Errorf("the outage has %d lines", n)
 	}
 	prom.Start()
@@ -206,7 +215,7 @@ func TestPrometheusIsAskedAboutANodeExporterAndItsFailureIsToldOnce(t *testing.T
 		}
 		return nil
 	})
-	if n := strings.Count(r.Engine.Log(), told); n != 2 {
+	if n := strings.Count(r.Engine.Log(), told) - before; n != 2 {
 		t.Errorf("the outage and its end have %d lines", n)
 	}
 }

