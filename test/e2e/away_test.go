@@ -12,6 +12,7 @@ import (
 // Rule 1 of the contract: no request fails or waits because of the engine.
 
 func TestWithoutAnEngineSinceBootTheStaticPeersServe(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Static: []string{"a", "b"}}}})
 	r.Backend("a").Set(answersIn(20))
 	r.Backend("b").Set(answersIn(20))
@@ -44,6 +45,7 @@ func TestWithoutAnEngineSinceBootTheStaticPeersServe(t *testing.T) {
 
 // Case 25, under load.
 func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.Backend("a").Set(answersIn(5))
 	r.Backend("b").Set(answersIn(5))
@@ -103,6 +105,7 @@ func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
 
 // The table stays in use while the engine is away, with live counts; older than max_stale_ms, the local rule decides.
 func TestAStaleTableServesUntilMaxStale(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\nmax_stale_ms: 3000\nexplore: 0.05\ncontrol: 0"}}})
 	r.Backend("a").Set(answersIn(40))
 	r.Backend("b").Set(answersIn(5))
@@ -156,6 +159,7 @@ func TestAStaleTableServesUntilMaxStale(t *testing.T) {
 
 // What NGINX has to tell is kept while the engine is away, within a bound, and what is lost is counted.
 func TestOutcomesWaitForTheEngineWithinABound(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
 	r.Engine.Kill()
 	const sent = 12000
@@ -180,6 +184,7 @@ func TestOutcomesWaitForTheEngineWithinABound(t *testing.T) {
 
 // An engine of another protocol version is not listened to, and that is told once, not at each poll.
 func TestAnEngineOfAnotherProtocolVersionIsNotListenedTo(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "max_stale_ms: 1000"}}})
 	r.Tap.SpeakVersion("2")
 	r.StartBackend("c", false)
@@ -210,6 +215,7 @@ func TestAnEngineOfAnotherProtocolVersionIsNotListenedTo(t *testing.T) {
 
 // Case 24.
 func TestLargeHeadersNeverHurtTheUsersRequest(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{
 		Tap:   true,
 		HTTP:  "large_client_header_buffers 8 128k;",
@@ -241,6 +247,7 @@ func TestLargeHeadersNeverHurtTheUsersRequest(t *testing.T) {
 }
 
 func TestWithoutAnEngineEachWorkersStatusPageListsEveryPoolThatAnyHasServed(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Workers: 3, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}, {Name: "web", Peers: []string{"b"}}}})
 	r.WantAll(r.Send(1, 1, rig.Request{Path: "/api/x"}), 200)
 	r.WantAll(r.Send(1, 1, rig.Request{Path: "/web/x"}), 200)

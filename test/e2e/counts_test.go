@@ -42,6 +42,7 @@ func twoPools(t *testing.T, opt rig.Options) *rig.Rig {
 }
 
 func TestCountsAreExactWhileRequestsRunAndZeroAfter(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true, Workers: 3})
 	r.Backend("a").Set(standStill)
 	r.Backend("b").Set(standStill)
@@ -61,6 +62,7 @@ func TestCountsAreExactWhileRequestsRunAndZeroAfter(t *testing.T) {
 }
 
 func TestARetriedRequestIsCountedOnlyWhereItIs(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	r.Backend("a").Set(`{"hang":1}`)
 	p := r.Begin(10, rig.Request{Path: "/short/sse?n=0&every=50ms", Fresh: true}) // b goes on answering. NGINX sets a timer anew when it is off by 300 ms, hence 800 ms for the time-out
@@ -79,6 +81,7 @@ func TestARetriedRequestIsCountedOnlyWhereItIs(t *testing.T) {
 }
 
 func TestCountsReturnToZeroWhenClientsLeave(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	for _, b := range []string{"a", "b", "c"} {
 		r.Backend(b).Set(standStill)
@@ -92,6 +95,7 @@ func TestCountsReturnToZeroWhenClientsLeave(t *testing.T) {
 }
 
 func TestCountsFollowARequestThroughErrorPages(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	for _, b := range []string{"a", "b"} {
 		r.Backend(b).Set(`{"fail":{"status":500,"share":1}}`)
@@ -112,6 +116,7 @@ func TestCountsFollowARequestThroughErrorPages(t *testing.T) {
 }
 
 func TestCountsFollowAnAccelRedirect(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	r.Backend("c").Set(standStill)
 	p := r.Begin(10, rig.Request{Path: "/api/accel?to=/internal/x", Fresh: true})
@@ -123,6 +128,7 @@ func TestCountsFollowAnAccelRedirect(t *testing.T) {
 }
 
 func TestSubrequestsAreCountedOnTheirOwnPeers(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	r.WantAll(r.Send(40, 8, rig.Request{Path: "/auth/x"}), 200)
 	r.WantIdle()
@@ -148,12 +154,14 @@ func TestSubrequestsAreCountedOnTheirOwnPeers(t *testing.T) {
 }
 
 func TestCountsDoNotNeedTheLogPhase(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	r.WantAll(r.Send(300, 8, rig.Request{Path: "/ownlog/x"}), 200)
 	r.WantIdle()
 }
 
 func TestCountsReturnToZeroAfterFailuresOfEveryKind(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	for _, fault := range []string{
 		`{"fail":{"status":503,"after_ms":1,"share":0.5}}`, `{"reset":{"share":0.5,"after_bytes":-1}}`, `{"reset":{"share":0.5,"after_bytes":5000}}`,
@@ -173,6 +181,7 @@ func TestCountsReturnToZeroAfterFailuresOfEveryKind(t *testing.T) {
 
 // An upload that goes on after the peer has answered: NGINX reads on for a while (lingering_close).
 func TestCountsReturnToZeroAfterLingeringUploads(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	for range 5 {
 		c := r.NGINX.Dial()
@@ -195,6 +204,7 @@ func TestCountsReturnToZeroAfterLingeringUploads(t *testing.T) {
 
 // A peer that has answered is free, however slowly its client reads the answer from NGINX's buffers.
 func TestASlowReaderDoesNotKeepItsPeerBusy(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})
 	for range 4 {
 		c := r.NGINX.Dial()
@@ -212,6 +222,7 @@ func TestASlowReaderDoesNotKeepItsPeerBusy(t *testing.T) {
 }
 
 func TestCountsSurviveAKilledWorker(t *testing.T) {
+	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true, Workers: 2})
 	r.Backend("a").Set(standStill)
 	r.Backend("b").Set(standStill)
@@ -245,6 +256,7 @@ func TestCountsSurviveAKilledWorker(t *testing.T) {
 
 // Case 13. Counts of held connections survive a change of peers and a reload of NGINX; a peer that joins gets what comes next.
 func TestCountsSurviveReloadAndScaling(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\nexplore: 0\ncontrol: 0"}}})
 	var closers []func()
 	open := func(n int) map[string]int {
@@ -293,6 +305,7 @@ func TestCountsSurviveReloadAndScaling(t *testing.T) {
 
 // Rule 5 of the contract.
 func TestStateFollowsTheAddressWhenPeersAreReordered(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "explore: 0\ncontrol: 0"}}})
 	r.Backend("a").Set(standStill)
 	r.Backend("b").Set(answersIn(5))
@@ -351,6 +364,7 @@ func TestStateFollowsTheAddressWhenPeersAreReordered(t *testing.T) {
 
 // Rule 5 for an NGINX without an engine, whose peers are those of its own configuration.
 func TestStateFollowsTheAddressOverAReloadWithoutAnEngine(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
 	r.Backend("a").Set(standStill)
 	p := r.Begin(12, rig.Request{Path: "/api/x", Fresh: true})

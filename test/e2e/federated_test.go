@@ -16,6 +16,7 @@ import (
 
 // Several engines with a database between them are in engine/cmd/weir; here one learns from real traffic beside another.
 func TestWhatIsTrainedOnTrafficIsPublishedAveragedWithAnothersAndJudged(t *testing.T) {
+	t.Parallel()
 	db, err := dbserver.Postgres()
 	if errors.Is(err, dbserver.ErrNotInstalled) {
 		t.Skip(err)

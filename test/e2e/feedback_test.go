@@ -90,6 +90,7 @@ func TestFastFailuresDoNotAttractTraffic(t *testing.T) {
 
 // A peer that breaks off its answers half-way fails as fast as one that answers 500.
 func TestBrokenAnswersDoNotAttractTraffic(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
 	r.Backend("a").Set(answersIn(50))
 	r.Backend("b").Set(`{"reset":{"share":1,"after_bytes":20000}}`)
@@ -177,6 +178,7 @@ func TestAPeerThatAnswers404WhereOthersDoNotAttractsNoTraffic(t *testing.T) {
 
 // Case 2. NGINX's lists, one element an attempt, are taken apart: each attempt is charged to its own peer.
 func TestEachAttemptOfARetriedRequestIsChargedToItsOwnPeer(t *testing.T) {
+	t.Parallel()
 	proxy := "include " + programs.Repo + "/nginx/proxy.conf;"
 	r := start(t, rig.Options{
 		Tap: true,
@@ -264,6 +266,7 @@ func TestEachAttemptOfARetriedRequestIsChargedToItsOwnPeer(t *testing.T) {
 
 // Case 3.
 func TestClientsThatLeaveChargeNobody(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.Backend("a").Set(standStill)
 	r.Backend("b").Set(standStill)
@@ -371,6 +374,7 @@ func TestLongStreamsDoNotMoveThePlainEstimate(t *testing.T) {
 
 // Rule 4: what lasts as long as the client likes is measured to its first header byte.
 func TestEventStreamsAreMeasuredToTheFirstByte(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
 	p := r.Begin(4, rig.Request{Path: "/api/sse?n=8&every=100ms"})
 	gone := r.Begin(4, rig.Request{Path: "/api/sse?n=0&every=50ms"})
@@ -443,6 +447,7 @@ func TestAPeerThatReadsALittleLowerIsNotFlooded(t *testing.T) {
 
 // Case 6.
 func TestAClosedPortWinsOverTheTableAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, frozen := range map[string]bool{"the engine runs": false, "the engine stands still and its table names the dead peer": true} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\neject: {base_ms: 5000}"}}})
@@ -474,6 +479,7 @@ func TestAClosedPortWinsOverTheTableAtOnce(t *testing.T) {
 
 // NGINX's own record of an answer is read instead of its variables, once a worker has seen for some answers that it is found where it is looked for.
 func TestStatusAndLengthOfAnAnswerAreTheSameBeforeAndAfterTheWorkerFindsNGINXsRecord(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	want := map[string]struct{ status, bytes, kind int }{
 		"/api/bytes?n=1":          {200, 1, 0},

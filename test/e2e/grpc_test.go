@@ -53,6 +53,7 @@ func messages(sizes int32, n int, interval time.Duration) *grpc_testing.Streamin
 }
 
 func TestGRPCCallsPassAndAreMeasured(t *testing.T) {
+	t.Parallel()
 	r, client := grpcRig(t, "")
 
 	// a call with one answer: a request as any other, though it speaks a protocol of streams
@@ -135,6 +136,7 @@ func TestGRPCCallsPassAndAreMeasured(t *testing.T) {
 
 // A failed call has HTTP status 200. gRPC's own status stands in the trailers, or in the header of an answer without messages.
 func TestAFailureOfGRPCIsAFailureOfItsPeer(t *testing.T) {
+	t.Parallel()
 	r, client := grpcRig(t, "eject: {consecutive: 0, failure_share: 0}")
 	call := func(code codes.Code) {
 		t.Helper()
@@ -178,6 +180,7 @@ func TestAFailureOfGRPCIsAFailureOfItsPeer(t *testing.T) {
 
 // Calls hold a place on their peer while they run, as requests do; streams of calls do not.
 func TestPlainGRPCCallsCountAsRequestsAndStreamsDoNot(t *testing.T) {
+	t.Parallel()
 	r, client := grpcRig(t, "explore: 0\ncontrol: 0\nslow_start_ms: 0")
 	for range 6 { // so that the class is known for what it is
 		if _, err := client.UnaryCall(callContext(t, 60), &grpc_testing.SimpleRequest{}); err != nil {

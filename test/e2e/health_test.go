@@ -16,6 +16,7 @@ const checks = "check: {path: /healthz, interval_ms: 300, timeout_ms: 300, rise:
 
 // Case 16. Every peer answers 500: a fault that no choice of peer mends.
 func TestEjectionStopsAtItsCapAndTheLastPeerStays(t *testing.T) {
+	t.Parallel()
 	opt := rig.Options{Pools: []rig.Pool{
 		{Name: "one", Peers: []string{"a1"}}, {Name: "two", Peers: []string{"a2", "b2"}}, {Name: "three", Peers: []string{"a3", "b3", "c3"}},
 	}}
@@ -60,6 +61,7 @@ func TestEjectionStopsAtItsCapAndTheLastPeerStays(t *testing.T) {
 
 // Case 16, the panic rule: when checks find every peer down, all of them are used, rather than none.
 func TestWhenAllPeersAreDownAllAreUsed(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: checks}}})
 	r.Backend("a").Set(`{"health":503}`)
 	r.Backend("b").Set(`{"health":503}`)
@@ -80,6 +82,7 @@ func TestWhenAllPeersAreDownAllAreUsed(t *testing.T) {
 
 // Case 17.
 func TestOwnOverloadIsChargedToNoPeer(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{
 		Tap:  true,
 		HTTP: "limit_req_zone $binary_remote_addr zone=tight:64k rate=2r/s;",
@@ -134,6 +137,7 @@ func TestOwnOverloadIsChargedToNoPeer(t *testing.T) {
 
 // Case 18.
 func TestAnEjectedPeerComesBackWithoutActiveChecks(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\neject: {base_ms: 500, max_ms: 2000}"}}})
 	r.Backend("b").Set(`{"fail":{"status":500,"after_ms":1,"share":1}}`)
 	load := r.StartLoad(3, 5*time.Millisecond, rig.Request{Path: "/api/x"})
@@ -163,6 +167,7 @@ func TestAnEjectedPeerComesBackWithoutActiveChecks(t *testing.T) {
 
 // Case 18, second part: every status of a probe passes or fails by check.pass, by default 200-399.
 func TestEveryProbeStatusPassesOrFailsByTheWrittenRule(t *testing.T) {
+	t.Parallel()
 	statuses := map[int]string{200: "up", 204: "up", 301: "up", 399: "up", 400: "down", 404: "down", 418: "down", 500: "down", 599: "down", 0: "down"}
 	var opt rig.Options
 	opt.Pools = []rig.Pool{
@@ -193,6 +198,7 @@ func TestEveryProbeStatusPassesOrFailsByTheWrittenRule(t *testing.T) {
 
 // Case 18, third part.
 func TestMissingPagesEjectNobody(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	for _, status := range []int{404, 401, 403, 418} {
 		r.WantAll(r.Send(60, 6, rig.Request{Path: fmt.Sprintf("/api/status/%d", status)}), status)
@@ -207,6 +213,7 @@ func TestMissingPagesEjectNobody(t *testing.T) {
 
 // Case 19; in the plain run with 4 s instead of 10.
 func TestAPeerThatOpensLateCostsNoRequest(t *testing.T) {
+	t.Parallel()
 	opens := full(10*time.Second, 4*time.Second)
 	r := start(t, rig.Options{Pools: []rig.Pool{
 		{Name: "checked", Peers: []string{"a", "b"}, Settings: "check: {path: /healthz, interval_ms: 500, timeout_ms: 400, fall: 3}\nslow_start_ms: 500"},
@@ -236,6 +243,7 @@ func TestAPeerThatOpensLateCostsNoRequest(t *testing.T) {
 
 // Case 19, second part.
 func TestAReloadKeepsWhatIsKnownOfADownPeer(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: checks}}})
 	r.Backend("c").Kill()
 	r.Engine.WaitState("api", "c", "down")
@@ -266,6 +274,7 @@ func TestAReloadKeepsWhatIsKnownOfADownPeer(t *testing.T) {
 
 // Case 20.
 func TestARemovedPeerIsGoneEverywhere(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{
 		{Name: "p1", Peers: []string{"a1", "b1", "c1"}, Settings: checks + "slow_start_ms: 0"}, {Name: "p2", Peers: []string{"a2", "b2", "c2"}, Settings: checks + "slow_start_ms: 0"},
 	}})
@@ -335,6 +344,7 @@ func peerSeries(r *rig.Rig, backend string) (lines []string) {
 
 // An operator's drain: what runs is finished, nothing new comes.
 func TestADrainedPeerFinishesWhatItHasAndGetsNoMore(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
 	r.Backend("a").Set(standStill)
 	r.Backend("b").Set(standStill)

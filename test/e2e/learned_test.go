@@ -110,6 +110,7 @@ func TestOnePeerThatReadsALittleLowerIsNotFloodedByALearnedTable(t *testing.T) {
 // Case 21, for the model that is shipped and for two that are wrong about peers they have never seen, one each way. The bound must
 // hold whatever a model says. A peer that a model shuns lives by exploration, which is 5 % here so that two seconds are enough to see it.
 func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
+	t.Parallel()
 	const ramp = 3 * time.Second
 	for name, file := range map[string]string{
 		"the model shipped": shipped(t),
@@ -221,6 +222,7 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 
 // Case 27, and a change of models: requests go on whatever becomes of them.
 func TestModelsComeGoAndBreakAndNoRequestNotices(t *testing.T) {
+	t.Parallel()
 	file := modelFile(t, "first", 0, map[string]float32{"log_drift": 0.1})
 	good, err := os.ReadFile(file)
 	if err != nil {

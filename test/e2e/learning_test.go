@@ -67,6 +67,7 @@ func eventually(t *testing.T, limit time.Duration, what string, check func() err
 }
 
 func TestACandidateIsMadeOfTrafficAndJudgedWithAReason(t *testing.T) {
+	t.Parallel()
 	r, loads := startLearning(t, modelFile(t, "first", 0, map[string]float32{"log_drift": 0.01}))
 	eventually(t, 90*time.Second, "a candidate is trained, and promoted or refused", func() error {
 		m := atModels(r)
@@ -93,6 +94,7 @@ func TestACandidateIsMadeOfTrafficAndJudgedWithAReason(t *testing.T) {
 }
 
 func TestABadModelThatIsForcedLiveIsRolledBackByItself(t *testing.T) {
+	t.Parallel()
 	file := modelFile(t, "turned", 0, map[string]float32{"log_cost": -3})
 	bad, err := os.ReadFile(file)
 	if err != nil {

@@ -34,6 +34,7 @@ func wantCleanMetrics(r *rig.Rig, most int) {
 
 // Case 28.
 func TestMetricsStayCleanAndBoundedWhateverThePaths(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{
 		Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}},
 		HTTP:  `map $http_x_class $weir_class { default $http_x_class; }`,
@@ -94,6 +95,7 @@ func word(i int) string {
 
 // Case 28, second part: such a peer is refused with its line, and nothing crashes.
 func TestPeerNamesThatAreNoAddressAreRefused(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
 	for _, name := range []string{`10.0.0.1:80\"`, `10.0.0.1:80\\`, `10.0.0.1:8\n0`, `\"}`} {
 		ok, said := r.Check(fmt.Sprintf("pools:\n  - name: api\n    peers:\n      - \"%s\"\n", name))

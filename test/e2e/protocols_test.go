@@ -95,6 +95,7 @@ func wantPlain(r *rig.Rig, records []rig.Record) {
 }
 
 func TestUploadsPassUnchanged(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Server: unbuffered(), Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -124,6 +125,7 @@ func TestUploadsPassUnchanged(t *testing.T) {
 
 // The peer answers while the client still sends.
 func TestAnAnswerBeforeTheEndOfTheRequestReachesTheClient(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Server: unbuffered(), Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	for _, path := range []string{"/api/early", "/upload/early"} {
 		for _, size := range []int{1000, 200_000, 3_000_000} {
@@ -144,6 +146,7 @@ func TestAnAnswerBeforeTheEndOfTheRequestReachesTheClient(t *testing.T) {
 }
 
 func TestTheAnswerToHEADHasALengthAndNoBody(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	c := r.NGINX.Dial()
 	_ = c.SetDeadline(time.Now().Add(rig.Patience))
@@ -167,6 +170,7 @@ func TestTheAnswerToHEADHasALengthAndNoBody(t *testing.T) {
 }
 
 func TestAClientThatExpects100ContinueGetsIt(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Server: unbuffered(), Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
 	body := pattern(50_000)
 	for _, path := range []string{"/api/echo", "/upload/echo"} {
@@ -193,6 +197,7 @@ func TestAClientThatExpects100ContinueGetsIt(t *testing.T) {
 
 // A client that sends or reads slowly says nothing about the peer.
 func TestSlowClientsAreNotTakenForSlowPeers(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
 	const parts, pause = 30, 50 * time.Millisecond // 1.5 s
 	uploaded := make(chan error, 1)
@@ -235,6 +240,7 @@ func TestSlowClientsAreNotTakenForSlowPeers(t *testing.T) {
 }
 
 func TestALongPollIsAnAnswerThatTakesLong(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.WantAll(r.Begin(6, rig.Request{Path: "/api/poll?wait=600ms"}).Wait(), 200)
 	records := r.WaitRecords(6, class("GET /api/poll"))
@@ -247,6 +253,7 @@ func TestALongPollIsAnAnswerThatTakesLong(t *testing.T) {
 }
 
 func TestAWebSocketCarriesMessagesBothWaysAndEndsAsItsEndsSay(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	ctx, cancel := context.WithTimeout(t.Context(), rig.Patience)
 	defer cancel()
@@ -283,6 +290,7 @@ func TestAWebSocketCarriesMessagesBothWaysAndEndsAsItsEndsSay(t *testing.T) {
 }
 
 func TestEventsReachTheClientWhileTheStreamRuns(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	c := r.NGINX.Dial()
 	_ = c.SetDeadline(time.Now().Add(rig.Patience))
@@ -308,6 +316,7 @@ func TestEventsReachTheClientWhileTheStreamRuns(t *testing.T) {
 
 // Case 30. A trace goes on with the client's header, over retries too; none is invented beside it.
 func TestATraceparentIsContinuedAndNeverDoubled(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.Backend("b").Set(`{"refuse":true}`)
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -335,6 +344,7 @@ func TestATraceparentIsContinuedAndNeverDoubled(t *testing.T) {
 
 // NGINX's own rule: POST, PATCH and LOCK that have been sent are not sent again, unless proxy_next_upstream says non_idempotent.
 func TestOnlyRequestsThatMayBeRepeatedAre(t *testing.T) {
+	t.Parallel()
 	proxy := "include " + programs.Repo + "/nginx/proxy.conf;"
 	r := start(t, rig.Options{
 		Pools:  []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "eject: {consecutive: 0, failure_share: 0}\nretry: {min_per_s: 1000}"}},
@@ -365,6 +375,7 @@ func h2c() *http.Client {
 }
 
 func TestHTTP2ClientsAreServedAsOthers(t *testing.T) {
+	t.Parallel()
 	addr := programs.FreeAddr(t)
 	r := start(t, rig.Options{
 		Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --slots 0", "b --slots 0"}}},
@@ -426,6 +437,7 @@ func TestHTTP2ClientsAreServedAsOthers(t *testing.T) {
 
 // Case 11. Two pools with one address: what is said to one name must not go over a connection that was opened for the other.
 func TestPoolsWithOneAddressShareNoConnection(t *testing.T) {
+	t.Parallel()
 	certificate, key := rig.Certificate(t, "one.test", "two.test")
 	location := func(path, pool, name string) string {
 		return fmt.Sprintf(`location /%s/ {

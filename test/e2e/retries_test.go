@@ -31,6 +31,7 @@ func wantDistinct(r *rig.Rig, entries []rig.Entry, most int) {
 
 // Case 7.
 func TestARetryGoesToAnotherPeer(t *testing.T) {
+	t.Parallel()
 	for name, noEngine := range map[string]bool{"with the engine": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, rig.Options{NoEngine: noEngine, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
@@ -48,6 +49,7 @@ func TestARetryGoesToAnotherPeer(t *testing.T) {
 
 // Case 8.
 func TestRetriesEndWhenEveryPeerRefuses(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c", "d"}}}})
 	for _, b := range []string{"a", "b", "c", "d"} {
 		r.Backend(b).Set(`{"refuse":true}`)
@@ -72,6 +74,7 @@ func TestRetriesEndWhenEveryPeerRefuses(t *testing.T) {
 
 // Case 8, second part: each connection that is used again is closed without an answer.
 func TestRetriesEndWhenPooledConnectionsAreClosed(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
 	r.WantAll(r.Send(60, 20, rig.Request{Path: "/api/x"}), 200) // fills the pools of connections
 	for _, b := range []string{"a", "b", "c"} {
@@ -96,6 +99,7 @@ func TestRetriesEndWhenPooledConnectionsAreClosed(t *testing.T) {
 
 // Retries are a share of the requests and a few a second, so that a pool in trouble does not get a multiple of its load.
 func TestRetriesStayWithinTheirBudget(t *testing.T) {
+	t.Parallel()
 	const workers, share, perS = 2, 0.2, 10
 	r := start(t, rig.Options{Workers: workers, Pools: []rig.Pool{{
 		Name: "api", Peers: []string{"a", "b", "c"}, Location: "proxy_read_timeout 50ms;",
@@ -123,6 +127,7 @@ func TestRetriesStayWithinTheirBudget(t *testing.T) {
 
 // Case 9.
 func TestTheApplicationsOwnErrorsReachTheClientUnchanged(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Location: "proxy_read_timeout 300ms;"}}})
 	for _, status := range []int{400, 404, 500, 502, 503, 504} {
 		for _, body := range []string{"", "an order"} {
@@ -139,6 +144,7 @@ func TestTheApplicationsOwnErrorsReachTheClientUnchanged(t *testing.T) {
 
 // Case 9, second part.
 func TestAPostIsSentOnceThatTimesOutOrBreaks(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Location: "proxy_read_timeout 300ms;"}}})
 	for fault, want := range map[string]int{`{"hang":1}`: 504, `{"reset":{"share":1,"after_bytes":-1}}`: 502} {
 		for _, b := range []string{"a", "b", "c"} {
@@ -161,6 +167,7 @@ func TestAPostIsSentOnceThatTimesOutOrBreaks(t *testing.T) {
 
 // A POST that never left NGINX may go to another peer.
 func TestAPostToARefusingPeerIsServedByAnother(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.Backend("a").Set(`{"refuse":true}`)
 	answers := r.Send(40, 4, rig.Request{Path: "/api/x", Body: "an order"})
@@ -174,6 +181,7 @@ func TestAPostToARefusingPeerIsServedByAnother(t *testing.T) {
 
 // Case 10. The peers close idle connections after half a second, NGINX keeps them for 60 s, and a request comes each half second.
 func TestTheIdleRaceIsNoFailure(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --keep-alive 500ms", "b --keep-alive 500ms"}, Settings: "slow_start_ms: 0"}}})
 	var mu sync.Mutex
 	var gets, posts []rig.Answer
@@ -207,6 +215,7 @@ func TestTheIdleRaceIsNoFailure(t *testing.T) {
 
 // Case 10, the race made certain: the peer closes the connection on the second request.
 func TestAConnectionClosedOnReuseIsNoFailureOfThePeer(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
 	r.Backend("a").Set(`{"close_reused":true}`)
 	r.Backend("b").Set(`{"close_reused":true}`)
@@ -242,6 +251,7 @@ func wantNoFailures(r *rig.Rig, backends ...string) {
 
 // Case 12.
 func TestABlackHoleCostsOneConnectTimeoutUnderTheDefaults(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.Backend("a").Set(`{"blackhole":true}`)
 	answers := r.Send(20, 20, rig.Request{Path: "/api/x"})
@@ -275,6 +285,7 @@ func TestABlackHoleCostsOneConnectTimeoutUnderTheDefaults(t *testing.T) {
 
 // Case 12, second part.
 func TestARetryBudgetShorterThanOneConnectIsRefusedAtStart(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Location: "proxy_next_upstream_timeout 500ms;"}}})
 	pool := "pools: [{name: api, peers: [%q], connect_timeout_ms: %d, retry: {timeout_ms: %d}}]\n"
 	if ok, said := r.Check(fmt.Sprintf(pool, r.Addr("a"), 1000, 500)); ok || !strings.Contains(said, "timeout_ms") {

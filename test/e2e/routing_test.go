@@ -14,6 +14,7 @@ import (
 
 // With one client in-flight counts tell nothing: what moves the traffic is learned.
 func TestTrafficLeavesAPeerThatTurnsSlowAndComesBack(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "slow_start_ms: 0"}}})
 	for _, b := range []string{"a", "b", "c"} {
 		r.Backend(b).Set(`{"slots":4,"default":{"mean_ms":10}}`)
@@ -49,6 +50,7 @@ func TestTrafficLeavesAPeerThatTurnsSlowAndComesBack(t *testing.T) {
 }
 
 func TestPeersThatSuitAClassGetIt(t *testing.T) {
+	t.Parallel()
 	const class = `{"slots":4,"classes":{"light":{"mean_ms":10},"heavy":{"mean_ms":40}},"affinity":{"light":%g,"heavy":%g}}`
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
 	r.Backend("a").Set(fmt.Sprintf(class, 4.0, 0.25))
@@ -72,6 +74,7 @@ func TestPeersThatSuitAClassGetIt(t *testing.T) {
 }
 
 func TestTheAccessLogTellsEachDecision(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{
 		Tap:   true,
 		Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "explore: 0\ncontrol: 0", Location: "access_log access.json weir_json; access_log access.log e2e;"}},
@@ -125,6 +128,7 @@ func TestTheAccessLogTellsEachDecision(t *testing.T) {
 
 // A variable that no directive reads has no place in the request, and Weir finds out once a worker whether the configuration sets these two.
 func TestHintsAreFollowedWhereverTheyAreSet(t *testing.T) {
+	t.Parallel()
 	const own = "own"
 	for name, c := range map[string]struct {
 		http, location string
@@ -157,6 +161,7 @@ func TestHintsAreFollowedWhereverTheyAreSet(t *testing.T) {
 }
 
 func TestAPoolWithoutPeersAnswersAClearPage(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "empty"}, {Name: "api", Peers: []string{"a"}}}})
 	a := r.Do(rig.Request{Path: "/empty/x"})
 	if a.Status != 503 || !strings.Contains(a.Body, "No server is registered") || a.Header.Get("Retry-After") == "" || a.Took > 2*time.Second {
@@ -185,6 +190,7 @@ func TestAPoolWithoutPeersAnswersAClearPage(t *testing.T) {
 
 // Case 22, from the file.
 func TestIPv6PeersWorkToTheLastLabel(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, IPv6: true, Settings: checks}}})
 	answers := r.Send(60, 6, rig.Request{Path: "/api/x"})
 	r.WantAll(answers, 200)
@@ -215,6 +221,7 @@ func TestIPv6PeersWorkToTheLastLabel(t *testing.T) {
 }
 
 func TestIPv6StaticPeersServeWithoutAnEngine(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, IPv6: true}}})
 	r.Backend("a").Set(`{"refuse":true}`)
 	r.WantAll(r.Send(40, 4, rig.Request{Path: "/api/x"}), 200)
@@ -222,6 +229,7 @@ func TestIPv6StaticPeersServeWithoutAnEngine(t *testing.T) {
 
 // The shipped snippets and the checker agree about a whole configuration.
 func TestTheRigsOwnConfigurationPassesTheCheck(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	if ok, said := r.Check(r.ConfigText(), "--nginx", r.NGINX.File()); !ok {
 		t.Errorf("weir check: %s", said)

@@ -53,6 +53,7 @@ const memoryOf = `metrics:
 `
 
 func TestAPeerWhoseMemoryClimbsIsDrainedBeforeItDiesAndNoClientSeesIt(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{`a --settings {"memory":{"from":0.3,"per_s":0}}`, "b", "c"}, Settings: memoryOf}}})
 	// No retry may hide that a request was sent to a dead peer: POSTs are not repeated, and the peer's own word is asked for too.
 	load := r.StartLoad(4, 5*time.Millisecond, rig.Request{Path: "/api/x", Method: "POST", Body: "x"})
@@ -100,6 +101,7 @@ func TestAPeerWhoseMemoryClimbsIsDrainedBeforeItDiesAndNoClientSeesIt(t *testing
 }
 
 func TestAPeerAtItsLimitComesBackWhenItIsBelow(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: memoryOf + "slow_start_ms: 500"}}})
 	r.Backend("a").Set(`{"memory":{"from":0.8,"per_s":0}}`)
 	r.Engine.WaitState("api", "a", "draining")
@@ -127,6 +129,7 @@ func TestAPeerAtItsLimitComesBackWhenItIsBelow(t *testing.T) {
 }
 
 func TestPrometheusIsAskedAboutANodeExporterAndItsFailureIsToldOnce(t *testing.T) {
+	t.Parallel()
 	prom, node := startPrometheus(t)
 	// The pool's peers are on the node that the exporter describes: by the host of the label's value.
 	settings := `metrics:

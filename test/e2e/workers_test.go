@@ -39,6 +39,7 @@ func wantNoneAfter(r *rig.Rig, answers []rig.Answer, moment time.Time, backend s
 
 // Case 14.
 func TestAllWorkersStopUsingAPeerThatDies(t *testing.T) {
+	t.Parallel()
 	for name, noEngine := range map[string]bool{"with the engine": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, rig.Options{NoEngine: noEngine, Workers: 4, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "eject: {base_ms: 8000}"}}})
@@ -73,6 +74,7 @@ func TestAllWorkersStopUsingAPeerThatDies(t *testing.T) {
 
 // A peer that active checks find down still answers users: only the engine can tell, and it tells all workers.
 func TestADownPeerIsLeftByAllWorkersAtOnce(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Workers: 4, Pools: []rig.Pool{{
 		Name: "api", Peers: []string{"a", "b", "c"}, Settings: "check: {path: /healthz, interval_ms: 200, timeout_ms: 200, fall: 2, rise: 1}",
 	}}})
@@ -94,6 +96,7 @@ func TestADownPeerIsLeftByAllWorkersAtOnce(t *testing.T) {
 
 // The election survives kills and reloads: some worker follows the engine again, and news reach all.
 func TestAnotherWorkerFollowsTheEngineWhenTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Workers: 3, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	for round := range 3 {
 		leader := r.NGINX.Status().Leader
@@ -118,6 +121,7 @@ func TestAnotherWorkerFollowsTheEngineWhenTheLeaderIsKilled(t *testing.T) {
 
 // NGINX and the engine reload under load, again and again.
 func TestReloadsLoseNoRequest(t *testing.T) {
+	t.Parallel()
 	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
 	r.Backend("a").Set(answersIn(20))
 	r.Backend("b").Set(answersIn(20))
