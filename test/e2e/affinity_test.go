@@ -239,6 +239,7 @@ func TestForgedForeignAndOldCookiesBindNobody(t *testing.T) {
 		}
 	}
 	wantStay(r, "the good one", "weir_api="+good, "a", 20)
+	wantStay(r, "the good one behind an old one", "weir_api="+stickyValue(secretOld, "api", "10.1.1.1:80")+"; weir_api="+good, "a", 20)
 }
 
 func TestADrainingPeerKeepsItsSessionsForATimeAndGetsNoNewOnes(t *testing.T) {

@@ -57,6 +57,25 @@ describe("the sticky cookie", function()
         assert.is_nil(cookie.find(cookie.known("api", at0({ B }), 1), bytes(value)))
     end)
 
+    it("is found behind others of its name, as browsers send them that have an old one with another path", function()
+        assert(init(OLD))
+        local k = cookie.known("api", at0({ A, B }), 2)
+        local good, gone = k.of[B].value, cookie.value(OLD, "api", "10.0.0.9:1")
+        for header, pos in pairs({
+            ["sid=" .. gone .. "; sid=" .. good] = 1,
+            ["sid=; a=b;sid=" .. good .. "; c=d"] = 1,
+            ["xsid=" .. good .. "; sid=" .. k.of[A].value] = 0,
+            ["sid=" .. good .. "x; sid=x"] = false,
+            ["sid=" .. gone .. "; xsid=" .. good] = false,
+            ["sid=sid=sid="] = false,
+            ["sid"] = false,
+            [""] = false,
+        }) do
+            local e = cookie.find_among(k, "sid", header)
+            assert.equal(pos, e and e.pos or false, header)
+        end
+    end)
+
     it("is good in its pool alone", function()
         assert(init(OLD))
         local value = cookie.known("api", at0({ A }), 1).of[A].value

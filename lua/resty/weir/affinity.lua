@@ -16,6 +16,8 @@ local notice = require "resty.weir.notice"
 local read = vars.read
 local huge, min = math.huge, math.min
 
+local COOKIES = vars.named("http_cookie")
+
 local _M = { BOUND = pick.BOUND }
 
 local cost = ffi.new("double[?]", pick.MAX_PEERS)
@@ -66,9 +68,16 @@ end
 local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
     q.bound = -1
     local bytes, len = read(r, a.variable)
-    local e = len > 0 and cookie.find(a.known, bytes, len)
-    if not e then
+    if len == 0 then
         return nil
+    end
+    local e = cookie.find(a.known, bytes, len)
+    if not e then
+        bytes, len = read(r, COOKIES)
+        e = cookie.find_among(a.known, a.name, ffi.string(bytes, len))
+        if not e then
+            return nil
+        end
     end
     local i = e.pos
     if e.current then

@@ -136,4 +136,26 @@ function _M.find(known, bytes, len)
     return differs == 0 and e or nil
 end
 
+-- The same of a whole Cookie header: the first cookie of the name that names one. A browser sends two where there is an old one with another
+-- path or domain, the old one first perhaps, and goes on doing so whatever it is given.
+function _M.find_among(known, name, header)
+    local at = 1
+    while true do
+        local from, to = header:find(name .. "=", at, true)
+        if not from then
+            return nil
+        end
+        at = to + 1
+        local before = from == 1 and 59 or header:byte(from - 1)
+        local stop = header:find(";", at, true) or #header + 1
+        if (before == 59 or before == 32) and stop - at == LENGTH then -- ; or a space
+            local value = header:sub(at, stop - 1)
+            local e = _M.find(known, ffi.cast("const uint8_t *", value), LENGTH)
+            if e then
+                return e
+            end
+        end
+    end
+end
+
 return _M
