@@ -74,11 +74,12 @@ function _M.init_worker()
     require("resty.weir.observe").start(options.socket, options.instance)
 end
 
--- access_by_lua, balancer_by_lua, header_filter_by_lua, log_by_lua, content_by_lua.
+-- access_by_lua, balancer_by_lua, header_filter_by_lua, body_filter_by_lua, log_by_lua, content_by_lua.
 _M.admit = require("resty.weir.admit").admit
 _M.rate = require("resty.weir.rate").rate
 _M.balance = require("resty.weir.balancer").balance
 _M.affinity = require("resty.weir.issue").header
+_M.whole = require("resty.weir.whole").body
 _M.log = require("resty.weir.log").log
 _M.status = require("resty.weir.status").serve
 _M.unavailable = require("resty.weir.status").unavailable

@@ -512,3 +512,28 @@ func TestStatusAndLengthOfAnAnswerAreTheSameBeforeAndAfterTheWorkerFindsNGINXsRe
 		}
 	}
 }
+
+// NGINX takes an answer without a length that its peer broke off for a complete one; whole.conf looks for its end.
+func TestAnAnswerWithoutALengthThatBreaksOffIsAFailureWhereItsEndIsLookedFor(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"good", "cut"}, Location: "include " + programs.Repo + "/nginx/whole.conf;"}}})
+	const whole = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+	r.Backend("good").Set(fmt.Sprintf(`{"raw":%q}`, whole))
+	r.Backend("cut").Set(fmt.Sprintf(`{"raw":%q}`, whole[:len(whole)-5]))
+	for range 10 {
+		r.Send(20, 4, rig.Request{Path: "/api/x"})
+		if r.Engine.Figures("api", "cut").Failed() >= 5 {
+			break
+		}
+	}
+	r.Eventually("the failures are charged", func() error {
+		if f := r.Engine.Figures("api", "cut"); f.Failures["reset"] < 5 {
+			return fmt.Errorf("%+v", f.Failures)
+		}
+		return nil
+	})
+	r.Engine.WaitState("api", "cut", "ejected", "slow_start", "suspect")
+	if f := r.Engine.Figures("api", "good"); f.Failed() > 0 || f.Attempts == 0 {
+		t.Errorf("the other peer: %d attempts, failures %v", f.Attempts, f.Failures)
+	}
+}

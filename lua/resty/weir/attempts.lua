@@ -52,6 +52,7 @@ typedef struct {
     double   look_ms;      /* when lookout.lua looks at it next */
     int32_t  stream;
     int32_t  granted;      /* NGINX was given one more try with the last attempt */
+    int32_t  whole;        /* of the answer's body (whole.lua): 0 = nobody looks, 1 = begun, 2 = it came to its end */
     int32_t  bound;        /* slot the client's cookie names; -1 none, -2 the pool gives no cookies */
     int32_t  shed;         /* why it was refused, as shed.lua has it; 0 = it was not */
     double   turn;         /* of the event loop, in which the access phase let it in: ngx.now(); 0 = it was not asked */
@@ -71,7 +72,7 @@ local SPARE_BASE = (shm.MAX_ROWS - 1) * MAX_SLOTS -- of the row of workers that 
 
 local FREE = -2
 
-local _M = { MAX_ATTEMPTS = MAX_ATTEMPTS, FREE = FREE }
+local _M = { MAX_ATTEMPTS = MAX_ATTEMPTS, FREE = FREE, BEGUN = 1, ENDED = 2 }
 
 local chunks = {}   -- keeps the FFI arrays alive
 local records = {}  -- id -> weir_request_t&
@@ -159,7 +160,7 @@ function _M.open(r)
     q.alive, q.n, q.total, q.pass, q.begun, q.empty, q.weight = 1, 0, 0, 0, 0, 0, 0
     q.count_cleanup, q.cell, q.work = nil, nil, 0
     q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
-    q.shed, q.turn, q.rated = 0, 0, 0
+    q.shed, q.turn, q.rated, q.whole = 0, 0, 0, 0
     local c = C.ngx_http_cleanup_add(r, 0)
     if c == nil then -- out of memory; NGINX is about to fail the request
         q.alive_cleanup = nil

@@ -31,6 +31,7 @@ local band = require("bit").band
 
 local OK, RESET, STATUS, ABORT, IDLE_RACE = outcome.OK, outcome.RESET, outcome.STATUS, outcome.ABORT, outcome.IDLE_RACE
 local is_grpc = classes.is_grpc
+local BEGUN = attempts.BEGUN
 local STREAM = 4 -- flag
 
 -- NGINX rounds its own times to milliseconds; ours are exact but run until the client has the answer. Up to here the client
@@ -118,6 +119,8 @@ local function in_full(r, q, now, is_subrequest)
                 and outcome.cut_short(status, get_method(), outcome.last(ngx.var.upstream_response_length),
                 ngx.var.upstream_http_content_length) then
                 kind = RESET
+            elseif kind == OK and last and q.whole == BEGUN and not is_stream(status, rest_ms) then
+                kind = RESET
             elseif kind == OK and last and is_grpc[a.class] then
                 local failure = outcome.grpc_failure()
                 if failure then
@@ -175,7 +178,7 @@ end
 
 -- Status and length of the answer when it is a plain one: one peer answered with no failure, in full, and the client has it. nil
 -- otherwise, or when it takes a closer look to tell.
-local function plain(r, is_subrequest)
+local function plain(r, is_subrequest, whole)
     local status, length = answer_of(r)
     if not status then
         local bytes, len = read(r, UPSTREAM_STATUS)
@@ -204,6 +207,9 @@ local function plain(r, is_subrequest)
         return nil
     end
     if not is_subrequest then
+        if whole == BEGUN then
+            return nil
+        end
         local _, completed = read(r, REQUEST_COMPLETION)
         if completed ~= 2 then -- not "OK"
             return nil
@@ -226,7 +232,7 @@ function _M.log()
         local took = now - a.start_ms
         local status, length
         if took < TRUST_OWN_MS and not is_grpc[a.class] then
-            status, length = plain(r, is_subrequest)
+            status, length = plain(r, is_subrequest, q.whole)
         end
         if status then
             evidence.success(a.slot)
