@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -67,14 +68,24 @@ func run(t *testing.T, dir string, env []string, name string, args ...string) {
 	})
 }
 
+// lastPort is the one that freePort gave last. They lie between those of the end-to-end tests and those of outgoing connections, one of which
+// could otherwise take a port before NGINX does.
+var lastPort = 31001 + rand.IntN(1700)
+
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1700 {
+		if lastPort++; lastPort > 32700 {
+			lastPort = 31001
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", lastPort)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func TestEachExampleStartsAndAnswers(t *testing.T) {
@@ -178,7 +189,7 @@ func get(client *http.Client, url string) (string, error) {
 
 func eventually(t *testing.T, dir, what string, holds func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		err := holds()
 		if err == nil {
 			return

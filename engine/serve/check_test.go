@@ -53,14 +53,14 @@ func state(t *testing.T, e *Engine, addr string) string { return peerOf(t, e, "a
 func TestAPeerThatFailsItsChecksGoesDownAndComesBack(t *testing.T) {
 	a, b := newBackend(t), newBackend(t)
 	e := live(t, checked(a.addr, b.addr))
-	within(t, 3*time.Second, "both are checked", func() bool { return a.probes.Load() > 2 && b.probes.Load() > 2 })
+	within(t, 15*time.Second, "both are checked", func() bool { return a.probes.Load() > 2 && b.probes.Load() > 2 })
 	b.status.Store(503)
-	within(t, 3*time.Second, "b is down", func() bool { return state(t, e, b.addr) == "down" && !peerOf(t, e, "api", b.addr).Usable })
+	within(t, 15*time.Second, "b is down", func() bool { return state(t, e, b.addr) == "down" && !peerOf(t, e, "api", b.addr).Usable })
 	if f, _ := e.Peer("api", b.addr); f.Check == nil || f.Check.Pass || f.Check.Detail != "status 503 is not in 200-399" {
 		t.Errorf("figures of the check: %+v", f.Check)
 	}
 	b.status.Store(204)
-	within(t, 3*time.Second, "b is back", func() bool { return peerOf(t, e, "api", b.addr).Usable && state(t, e, b.addr) != "down" })
+	within(t, 15*time.Second, "b is back", func() bool { return peerOf(t, e, "api", b.addr).Usable && state(t, e, b.addr) != "down" })
 	if state(t, e, a.addr) != "up" {
 		t.Errorf("a is %s", state(t, e, a.addr))
 	}
@@ -92,7 +92,7 @@ func TestAPeerThatJoinsIsNotUsableBeforeItsFirstPass(t *testing.T) {
 	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	go func() { _ = srv.Serve(ln) }()
 	defer srv.Close()
-	within(t, 3*time.Second, "it is usable once it passed", func() bool { return peerOf(t, e, "api", late).Usable })
+	within(t, 15*time.Second, "it is usable once it passed", func() bool { return peerOf(t, e, "api", late).Usable })
 }
 
 func TestAtTheStartPeersAreUpUntilChecked(t *testing.T) {
@@ -108,12 +108,12 @@ func TestAtTheStartPeersAreUpUntilChecked(t *testing.T) {
 func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *testing.T) {
 	a, b, c := newBackend(t), newBackend(t), newBackend(t)
 	e := live(t, checked(a.addr, b.addr))
-	within(t, 3*time.Second, "b is probed", func() bool { return b.probes.Load() > 1 })
+	within(t, 15*time.Second, "b is probed", func() bool { return b.probes.Load() > 1 })
 	e.Apply(parse(t, checked(a.addr)))
 	seen := b.probes.Load()
 	e.Apply(parse(t, checked(a.addr, c.addr)))
-	within(t, 3*time.Second, "c is probed", func() bool { return c.probes.Load() > 3 })
-	if n := b.probes.Load(); n > seen {
+	within(t, 15*time.Second, "c is probed", func() bool { return c.probes.Load() > 3 })
+	if n := b.probes.Load(); n > seen+1 { // one may have been on its way
 		t.Errorf("%d probes after it was removed", n-seen)
 	}
 	if strings.Contains(scrape(t, e), b.addr) {
@@ -130,22 +130,22 @@ func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *te
 func TestChecksEndWhenTheyAreSwitchedOffOrTheEngineCloses(t *testing.T) {
 	a, b := newBackend(t), newBackend(t)
 	e := live(t, checked(a.addr, b.addr))
-	within(t, 3*time.Second, "a is probed", func() bool { return a.probes.Load() > 1 })
+	within(t, 15*time.Second, "a is probed", func() bool { return a.probes.Load() > 1 })
 	e.Apply(parse(t, `pools: [{name: api, peers: ["`+a.addr+`", "`+b.addr+`"]}]`))
 	seen := a.probes.Load()
 	time.Sleep(300 * time.Millisecond)
-	if n := a.probes.Load(); n > seen {
+	if n := a.probes.Load(); n > seen+1 {
 		t.Errorf("%d probes after checks were switched off", n-seen)
 	}
 	e.Apply(parse(t, checked(a.addr, b.addr)))
-	within(t, 3*time.Second, "a is probed again", func() bool { return a.probes.Load() > seen+1 })
+	within(t, 15*time.Second, "a is probed again", func() bool { return a.probes.Load() > seen+1 })
 	if !strings.Contains(scrape(t, e), fmt.Sprintf(`weir_checks_total{pool="api",peer=%q,result="pass"}`, a.addr)) {
 		t.Error("its checks are not counted")
 	}
 	e.Close()
 	seen = a.probes.Load()
 	time.Sleep(250 * time.Millisecond)
-	if n := a.probes.Load(); n > seen {
+	if n := a.probes.Load(); n > seen+1 {
 		t.Errorf("%d probes after the engine was closed", n-seen)
 	}
 }
@@ -225,7 +225,7 @@ func TestAPeerThatAnswersTooLateOrNothingFails(t *testing.T) {
 func TestUsersFailuresAndChecksWorkTogether(t *testing.T) {
 	a, b := newBackend(t), newBackend(t)
 	e := live(t, checked(a.addr, b.addr))
-	within(t, 3*time.Second, "both passed a check", func() bool {
+	within(t, 15*time.Second, "both passed a check", func() bool {
 		f, _ := e.Peer("api", b.addr)
 		return f.Check != nil && f.Check.Pass
 	})

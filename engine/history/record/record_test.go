@@ -241,17 +241,19 @@ func TestWhatCameDuringAnOutageArrivesOnceAndTheOutageIsLoggedOnce(t *testing.T)
 	n := 0
 	for _, mode := range []string{"", "forget", "down", "forget", ""} {
 		r.gate.set(mode)
+		took := time.Hour // the least: a busy machine holds up some, a store all
 		for range 4 {
 			began := time.Now()
 			r.rec.Add(numbered(n, 500))
-			if took := time.Since(began); took > 200*time.Millisecond {
-				t.Errorf("adding took %v while the store is %q", took, mode)
-			}
+			took = min(took, time.Since(began))
 			n += 500
 			time.Sleep(flushEvery / 2)
 		}
-		if mode == "down" && r.rec.State().Outage == nil {
-			t.Error("the outage does not show")
+		if took > 200*time.Millisecond {
+			t.Errorf("adding took %v while the store is %q", took, mode)
+		}
+		if mode == "down" {
+			within(t, 10*time.Second, "the outage shows", func() bool { return r.rec.State().Outage != nil })
 		}
 	}
 	within(t, 15*time.Second, "everything is stored", func() bool { return len(r.stored()) == n && r.rec.State().Outage == nil })
@@ -266,14 +268,18 @@ func TestAStoreThatHangsHoldsUpNobody(t *testing.T) {
 	r.gate.set("hang")
 	r.rec.Add(numbered(0, 10))
 	time.Sleep(2 * flushEvery)
+	slow := 0
 	for range 50 {
 		began := time.Now()
 		r.rec.Add(numbered(10, 100))
 		r.rec.Event(history.Event{Kind: history.Health})
 		r.rec.Measured(cpu(time.Now().UnixMilli(), 1))
-		if took := time.Since(began); took > 200*time.Millisecond {
-			t.Errorf("adding took %v", took)
+		if time.Since(began) > 200*time.Millisecond {
+			slow++
 		}
+	}
+	if slow > 5 { // a busy machine holds up some, a store would hold up all
+		t.Errorf("adding took more than 200 ms %d times of 50", slow)
 	}
 	within(t, 5*time.Second, "what waits is on the disk", func() bool { return r.rec.State().Rows >= 5000 && !r.rec.State().InMemory })
 }
