@@ -165,6 +165,7 @@ func happened(e *Engine, event, by string) bool {
 }
 
 func TestACandidateIsTrainedJudgedAndServesWhileRequestsFlow(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	e := learning(t, turned(0.3), func(o *online.Options) { o.Rate, o.Decay, o.MostMoved = 5e-3, 1, 0.4 })
 	var n nginx
 	n.run(t, e)
@@ -193,6 +194,7 @@ func TestACandidateIsTrainedJudgedAndServesWhileRequestsFlow(t *testing.T) {
 }
 
 func TestABadModelPromotedByHandIsRolledBackByItself(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	e := learning(t, turned(0), func(o *online.Options) { o.Least = 1 << 30 })
 	var n nginx
 	n.run(t, e)

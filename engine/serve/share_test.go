@@ -15,6 +15,7 @@ import (
 )
 
 func TestAnEngineWithoutTrafficLetsAnotherJudgeTheAverage(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	dir := filepath.Join(t.TempDir(), "models")
 	base, trained := encoded(t, turned(0), nil), encoded(t, turned(0.1), nil)
 	begin := func(name string) *Engine {

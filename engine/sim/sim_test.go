@@ -23,6 +23,9 @@ func load(t testing.TB, name string) *scenario.Scenario {
 // TestKnownPoliciesReachTheirReferenceNumbers holds the simulator to an independent one: mean and p99 in mean services, for
 // scenarios whose spread over seeds is small at this length.
 func TestKnownPoliciesReachTheirReferenceNumbers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("under the race detector it takes ten times as long; the others here run policies side by side too")
+	}
 	policies := []string{"least_conn", "p2c", "peak_ewma", "sed_oracle", "greedy_oracle"}
 	for name, want := range map[string][5][2]float64{
 		"equal":          {{1.02, 4.69}, {1.11, 4.77}, {1.11, 4.80}, {1.03, 4.64}, {1.02, 4.60}},

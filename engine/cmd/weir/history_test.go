@@ -27,11 +27,17 @@ func (e *engine) observe(n int) {
 		}
 		fmt.Fprintf(&body, `{"pool":"api","class":"GET /x","peer":"10.0.0.%d:80","kind":%s,"total_ms":%d}`+"\n", i%2+1, kind, 10*(i%2+1))
 	}
+	e.tell(body.String())
+}
+
+// tell sends lines of outcomes.
+func (e *engine) tell(lines string) {
+	e.t.Helper()
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
 	}}}
 	defer client.CloseIdleConnections()
-	res, err := client.Post("http://engine/observe", "application/x-ndjson", strings.NewReader(body.String()))
+	res, err := client.Post("http://engine/observe", "application/x-ndjson", strings.NewReader(lines))
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -140,6 +140,7 @@ func TestHelpHasOnlyCommandsThatWork(t *testing.T) {
 }
 
 func TestVersionTellsWhatWasBuilt(t *testing.T) {
+	t.Parallel() // it builds, mostly
 	code, out, _ := weir("version")
 	if code != 0 || !strings.HasPrefix(out, "weir ") || !strings.Contains(out, "protocol 1") {
 		t.Errorf("%d %q", code, out)
@@ -355,16 +356,15 @@ func TestAPortOrSocketThatIsTakenEndsServeWithAClearError(t *testing.T) {
 
 // The real process: SIGTERM with idle connections and a long poll, SIGKILL and a new start on the file it left.
 func TestTheProcessStopsWithinASecondAndStartsAgainAfterAKill(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	dir := t.TempDir()
-	bin, file, socket := filepath.Join(dir, "weir"), filepath.Join(dir, "weir.yaml"), filepath.Join(dir, "engine.sock")
-	if text, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, text)
-	}
+	file, socket := filepath.Join(dir, "weir.yaml"), filepath.Join(dir, "engine.sock")
 	if err := os.WriteFile(file, []byte(yamlFor(socket, onePool)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	launch := func() *exec.Cmd {
-		cmd := exec.Command(bin, "serve", "--config", file)
+		cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
+		cmd.Env = append(os.Environ(), "TEST_WEIR_SERVE="+file, "GORACE=atexit_sleep_ms=0")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

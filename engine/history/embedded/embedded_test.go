@@ -28,6 +28,9 @@ func TestTheEmbeddedStore(t *testing.T) {
 }
 
 func TestTheFileStaysWithinItsBoundByLosingTheOldestOutcomes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("under the race detector it takes ten times as long; it has one goroutine")
+	}
 	s := storetest.Ready(t, opener(t)).(*Store)
 	const bound = 4 << 20
 	keep := storetest.Week()

@@ -18,6 +18,9 @@ import (
 func small() Options { return Options{Seed: 3, Rounds: 1, Worlds: 30, Requests: 2500, Share: 0.4} }
 
 func TestTrainingBeatsTheAnalyticCostsOnWorldsItHasNotSeen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("under the race detector it takes ten times as long; the others here train too")
+	}
 	r, err := Run(context.Background(), small())
 	if err != nil {
 		t.Fatal(err)
