@@ -325,3 +325,22 @@ func TestAPoolBehindAnErrorPageHasTriesOfItsOwn(t *testing.T) {
 		t.Error("no request met the peer that breaks: the test proved nothing")
 	}
 }
+
+// Requests are on a peer that fails; before they time out it is taken out of the pool.
+func TestRequestsOnAPeerThatIsRemovedAndFailsAreServedByAnother(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Location: "proxy_read_timeout 1500ms;"}}})
+	r.Backend("b").Set(`{"hang":1}`)
+	p := r.Begin(40, rig.Request{Path: "/api/x"})
+	r.Eventually("some are on b", func() error {
+		if n := r.Backend("b").Stats().InFlight; n < 6 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	r.SetPeers("api", "a")
+	r.WantAll(p.Wait(), 200)
+	if log := r.NGINX.ErrorLog(); strings.Contains(log, "failed to run balancer_by_lua") {
+		t.Error("the balancer failed")
+	}
+}

@@ -56,9 +56,10 @@ local function judge_last(view, q, code, now)
     if kind == outcome.OK then -- a 404 that proxy_next_upstream takes to the next peer is an answer all the same
         evidence.success(a.slot)
     elseif kind ~= IDLE_RACE then
-        if evidence.failure(view, a.slot, kind, now) then
-            notice.warn("peer " .. view.addr_of[a.slot] .. " of pool \"" .. view.name .. "\" set aside for "
-                .. shm.peer[a.slot].backoff_ms .. " ms: " .. outcome.NAME[kind], "aside " .. view.name .. view.addr_of[a.slot])
+        local addr = view.addr_of[a.slot] -- nil: it has left the pool since
+        if addr and evidence.failure(view, a.slot, kind, now) then
+            notice.warn("peer " .. addr .. " of pool \"" .. view.name .. "\" set aside for " .. shm.peer[a.slot].backoff_ms .. " ms: "
+                .. outcome.NAME[kind], "aside " .. view.name .. addr)
         end
     end
     return kind
