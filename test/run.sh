@@ -48,7 +48,7 @@ finish() {
 
 packages() {
     need_tools nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson luajit2 lua-busted lua-check \
-        prometheus prometheus-node-exporter curl jq procps wrk gcc libc6-dev ca-certificates shellcheck postgresql mariadb-server
+        prometheus prometheus-node-exporter curl jq procps wrk gcc libc6-dev ca-certificates shellcheck postgresql mariadb-server pgbouncer
 }
 
 # Tests of inference fail rather than skip where WEIR_ONNXRUNTIME is set, so it is set even when there is no library.

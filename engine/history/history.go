@@ -182,6 +182,14 @@ func NotMigrated(store, what string) error {
 	return fmt.Errorf("%s is of an older weir, or not made yet: %s. weir migrate up brings it up to date", store, what)
 }
 
+// RightsError is what a store's user may not do.
+type RightsError struct {
+	Err error
+}
+
+func (e *RightsError) Error() string { return e.Err.Error() }
+func (e *RightsError) Unwrap() error { return e.Err }
+
 // DataError is a batch refused for its content rather than for the state of the store: sending it again cannot help.
 type DataError struct {
 	Err error

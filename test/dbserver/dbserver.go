@@ -1,5 +1,5 @@
 // Package dbserver starts real database servers for tests and benchmarks, each in a private folder that only its socket reaches.
-// Debian's packages have the programs (postgresql, mariadb-server); their services are not used.
+// Debian's packages have the programs (postgresql, mariadb-server, pgbouncer); their services are not used.
 package dbserver
 
 import (
@@ -207,6 +207,38 @@ func (s *Server) Database() (name, url string, err error) {
 		return name, fmt.Sprintf("postgres://weir@/%s?host=%s", name, s.Dir), s.client("CREATE DATABASE " + name)
 	}
 	return name, fmt.Sprintf("mysql://weir@/%s?socket=%s", name, filepath.Join(s.Dir, "socket")), s.client("CREATE DATABASE " + name)
+}
+
+// Pooler starts PgBouncer before a PostgreSQL: each transaction has the next free one of three sessions. It returns a function that makes a
+// URL of Database one that goes through it. The caller ends it with stop, before the server.
+func (s *Server) Pooler() (through func(url string) string, stop func(), err error) {
+	const program = "/usr/sbin/pgbouncer"
+	if _, err := os.Stat(program); err != nil {
+		return nil, nil, fmt.Errorf("PgBouncer: %w", ErrNotInstalled)
+	}
+	conf := filepath.Join(s.Dir, "pgbouncer.ini")
+	text := fmt.Sprintf("[databases]\n* = host=%s user=weir\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = %s\nlisten_port = 6432\nauth_type = any\n"+
+		"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = %s\n", s.Dir, s.Dir, filepath.Join(s.Dir, "pgbouncer.log"))
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		return nil, nil, err
+	}
+	cmd := s.command(program, "-q", conf)
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	stop = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(s.Dir, ".s.PGSQL.6432")); err == nil {
+			return func(url string) string { return url + "&port=6432" }, stop, nil
+		}
+		if time.Now().After(end) {
+			stop()
+			return nil, nil, errors.New("PgBouncer does not listen")
+		}
+	}
 }
 
 // MariaDB starts MariaDB. The caller ends it with Remove.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,6 +15,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/weirlb/weir/test/dbserver"
 )
 
 // observe sends n outcomes a peer over the engine's socket.
@@ -188,6 +193,39 @@ func TestMigrateMakesTheTablesAndTellsTheirState(t *testing.T) {
 	}
 	if code, out, _ := weir("migrate", "--config", file, "status"); code != 0 || strings.Contains(out, "not applied") {
 		t.Errorf("after: %d %s", code, out)
+	}
+}
+
+// An engine whose user may not make tables needs somebody who does it each day.
+func TestMigrateUpMakesRoomAhead(t *testing.T) {
+	server, err := dbserver.Postgres()
+	if errors.Is(err, dbserver.ErrNotInstalled) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Remove()
+	_, url, err := server.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "history: {dir: h, url: %q}\n%s", url, onePool), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := weir("migrate", "--config", file, "up"); code != 0 {
+		t.Fatalf("%d %s %s", code, out, errs)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	tomorrow := "weir_outcome_p" + time.Now().UTC().AddDate(0, 0, 1).Format("20060102")
+	var there bool
+	if err := conn.QueryRow(t.Context(), "SELECT to_regclass($1) IS NOT NULL", tomorrow).Scan(&there); err != nil || !there {
+		t.Errorf("there is no %s (%v)", tomorrow, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history"
@@ -15,7 +16,7 @@ import (
 type migrateCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file, which says where history is kept." placeholder:"FILE"`
 
-	Up     migrateUpCmd     `cmd:"" help:"Bring the tables of the history up to date. An engine does it by itself when it starts."`
+	Up     migrateUpCmd     `cmd:"" help:"Bring the tables of the history up to date, make room ahead and delete what is too old. An engine does it by itself."`
 	Status migrateStatusCmd `cmd:"" help:"Show which steps are applied. Ends with 1 when one is not."`
 }
 
@@ -24,8 +25,9 @@ type (
 	migrateStatusCmd struct{}
 )
 
-// each does something with every store that has tables: the history's, and where models are shared when that is another database.
-func (c *migrateCmd) each(do func(context.Context, history.Store) error) error {
+// each does something with every store that has tables: the history's, and where models are shared when that is another database. keep is
+// how long a history is kept, nil where there is none.
+func (c *migrateCmd) each(do func(ctx context.Context, s history.Store, keep *history.Retention) error) error {
 	ctx, stop := interrupted()
 	defer stop()
 	conf, _, err := config.Load(c.Config, nil)
@@ -45,7 +47,12 @@ func (c *migrateCmd) each(do func(context.Context, history.Store) error) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(do(ctx, s), s.Close()); err != nil {
+		var keep *history.Retention
+		if one.URL == conf.History.URL {
+			keeps := retention(conf.History)
+			keep = &keeps
+		}
+		if err := errors.Join(do(ctx, s, keep), s.Close()); err != nil {
 			return err
 		}
 	}
@@ -53,13 +60,18 @@ func (c *migrateCmd) each(do func(context.Context, history.Store) error) error {
 }
 
 func (c *migrateUpCmd) Run(all *cli, to streams) error {
-	return all.Migrate.each(func(ctx context.Context, s history.Store) error {
+	return all.Migrate.each(func(ctx context.Context, s history.Store, keep *history.Retention) error {
 		before, err := s.Migrations(ctx)
 		if err != nil {
 			return err
 		}
 		if err := s.Migrate(ctx); err != nil {
 			return err
+		}
+		if keep != nil {
+			if err := s.Maintain(ctx, time.Now().UnixMilli(), *keep); err != nil {
+				return err
+			}
 		}
 		n := 0
 		for _, m := range before {
@@ -76,7 +88,7 @@ func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 	t := tabwriter.NewWriter(to.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "STEP\tNAME\tSTATE\tIN")
 	missing := false
-	err := all.Migrate.each(func(ctx context.Context, s history.Store) error {
+	err := all.Migrate.each(func(ctx context.Context, s history.Store, _ *history.Retention) error {
 		steps, err := s.Migrations(ctx)
 		if err != nil {
 			return err

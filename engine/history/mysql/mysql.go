@@ -92,6 +92,9 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	defer cancel()
 	if err := s.db.PingContext(ping); err != nil {
 		_ = s.Close()
+		if ping.Err() != nil && ctx.Err() == nil {
+			return nil, fmt.Errorf("connecting to %s: it does not answer within %v", s.name, connectWithin)
+		}
 		return nil, s.wrap("connecting to", err)
 	}
 	return s, nil
@@ -120,7 +123,14 @@ func (s *Store) wrap(doing string, err error) error {
 	if errors.As(err, &e) && (e.Number == noTable || e.Number == noColumn) {
 		return history.NotMigrated(s.name, e.Message)
 	}
-	return fmt.Errorf("%s %s: %w", doing, s.name, err)
+	text := fmt.Errorf("%s %s: %w", doing, s.name, err)
+	if e != nil {
+		switch e.Number {
+		case 1044, 1142, 1143, 1227, 1370: // a database, a table, a column, a privilege, a routine
+			return &history.RightsError{Err: text}
+		}
+	}
+	return text
 }
 
 // refused tells an error about what was sent from one about the server, by SQLSTATE: classes 22 (data) and 23 (constraints), and the

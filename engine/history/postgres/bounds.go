@@ -26,13 +26,8 @@ func (s *Store) bounds(ctx context.Context, fromMS, toMS int64) (from, to int64,
 // days returns the days that hold something. False when that cannot be told by partitions: TimescaleDB's chunks have other names, and one
 // may have been dropped meanwhile.
 func (s *Store) days(ctx context.Context, fromMS, toMS int64) (from, to int64, ok bool) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return 0, 0, false
-	}
 	t := sqlrows.Tables(history.Retention{})[0]
-	names, err := existing(ctx, conn.Conn(), t)
-	conn.Release()
+	names, err := existing(ctx, s.pool, t)
 	if err != nil {
 		return 0, 0, false
 	}
@@ -91,10 +86,31 @@ func (s *Store) count(ctx context.Context, fromMS, toMS int64, most int) (n int,
 // byIndex runs queries that go by the index of times. Before the server has looked at the distribution of times (ANALYZE) it does not know
 // that rows lie in their order, and takes reading the whole day for a slice of it to be cheaper.
 func (s *Store) byIndex(ctx context.Context, do func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	return s.reading(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off"); err != nil {
 			return err
 		}
 		return do(tx)
 	})
+}
+
+// reading runs queries in a transaction. Compiling costs more than it saves in queries of this length; parallel workers would mix up the
+// order of rows, and take cores that serve requests when the database is on the same host. They are not settings of the session, which a
+// pooler refuses at its start and may share with others later.
+func (s *Store) reading(ctx context.Context, do func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// binaryMode is how a query in a transaction is asked whose answer is wanted in binary form, which the mode for poolers cannot: within a
+// transaction the session stays the same, so a statement may be described before.
+func binaryMode(tx pgx.Tx) pgx.QueryExecMode {
+	if mode := tx.Conn().Config().DefaultQueryExecMode; mode != pgx.QueryExecModeExec {
+		return mode
+	}
+	return pgx.QueryExecModeDescribeExec
 }

@@ -91,7 +91,7 @@ func outcomeOf(b *[rowBytes]byte) (o history.Outcome, ok bool) {
 // selectOut reads a slice of a server that cannot COPY.
 func selectOut(ctx context.Context, tx pgx.Tx, p *slice) error {
 	rows, err := tx.Query(ctx, "SELECT "+readColumns+" FROM weir_outcome WHERE at >= $1 AND at < $2",
-		pgx.QueryResultFormats{pgx.BinaryFormatCode}, time.UnixMilli(p.fromMS), time.UnixMilli(p.toMS))
+		pgx.QueryResultFormats{pgx.BinaryFormatCode}, binaryMode(tx), time.UnixMilli(p.fromMS), time.UnixMilli(p.toMS))
 	if err != nil {
 		return err
 	}

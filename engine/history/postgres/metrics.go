@@ -37,15 +37,24 @@ func insertMetrics(ctx context.Context, tx pgx.Tx, list []history.MetricRow, ids
 
 // Metrics yields the rows for a question.
 func (s *Store) Metrics(ctx context.Context, q history.MetricQuestion, yield func(*history.MetricRow) error) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return s.wrap("connecting to", err)
+	var stopped error // by the caller: its error goes back as it is
+	err := s.reading(ctx, func(tx pgx.Tx) error {
+		return readMetrics(ctx, tx, q, func(r *history.MetricRow) error {
+			stopped = yield(r)
+			return stopped
+		})
+	})
+	if stopped != nil {
+		return stopped
 	}
-	defer conn.Release()
-	rows, err := conn.Query(ctx, `SELECT id, pool, peer, metric FROM weir_metric_series
+	return s.wrap("reading", err)
+}
+
+func readMetrics(ctx context.Context, tx pgx.Tx, q history.MetricQuestion, yield func(*history.MetricRow) error) error {
+	rows, err := tx.Query(ctx, `SELECT id, pool, peer, metric FROM weir_metric_series
 		WHERE ($1 = '' OR pool = $1) AND ($2 = '' OR peer = $2) AND ($3 = '' OR metric = $3)`, q.Pool, q.Peer, q.Metric)
 	if err != nil {
-		return s.wrap("reading", err)
+		return err
 	}
 	names := map[int32]history.MetricSeries{}
 	var ids []int32
@@ -56,20 +65,20 @@ func (s *Store) Metrics(ctx context.Context, q history.MetricQuestion, yield fun
 		ids = append(ids, id)
 		return nil
 	}); err != nil || len(ids) == 0 {
-		return s.wrap("reading", err)
+		return err
 	}
 	slices.Sort(ids)
-	rows, err = conn.Query(ctx, "SELECT minute, mean, lowest, highest, series, samples FROM weir_metric WHERE series = ANY($1) AND minute >= $2 AND minute < $3",
-		pgx.QueryResultFormats{pgx.BinaryFormatCode}, ids, time.UnixMilli(q.FromMS), time.UnixMilli(q.ToMS))
+	rows, err = tx.Query(ctx, "SELECT minute, mean, lowest, highest, series, samples FROM weir_metric WHERE series = ANY($1) AND minute >= $2 AND minute < $3",
+		pgx.QueryResultFormats{pgx.BinaryFormatCode}, binaryMode(tx), ids, time.UnixMilli(q.FromMS), time.UnixMilli(q.ToMS))
 	if err != nil {
-		return s.wrap("reading", err)
+		return err
 	}
 	defer rows.Close()
 	var r history.MetricRow
 	for rows.Next() {
 		v := rows.RawValues()
 		if !sized(v, 8, 8, 8, 8, 4, 4) {
-			return s.wrap("reading", errWidth)
+			return errWidth
 		}
 		r.MetricSeries = names[i32(v[4])]
 		r.MinuteMS, r.Samples = (i64(v[0])+epochUS)/1000, uint64(i32(v[5]))
@@ -78,7 +87,7 @@ func (s *Store) Metrics(ctx context.Context, q history.MetricQuestion, yield fun
 			return err
 		}
 	}
-	return s.wrap("reading", rows.Err())
+	return rows.Err()
 }
 
 func f64(b []byte) float64 { return math.Float64frombits(uint64(i64(b))) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/engine/history/sqlrows"
@@ -14,24 +15,22 @@ import (
 // lockKey is the advisory lock under which schemas and partitions are changed: "weir" and a number.
 const lockKey = 0x77656972_00000001
 
-// locked runs do on one connection under the advisory lock; other engines wait for it.
-func (s *Store) locked(ctx context.Context, do func(*pgx.Conn) error) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(lockKey)); err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := afterwards(ctx)
-		defer cancel()
-		if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(lockKey)); err != nil {
-			_ = conn.Conn().Close(ctx) // which gives it back
+// querier is what a connection, a transaction and the pool have in common.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// locked runs do in a transaction that holds the advisory lock; other engines wait for it. A lock of the session would outlive its owner
+// behind a pooler that gives each transaction another session.
+func (s *Store) locked(ctx context.Context, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {
+			return err
 		}
-	}()
-	return do(conn.Conn())
+		return do(tx)
+	})
 }
 
 // Migrate brings the tables up to date. It needs no rights when they are.
@@ -39,44 +38,49 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if have, steps, _, err := s.state(ctx); err == nil && have == len(steps) {
 		return nil
 	}
-	return s.wrap("migrating", s.locked(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `CREATE TABLE IF NOT EXISTS weir_migration (
-			version integer PRIMARY KEY, name text NOT NULL, flavour text NOT NULL, at timestamptz NOT NULL DEFAULT now())`)
-		if err != nil {
+	for more := true; more; {
+		err := s.locked(ctx, func(tx pgx.Tx) (err error) {
+			more, err = step(ctx, tx)
 			return err
-		}
-		have, flavour, err := applied(ctx, conn)
+		})
 		if err != nil {
-			return err
+			return s.wrap("migrating", err)
 		}
-		steps, err := schema.Steps("postgres", flavour)
-		if err != nil {
-			return err
+	}
+	return nil
+}
+
+// step applies the first step that is missing. False when none is.
+func step(ctx context.Context, tx pgx.Tx) (more bool, err error) {
+	_, err = tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS weir_migration (
+		version integer PRIMARY KEY, name text NOT NULL, flavour text NOT NULL, at timestamptz NOT NULL DEFAULT now())`)
+	if err != nil {
+		return false, err
+	}
+	have, flavour, err := applied(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	steps, err := schema.Steps("postgres", flavour)
+	if err != nil {
+		return false, err
+	}
+	missing, err := sqlrows.Missing(steps, have)
+	if err != nil || len(missing) == 0 {
+		return false, err
+	}
+	next := missing[0]
+	for _, statement := range next.Statements() {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return false, fmt.Errorf("step %d, %s: %w", next.Version, next.Name, err)
 		}
-		missing, err := sqlrows.Missing(steps, have)
-		if err != nil {
-			return err
-		}
-		for _, step := range missing {
-			err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-				for _, statement := range step.Statements() {
-					if _, err := tx.Exec(ctx, statement); err != nil {
-						return err
-					}
-				}
-				_, err := tx.Exec(ctx, "INSERT INTO weir_migration (version, name, flavour) VALUES ($1, $2, $3)", step.Version, step.Name, flavour)
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("step %d, %s: %w", step.Version, step.Name, err)
-			}
-		}
-		return nil
-	}))
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO weir_migration (version, name, flavour) VALUES ($1, $2, $3)", next.Version, next.Name, flavour)
+	return len(missing) > 1, err
 }
 
 // applied returns the number of steps that are, and the flavour: that of the first step, or what the server has now.
-func applied(ctx context.Context, conn *pgx.Conn) (have int, flavour string, err error) {
+func applied(ctx context.Context, conn querier) (have int, flavour string, err error) {
 	var exists bool
 	if err = conn.QueryRow(ctx, "SELECT to_regclass('weir_migration') IS NOT NULL").Scan(&exists); err != nil {
 		return 0, "", err
@@ -96,12 +100,7 @@ func applied(ctx context.Context, conn *pgx.Conn) (have int, flavour string, err
 }
 
 func (s *Store) state(ctx context.Context) (have int, steps []schema.Step, flavour string, err error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return 0, nil, "", err
-	}
-	defer conn.Release()
-	if have, flavour, err = applied(ctx, conn.Conn()); err != nil {
+	if have, flavour, err = applied(ctx, s.pool); err != nil {
 		return 0, nil, "", err
 	}
 	steps, err = schema.Steps("postgres", flavour)

@@ -68,13 +68,6 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "weir"
 	}
-	// Compiling costs more than it saves in queries of this length; parallel workers would mix up the order of rows, and take cores
-	// that serve requests when the database is on the same host.
-	for name, value := range map[string]string{"jit": "off", "max_parallel_workers_per_gather": "0"} {
-		if c.RuntimeParams[name] == "" {
-			c.RuntimeParams[name] = value
-		}
-	}
 	// One writes, others read. A connection that is idle for long is closed: an engine in the night holds one.
 	if !query.Has("pool_max_conns") {
 		conf.MaxConns = 4
@@ -83,16 +76,50 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	if !s.copies {
 		conf.MaxConns = 1
 	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, conf); err != nil {
-		return nil, s.wrap("opening", err)
+	if err := s.connect(ctx, conf); err != nil {
+		return nil, err
+	}
+	if pooled, err := s.pooled(ctx); err != nil || !pooled {
+		return s, s.wrap("connecting to", err)
+	}
+	// What a session has prepared another may not know, or know as another query: describe_exec goes wrong without an error.
+	s.pool.Close()
+	s.name += ", through a pooler"
+	if !query.Has("default_query_exec_mode") || c.DefaultQueryExecMode == pgx.QueryExecModeDescribeExec {
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
+	return s, s.connect(ctx, conf)
+}
+
+// connect makes the pool of connections and sees that the server answers.
+func (s *Store) connect(ctx context.Context, conf *pgxpool.Config) (err error) {
+	if s.pool, err = pgxpool.NewWithConfig(ctx, conf.Copy()); err != nil {
+		return s.wrap("opening", err)
 	}
 	ping, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	if err := s.pool.Ping(ping); err != nil {
 		s.pool.Close()
-		return nil, s.wrap("connecting to", err)
+		if ping.Err() != nil && ctx.Err() == nil {
+			return fmt.Errorf("connecting to %s: it does not answer within %v", s.name, connectWithin)
+		}
+		return s.wrap("connecting to", err)
 	}
-	return s, nil
+	return nil
+}
+
+// pooled tells whether there is a pooler between, as PgBouncer: the process that the connection began with is not the one that answers.
+func (s *Store) pooled(ctx context.Context) (bool, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	var pid uint32
+	if err := conn.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&pid); err != nil {
+		return false, err
+	}
+	return pid != conn.Conn().PgConn().PID(), nil
 }
 
 // Describe names the database.
@@ -108,13 +135,30 @@ func (s *Store) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	const noColumn, noTable = "42703", "42P01"
+	const noColumn, noTable, noRight = "42703", "42P01", "42501"
 	var e *pgconn.PgError
 	if errors.As(err, &e) && (e.Code == noTable || e.Code == noColumn) {
 		return history.NotMigrated(s.name, e.Message)
 	}
-	return fmt.Errorf("%s %s: %w", doing, s.name, err)
+	// The driver tells of each address it tried on a line of its own.
+	if text := err.Error(); strings.Contains(text, "\n") {
+		err = &oneLine{err, strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\t' }), "; ")}
+	}
+	err = fmt.Errorf("%s %s: %w", doing, s.name, err)
+	if e != nil && e.Code == noRight {
+		return &history.RightsError{Err: err}
+	}
+	return err
 }
+
+// oneLine is an error whose text is on one line.
+type oneLine struct {
+	error
+	text string
+}
+
+func (e *oneLine) Error() string { return e.text }
+func (e *oneLine) Unwrap() error { return e.error }
 
 // refused tells an error about what was sent from one about the server: SQLSTATE classes 22 (data) and 23 (constraints).
 func refused(err error) bool {

@@ -15,8 +15,8 @@ import (
 )
 
 // wanted returns the ids of the series that a question is about.
-func (s *Store) wanted(ctx context.Context, conn *pgx.Conn, pool, peer, where string) ([]int32, error) {
-	rows, err := conn.Query(ctx, "SELECT id, pool, peer, class FROM weir_series WHERE ($1 = '' OR pool = $1) AND ($2 = '' OR peer = $2) AND "+where, pool, peer)
+func (s *Store) wanted(ctx context.Context, tx pgx.Tx, pool, peer, where string) ([]int32, error) {
+	rows, err := tx.Query(ctx, "SELECT id, pool, peer, class FROM weir_series WHERE ($1 = '' OR pool = $1) AND ($2 = '' OR peer = $2) AND "+where, pool, peer)
 	if err != nil {
 		return nil, err
 	}
@@ -42,34 +42,43 @@ func (s *Store) series(id int32) (history.Series, error) {
 // Rollups yields the rollups for a question. They come as they lie, which is in the order of minutes but for late ones: sorting would
 // take longer than finding them.
 func (s *Store) Rollups(ctx context.Context, q history.Question, yield func(history.Series, *history.Rollup) error) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return s.wrap("connecting to", err)
+	var stopped error // by the caller: its error goes back as it is
+	err := s.reading(ctx, func(tx pgx.Tx) error {
+		return s.rollups(ctx, tx, q, func(series history.Series, r *history.Rollup) error {
+			stopped = yield(series, r)
+			return stopped
+		})
+	})
+	if stopped != nil {
+		return stopped
 	}
-	defer conn.Release()
+	return s.wrap("reading", err)
+}
+
+func (s *Store) rollups(ctx context.Context, tx pgx.Tx, q history.Question, yield func(history.Series, *history.Rollup) error) error {
 	where := "class = ''"
 	if q.Classes() {
 		where = "class <> ''"
 	}
-	ids, err := s.wanted(ctx, conn.Conn(), q.Pool, q.Peer, where)
+	ids, err := s.wanted(ctx, tx, q.Pool, q.Peer, where)
 	if err != nil {
-		return s.wrap("reading", err)
+		return err
 	}
 	ids = slices.DeleteFunc(ids, func(id int32) bool {
 		series, err := s.series(id)
 		return err != nil || !q.Wants(series)
 	})
-	rows, err := conn.Query(ctx, "SELECT "+rollupColumns+" FROM weir_rollup WHERE series = ANY($1) AND minute >= $2 AND minute < $3",
-		pgx.QueryResultFormats{pgx.BinaryFormatCode}, ids, time.UnixMilli(q.FromMS), time.UnixMilli(q.ToMS))
+	rows, err := tx.Query(ctx, "SELECT "+rollupColumns+" FROM weir_rollup WHERE series = ANY($1) AND minute >= $2 AND minute < $3",
+		pgx.QueryResultFormats{pgx.BinaryFormatCode}, binaryMode(tx), ids, time.UnixMilli(q.FromMS), time.UnixMilli(q.ToMS))
 	if err != nil {
-		return s.wrap("reading", err)
+		return err
 	}
 	defer rows.Close()
 	var r history.Rollup
 	for rows.Next() {
 		v := rows.RawValues()
 		if !sized(v[:12], 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4) {
-			return s.wrap("reading", errWidth)
+			return errWidth
 		}
 		r.MinuteMS = (i64(v[0]) + epochUS) / 1000
 		r.Count, r.Failures, r.Others, r.Bytes = uint64(i64(v[1])), uint64(i64(v[2])), uint64(i64(v[3])), uint64(i64(v[4]))
@@ -78,13 +87,13 @@ func (s *Store) Rollups(ctx context.Context, q history.Question, yield func(hist
 		r.Sketch = v[12]
 		series, err := s.series(i32(v[6]))
 		if err != nil {
-			return s.wrap("reading", err)
+			return err
 		}
 		if err := yield(series, &r); err != nil {
 			return err
 		}
 	}
-	return s.wrap("reading", rows.Err())
+	return rows.Err()
 }
 
 var errWidth = errors.New("a column does not have the width that weir gave it")

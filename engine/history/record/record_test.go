@@ -25,9 +25,18 @@ type gate struct {
 	history.Store
 
 	mu   sync.Mutex // guards mode and sent
-	mode string     // "" works, "down", "hang", "forget": stores and then fails
+	mode string     // "" works, "down", "hang", "forget": stores and then fails, "rights": cannot make pieces of tables
 	sent int
 	left time.Duration // that the store was given for its migrations
+}
+
+func (g *gate) Maintain(ctx context.Context, nowMS int64, keep history.Retention) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mode == "rights" {
+		return &history.RightsError{Err: errors.New("permission denied")}
+	}
+	return g.Store.Maintain(ctx, nowMS, keep)
 }
 
 func (g *gate) Migrate(ctx context.Context) error {
@@ -233,6 +242,16 @@ func TestStepsThatAreMissingMayTakeLongAndAreAnnounced(t *testing.T) {
 	r.close()
 	if text := r.log.String(); again > time.Minute || strings.Contains(text, "brought up to date") {
 		t.Errorf("%v with nothing to do, and the log says %s", again, text)
+	}
+}
+
+func TestAUserWhoMayNotMakePiecesOfTablesKeepsHistoryAllTheSameAndIsToldWhatToDo(t *testing.T) {
+	r := &rig{t: t, dir: t.TempDir(), gate: &gate{mode: "rights"}}
+	r.start(nil)
+	r.rec.Add(numbered(0, 10))
+	within(t, 20*time.Second, "the outcomes are stored", func() bool { return len(r.stored()) == 10 })
+	if r.logged("weir migrate up does it") != 1 || r.logged("is down") != 0 {
+		t.Errorf("the log says %s", r.log)
 	}
 }
 

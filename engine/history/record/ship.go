@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -92,16 +93,35 @@ func (r *Recorder) prepare(s history.Store) error {
 	if missing := slices.IndexFunc(steps, func(m history.Migration) bool { return !m.Applied }); missing >= 0 {
 		// A step may rewrite a table of a hundred million rows, and one that is cut off begins anew.
 		changing, done = context.WithTimeout(r.life, migrateWithin)
-		r.opt.Log.Info().Str("store", s.Describe()).Int("from_step", steps[missing].Version).Int("to_step", steps[len(steps)-1].Version).
-			Msg("the tables of the history are brought up to date; what happens is kept on the disk meanwhile")
+		if r.outage.Load() == nil { // once, not at each try
+			r.opt.Log.Info().Str("store", s.Describe()).Int("from_step", steps[missing].Version).Int("to_step", steps[len(steps)-1].Version).
+				Msg("the tables of the history are brought up to date; what happens is kept on the disk meanwhile")
+		}
 	}
 	defer done()
-	if err := s.Migrate(changing); err != nil {
+	var rights *history.RightsError
+	if err := s.Migrate(changing); errors.As(err, &rights) {
+		return fmt.Errorf("%w; weir migrate up makes the tables when it is run as a user who may", err)
+	} else if err != nil {
 		return err
 	}
 	pieces, cancelPieces := context.WithTimeout(r.life, openWithin)
 	defer cancelPieces()
-	return s.Maintain(pieces, time.Now().UnixMilli(), r.opt.Keep)
+	err = s.Maintain(pieces, time.Now().UnixMilli(), r.opt.Keep)
+	if errors.As(err, &rights) { // rows have a place without their pieces too
+		r.unmaintained(err)
+		return nil
+	}
+	return err
+}
+
+// unmaintained notes that pieces of tables could not be made or dropped.
+func (r *Recorder) unmaintained(err error) {
+	var rights *history.RightsError
+	if errors.As(err, &rights) {
+		err = fmt.Errorf("%w; weir migrate up does it when it is run each day as a user who may", err)
+	}
+	r.opt.Log.Repeated("history maintenance").Str("error", err.Error()).Msg("room for history could not be made ahead, or old history not deleted")
 }
 
 // drain sends what waits until nothing does or the store fails.
@@ -167,7 +187,7 @@ func (r *Recorder) maintain() {
 	ctx, cancel := context.WithTimeout(r.life, openWithin)
 	defer cancel()
 	if err := (*r.store.Load()).Maintain(ctx, time.Now().UnixMilli(), r.opt.Keep); err != nil && r.life.Err() == nil {
-		r.opt.Log.Repeated("history maintenance").Str("error", err.Error()).Msg("old history could not be deleted")
+		r.unmaintained(err)
 	}
 }
 
