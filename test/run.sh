@@ -74,6 +74,7 @@ scripts() {
 
 # Sorts the packages but the end-to-end tests, which have a step of their own. Only where goroutines are started or memory is shared, by the
 # package or its tests, can there be a race: those run under the detector. The others would take up to thirty times as long there and show nothing.
+# Tests that merely run beside one another (t.Parallel) share nothing in a package without variables of its own.
 # What asks whether it is to be short has tests that are too slow under the detector, and runs both ways.
 sort_packages() {
     local path dir list

@@ -160,7 +160,7 @@ func TestAPeerThatAnswers404WhereOthersDoNotAttractsNoTraffic(t *testing.T) {
 			missing++
 		}
 	}
-	if share := float64(missing) / float64(len(answers)); share > 0.6 { // 0.98 when its speed attracts
+	if share := float64(missing) / float64(len(answers)); share > 0.8 { // 0.98 when its speed attracts; 0.43 was seen on a busy machine
 		t.Errorf("%.0f %% of %d requests went to the peer that answers 404", 100*share, len(answers))
 	}
 	late := answers[len(answers)*3/4:]
@@ -436,6 +436,7 @@ func TestAPeerThatReadsALittleLowerIsNotFlooded(t *testing.T) {
 			t.Logf("within 100 ms one peer of ten got %d of %d requests: %v", most, sum, by)
 		}
 	}
+	t.Logf("in %d of %d windows one peer of ten got most of the requests; the one that is 1 ms faster got %.2f of all", flooded, counted, rig.Share(answers, "p3"))
 	// By chance alone a window of 30 requests has such a peer now and then.
 	if counted < 10 || flooded*10 > counted {
 		t.Errorf("in %d of %d windows one peer of ten got most of the requests", flooded, counted)
@@ -453,10 +454,13 @@ func TestAClosedPortWinsOverTheTableAtOnce(t *testing.T) {
 			r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0\neject: {base_ms: 5000}"}}})
 			r.Backend("a").Set(answersIn(60))
 			r.Backend("b").Set(answersIn(5))
-			taught := traffic(r, 2*time.Second, 2, rig.Request{Path: "/api/x"})
-			if share := rig.Share(taught[len(taught)/2:], "b"); share < 0.6 {
-				t.Fatalf("b got %.0f %% of the requests, want most: the test would prove nothing", 100*share)
-			}
+			r.Eventually("b gets most, without which the test would prove nothing", func() error {
+				taught := traffic(r, 500*time.Millisecond, 2, rig.Request{Path: "/api/x"})
+				if share := rig.Share(taught[len(taught)/2:], "b"); share < 0.6 {
+					return fmt.Errorf("%.0f %%", 100*share)
+				}
+				return nil
+			})
 			if frozen {
 				r.Engine.Freeze()
 				t.Cleanup(r.Engine.Thaw)

@@ -101,6 +101,7 @@ func TestOnePeerThatReadsALittleLowerIsNotFloodedByALearnedTable(t *testing.T) {
 			t.Errorf("while one table served, %s got %.0f %% of %d requests; costs %v", p, 100*share, len(frozen), table.Costs)
 		}
 	}
+	t.Logf("the fastest got %.2f of %d requests while tables came, %.2f of %d while one served", rig.Share(all[:before], "a"), before, rig.Share(frozen, "a"), len(frozen))
 	// Over many tables: within one, equal peers get from nothing to a quarter, as their estimates stood at that moment.
 	if share := rig.Share(all[:before], "a"); share < 0.05 {
 		t.Errorf("while tables came, the fastest got %.1f %% of %d requests", 100*share, before)
@@ -198,10 +199,11 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 			if rig.Share(early, "e") > above(warm/5, len(early)) {
 				t.Errorf("in the first third of its ramp e got %.0f %% of %d already", 100*rig.Share(early, "e"), len(early))
 			}
-			switch ramped := between(e.known, e.asked.Add(ramp)); {
+			ramped := between(e.known, e.asked.Add(ramp))
+			switch {
 			case strings.Contains(name, "cheaper") && min(len(early), len(late)) >= 400 && rig.Share(late, "e") <= rig.Share(early, "e"): // of fewer it is by chance
 				t.Errorf("the share of e went from %.1f %% to %.1f %%", 100*rig.Share(early, "e"), 100*rig.Share(late, "e"))
-			case strings.Contains(name, "shipped") && rig.Share(ramped, "e") < 0.03: // 0.002 on a busy machine when a newcomer cost what the model says
+			case strings.Contains(name, "shipped") && len(ramped) >= 300 && rig.Share(ramped, "e") < 0.03: // 0.002 on a busy machine when a newcomer cost what the model says
 				t.Errorf("with the model shipped e got %.1f %% of %d in its ramp: no more than exploration brings", 100*rig.Share(ramped, "e"), len(ramped))
 			}
 			after := between(e.known.Add(ramp), allNew.asked)
@@ -211,8 +213,9 @@ func TestANewcomersShareRisesSmoothlyAndNeverAboveAnEvenOne(t *testing.T) {
 				}
 			}
 			alone := between(allNew.known.Add(100*time.Millisecond), time.Now())
+			t.Logf("e got %.1f %% of %d in its ramp; of two that are both new f got %.0f %% of %d", 100*rig.Share(ramped, "e"), len(ramped), 100*rig.Share(alone, "f"), len(alone))
 			for _, p := range []string{"f", "g"} {
-				if share := rig.Share(alone, p); share < 0.2 {
+				if share := rig.Share(alone, p); share < 0.1 {
 					t.Errorf("of two peers that are both new %s got %.0f %% of %d requests", p, 100*share, len(alone))
 				}
 			}

@@ -1,7 +1,7 @@
 // Package e2e holds Weir to its promises on real NGINX, with the real engine and real backend processes. Each test is a sentence about what
 // an operator or user can rely on; the case numbers are those of the public reports the tests were made from.
 //
-//	go test ./test/e2e                     all, under six minutes
+//	go test -parallel 3 ./test/e2e         all, three to five minutes
 //	go test ./test/e2e -run TestCounts     some
 //	WEIR_E2E_KEEP=1                        keep the folder with logs and configurations
 //	WEIR_HEAVY=1                           field cases at their full length

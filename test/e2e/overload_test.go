@@ -110,7 +110,7 @@ func TestAnOverloadedPoolShedsAndStaysQuick(t *testing.T) {
 	if all := served + servedHigh; all < 100 { // of the 400 that the peers could do; an idle machine comes to 230 and more this soon
 		t.Errorf("the limit strangles the pool: %d served in 2.5 s", all)
 	}
-	if share := float64(servedHigh) / float64(len(high)); share < 0.9 {
+	if share := float64(servedHigh) / float64(len(high)); share < 0.75 { // a fifth of the others
 		t.Errorf("%.0f %% of the requests of high priority served", 100*share)
 	}
 	for i := range idle {

@@ -70,14 +70,20 @@ func TestRequestsThatTellTheirSizeWaitLess(t *testing.T) {
 			r.Backend(fmt.Sprintf("%s%d", pool, i)).Set(`{"slots":1,"speed":` + speed + `}`)
 		}
 	}
-	var with, without []float64
-	var both sync.WaitGroup
 	const perSecond = 130 // of work for 200, did it not come in such pieces
-	both.Go(func() { with = arrivals(r, "hinted", perSecond, 6*time.Second, 2*time.Second, 7) })
-	both.Go(func() { without = arrivals(r, "plain", perSecond, 6*time.Second, 2*time.Second, 7) })
-	both.Wait()
-	ratio := mean(with) / mean(without)
-	t.Logf("mean of %d requests that tell their size: %.1f ms, of those that do not: %.1f ms, ratio %.2f", len(with), mean(with), mean(without), ratio)
+	var with, without []float64
+	ratio := 1.0
+	// About a half on an idle machine. On a busy one 0.77 has been seen of one try, so more are taken in where one says little.
+	for try := uint64(0); try < 3 && ratio > 0.8; try++ {
+		var some, others []float64
+		var both sync.WaitGroup
+		both.Go(func() { some = arrivals(r, "hinted", perSecond, 6*time.Second, 2*time.Second, 7+try) })
+		both.Go(func() { others = arrivals(r, "plain", perSecond, 6*time.Second, 2*time.Second, 7+try) })
+		both.Wait()
+		with, without = append(with, some...), append(without, others...)
+		ratio = mean(with) / mean(without)
+		t.Logf("mean of %d requests that tell their size: %.1f ms, of those that do not: %.1f ms, ratio %.2f", len(with), mean(with), mean(without), ratio)
+	}
 	if ratio > 0.9 {
 		t.Errorf("sizes took the mean from %.1f to %.1f ms only", mean(without), mean(with))
 	}
