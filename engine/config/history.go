@@ -3,9 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,7 +19,7 @@ type StoreURL string
 const HistoryOff StoreURL = "off"
 
 func (u *StoreURL) fromText(s string) error {
-	wrong := errors.New(`must be a URL as "postgres://user@host:5432/name", "mysql://user@host:3306/name" or "file:/var/lib/weir/history.db", or "off"`)
+	wrong := errors.New(`must be a URL as "postgres://user@host:5432/name", "mysql://user@host:3306/name" or "file:/var/lib/weir/history.db" (/ ? # and % of a password are written %2F %3F %23 and %25), or "off"`)
 	switch strings.ToLower(s) {
 	case "", "off", "false", "no":
 		*u = ""
@@ -43,6 +45,9 @@ func (u *StoreURL) fromText(s string) error {
 	case p.Scheme == "postgres", p.Scheme == "mysql":
 		if strings.Trim(p.Path, "/") == "" {
 			return errors.New("must name a database after the host, as postgres://user@host:5432/weir")
+		}
+		if strings.Contains(p.Path, "@") { // a password with a / in it, whose rest would be shown as the database's name
+			return wrong
 		}
 	default:
 		return wrong
@@ -77,6 +82,7 @@ const mysqlPort = 3306
 
 // history makes the URL of what `database` says when there is none.
 func (d *decoder) history(c *Config) {
+	d.storeParameters("history", "history.url", c.History.URL)
 	db := &c.Database
 	if c.History.URL != "" || db.Host == "" {
 		return
@@ -106,9 +112,37 @@ func (d *decoder) history(c *Config) {
 	c.History.URL = StoreURL(u.String())
 }
 
+// storeParameters refuses parameters of a URL that would be passed over, as one of TLS that is another server's or misspelt.
+func (d *decoder) storeParameters(section, key string, u StoreURL) {
+	p, err := url.Parse(u.Reveal())
+	if err != nil {
+		return // it was refused already
+	}
+	query := p.Query()
+	switch {
+	case p.Scheme == "postgres" && (query.Has("tls") || query.Has("tls_ca")):
+		d.errorf(d.where(section, key), "tls and tls_ca are for MySQL and MariaDB; PostgreSQL has sslmode=require, or sslmode=verify-full with sslrootcert=/path/ca.pem")
+	case p.Scheme == "mysql":
+		for _, name := range slices.Sorted(maps.Keys(query)) {
+			switch name {
+			case "socket", "host", "port", "tls_ca":
+			case "tls":
+				switch query.Get(name) {
+				case "true", "false", "skip-verify", "preferred":
+				default:
+					d.errorf(d.where(section, key), "tls must be one of true, false, skip-verify, preferred, is %s", quote(query.Get(name)))
+				}
+			default:
+				d.errorf(d.where(section, key), "there is no parameter %s for MySQL and MariaDB, only socket=/path, tls=true|false|skip-verify|preferred and tls_ca=/path/ca.pem", quote(name))
+			}
+		}
+	}
+}
+
 // sharing finds where models are shared, when they are.
 func (d *decoder) sharing(c *Config) {
 	l := &c.Learn
+	d.storeParameters("learn", "learn.share", l.Share)
 	if !bool(l.Follow) && !bool(l.Federated) {
 		return
 	}

@@ -35,6 +35,30 @@ func TestAStoreURLThatMakesNoSenseIsRefused(t *testing.T) {
 	}
 }
 
+// A parameter that nobody reads, as one for TLS with a slip in it, would send the password in the clear.
+func TestAParameterOfAStoreThatWouldBePassedOverIsRefused(t *testing.T) {
+	for url, want := range map[string]string{
+		"mysql://u@h/db?tsl=true":         `"tsl"`,
+		"mysql://u@h/db?sslmode=require":  "tls=true",
+		"mysql://u@h/db?tls=yes":          "skip-verify",
+		"postgres://u@h/db?tls=true":      "sslmode=require",
+		"mysql://u:1/2@h/db":              "%2F", // the rest of the password would be the database's name
+		"postgres://u:hun/ter@h:5432/db":  "%2F",
+		"postgres://u:hun%ter@h:5432/db":  "%25",
+		"mysql://u:1/hunter@h/db?tls=yes": "%2F",
+	} {
+		for _, text := range []string{"history: {url: '" + url + "'}", "learn: {follow: true, share: '" + url + "'}"} {
+			_, _, err := Parse("f", []byte(text), none)
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "ter@") {
+				t.Errorf("%s: %v, want %q", text, err, want)
+			}
+		}
+	}
+	for _, url := range []string{"mysql://u@h/db?tls=true&tls_ca=/ca.pem", "mysql://u@/db?socket=/s", "postgres://u@h/db?sslmode=require&application_name=x", "postgres://u:p%2F%40@h/db"} {
+		mustParse(t, "history: {url: '"+url+"'}\nlearn: {follow: true, share: '"+url+"'}")
+	}
+}
+
 func TestEnginesShareModelsInADatabaseOrAFolder(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/history.db", nil, 0o600); err != nil {

@@ -209,16 +209,17 @@ func (s *Server) Database() (name, url string, err error) {
 	return name, fmt.Sprintf("mysql://weir@/%s?socket=%s", name, filepath.Join(s.Dir, "socket")), s.client("CREATE DATABASE " + name)
 }
 
-// Pooler starts PgBouncer before a PostgreSQL: each transaction has the next free one of three sessions. It returns a function that makes a
-// URL of Database one that goes through it. The caller ends it with stop, before the server.
-func (s *Server) Pooler() (through func(url string) string, stop func(), err error) {
+// Pooler starts PgBouncer before a PostgreSQL, with three sessions for each database: in the mode transaction each transaction has the next
+// free one, in the mode session each client one of its own. It returns a function that makes a URL of Database one that goes through it.
+// The caller ends it with stop, before the server.
+func (s *Server) Pooler(mode string) (through func(url string) string, stop func(), err error) {
 	const program = "/usr/sbin/pgbouncer"
 	if _, err := os.Stat(program); err != nil {
 		return nil, nil, fmt.Errorf("PgBouncer: %w", ErrNotInstalled)
 	}
 	conf := filepath.Join(s.Dir, "pgbouncer.ini")
 	text := fmt.Sprintf("[databases]\n* = host=%s user=weir\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = %s\nlisten_port = 6432\nauth_type = any\n"+
-		"pool_mode = transaction\ndefault_pool_size = 3\nlogfile = %s\n", s.Dir, s.Dir, filepath.Join(s.Dir, "pgbouncer.log"))
+		"pool_mode = %s\ndefault_pool_size = 3\nlogfile = %s\n", s.Dir, s.Dir, mode, filepath.Join(s.Dir, "pgbouncer.log"))
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return nil, nil, err
 	}
@@ -226,12 +227,14 @@ func (s *Server) Pooler() (through func(url string) string, stop func(), err err
 	if err := cmd.Start(); err != nil {
 		return nil, nil, err
 	}
+	socket := filepath.Join(s.Dir, ".s.PGSQL.6432")
 	stop = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		_ = os.Remove(socket)
 	}
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(s.Dir, ".s.PGSQL.6432")); err == nil {
+		if _, err := os.Stat(socket); err == nil {
 			return func(url string) string { return url + "&port=6432" }, stop, nil
 		}
 		if time.Now().After(end) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -42,30 +41,19 @@ const (
 	answerWithin  = 8 * time.Second // an answer to one statement of a batch
 )
 
-// Open makes a store of a URL like mysql://user:password@host:3306/name, with ?socket=/path for a Unix socket and ?tls=true (or
-// skip-verify, preferred) for TLS, and sees that the server answers. The schema is not touched.
+// Open makes a store of a URL like mysql://user:password@host:3306/name (see Config) and sees that the server answers. The schema is not
+// touched.
 func Open(ctx context.Context, text string) (*Store, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, errors.New("history.url is no URL") // the parser's error would show the password
 	}
-	conf := mysql.NewConfig()
-	conf.User = u.User.Username()
-	conf.Passwd, _ = u.User.Password()
-	conf.DBName = strings.Trim(u.Path, "/")
-	conf.Net, conf.Addr = "tcp", u.Host
-	for _, key := range []string{"socket", "host"} { // host: a folder, as database.host may have
-		if path := u.Query().Get(key); path != "" {
-			conf.Net, conf.Addr = "unix", path
-		}
-	}
-	if conf.Net == "tcp" && u.Port() == "" {
-		conf.Addr += ":3306"
+	conf, err := Config(u)
+	if err != nil {
+		return nil, fmt.Errorf("history.url: %w", err)
 	}
 	conf.Timeout = connectWithin
-	conf.TLSConfig = u.Query().Get("tls")
 	conf.Collation = "utf8mb4_bin"
-	conf.Logger = quiet{}
 	// What is out of a column's range is an error and not cut.
 	conf.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES'"}
 	connector, err := mysql.NewConnector(conf)
@@ -99,11 +87,6 @@ func Open(ctx context.Context, text string) (*Store, error) {
 	}
 	return s, nil
 }
-
-// quiet drops the driver's own lines: its errors come back as errors.
-type quiet struct{}
-
-func (quiet) Print(...any) {}
 
 // Describe names the database.
 func (s *Store) Describe() string { return s.name }
@@ -144,8 +127,8 @@ func refused(err error) bool {
 	return state == "22" || state == "23" || e.Number == 1366
 }
 
-// lockName is held while the schema or partitions are changed.
-const lockName = "weir schema"
+// lockName is held while the schema or partitions are changed. Such names are of the whole server, so the database's is put before it.
+const lockName = " weir schema"
 
 // locked runs do on one connection under the lock; other engines wait for it.
 func (s *Store) locked(ctx context.Context, do func(*sql.Conn) error) error {
@@ -155,7 +138,7 @@ func (s *Store) locked(ctx context.Context, do func(*sql.Conn) error) error {
 	}
 	defer conn.Close()
 	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 60)", lockName).Scan(&got); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT(LEFT(DATABASE(), 40), ?), 60)", lockName).Scan(&got); err != nil {
 		return err
 	}
 	if got.Int64 != 1 {
@@ -164,7 +147,7 @@ func (s *Store) locked(ctx context.Context, do func(*sql.Conn) error) error {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectWithin)
 		defer cancel()
-		_, _ = conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", lockName)
+		_, _ = conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT(LEFT(DATABASE(), 40), ?))", lockName)
 	}()
 	return do(conn)
 }

@@ -17,7 +17,7 @@ func TestTheStoreThroughAPoolerThatSharesSessions(t *testing.T) {
 	if server == nil {
 		t.Skip("PostgreSQL is not installed")
 	}
-	through, stop, err := server.Pooler()
+	through, stop, err := server.Pooler("transaction")
 	if errors.Is(err, dbserver.ErrNotInstalled) {
 		t.Skip(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	my "github.com/weirlb/weir/engine/history/mysql"
 )
 
 type mariadb struct {
@@ -20,20 +22,10 @@ type mariadb struct {
 }
 
 func openMySQL(ctx context.Context, u *url.URL) (Exchange, error) {
-	conf := mysql.NewConfig()
-	conf.User = u.User.Username()
-	conf.Passwd, _ = u.User.Password()
-	conf.DBName = strings.Trim(u.Path, "/")
-	conf.Net, conf.Addr = "tcp", u.Host
-	if u.Port() == "" {
-		conf.Addr += ":3306"
+	conf, err := my.Config(u)
+	if err != nil {
+		return nil, err
 	}
-	for _, key := range []string{"socket", "host"} { // host: a folder, as database.host may have
-		if path := u.Query().Get(key); path != "" {
-			conf.Net, conf.Addr = "unix", path
-		}
-	}
-	conf.TLSConfig = u.Query().Get("tls")
 	conf.Timeout, conf.ReadTimeout, conf.WriteTimeout = within, 2*within, 2*within
 	connector, err := mysql.NewConnector(conf)
 	if err != nil {

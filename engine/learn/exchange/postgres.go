@@ -43,11 +43,48 @@ func openPostgres(ctx context.Context, u *url.URL) (Exchange, error) {
 	if p.conn, err = pgx.ConnectConfig(ctx, conf); err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", p.name, err)
 	}
+	switch shared, err := sessionsShared(ctx, conf, p.conn); {
+	case err != nil:
+		p.Close()
+		return nil, fmt.Errorf("preparing %s: %w", p.name, err)
+	case shared:
+		p.Close()
+		return nil, fmt.Errorf("%s is behind a pooler that gives each transaction another session, as PgBouncer does with pool_mode=transaction; notifications and the election need a session of their own: "+
+			"set learn.share to the database's own address, or let the pooler have pool_mode=session for it", p.name)
+	}
 	if _, err = p.conn.Exec(ctx, "LISTEN weir_shared_model"); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("preparing %s: %w", p.name, err)
 	}
 	return p, nil
+}
+
+// sessionsShared tells whether a pooler gives the sessions of its clients to others between their transactions. Where the process that a
+// connection began with is the one that answers there is no pooler. Behind one, a second connection's transaction gets the session that the
+// first has just used, or the first is answered by another one afterwards, unless its sessions are its own.
+func sessionsShared(ctx context.Context, conf *pgx.ConnConfig, first *pgx.Conn) (bool, error) {
+	pid := func(conn *pgx.Conn) (pid uint32, err error) {
+		err = conn.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&pid)
+		return pid, err
+	}
+	before, err := pid(first)
+	if err != nil || before == first.PgConn().PID() {
+		return false, err
+	}
+	second, err := pgx.ConnectConfig(ctx, conf)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = second.Close(ctx) }()
+	if _, err := second.Exec(ctx, "BEGIN"); err != nil {
+		return false, err
+	}
+	other, err := pid(second)
+	if err != nil {
+		return false, err
+	}
+	after, err := pid(first)
+	return other == before || after != before, err
 }
 
 // locked runs do in a transaction that holds a lock.
