@@ -55,6 +55,37 @@ func TestAUserWithoutTheRightToMakeTablesKeepsHistoryInThoseThatAreThere(t *test
 	}
 }
 
+func TestSessionsThatTheServerEndedAreMadeAnewAndNoErrorAtTheEnd(t *testing.T) {
+	s := storetest.Ready(t, opener(t, "")).(*Store)
+	fill(t, s, 1)
+	ended := func() {
+		t.Helper()
+		rows, err := s.db.QueryContext(t.Context(), "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, "KILL "+id)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+		_ = server.SQL(strings.Join(ids, "; ")) // some may have gone by themselves
+		time.Sleep(50 * time.Millisecond)
+	}
+	ended()
+	fill(t, s, 2)
+	ended()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAServerThatAnswersNothingIsSaidToInSeconds(t *testing.T) {
 	if server == nil {
 		t.Skip("MariaDB is not installed")
