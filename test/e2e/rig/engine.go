@@ -343,6 +343,13 @@ func (e *Engine) Figures(pool, backend string) (f Figures) {
 	return f
 }
 
+// Has tells whether the engine has the backend in the pool.
+func (e *Engine) Has(pool, backend string) bool {
+	e.rig.T.Helper()
+	status, _ := e.Get(e.PeerPath(pool, backend))
+	return status == http.StatusOK
+}
+
 // WaitAttempts waits until the engine has heard of n attempts on the backend.
 func (e *Engine) WaitAttempts(pool, backend string, n int) (f Figures) {
 	e.rig.T.Helper()

@@ -194,6 +194,12 @@ func (n *NGINX) Workers() (pids []int) {
 	return pids
 }
 
+// Kill ends a worker, an old one perhaps, with SIGKILL and returns at once.
+func (n *NGINX) Kill(pid int) {
+	n.killed = append(n.killed, pid)
+	_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+}
+
 // KillWorker ends a worker with SIGKILL and returns when the master has put another in its place.
 func (n *NGINX) KillWorker(pid int) {
 	t := n.rig.T
