@@ -194,6 +194,10 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 			`E nginx.conf:22: proxy_next_upstream_timeout: 1999 ms is shorter than connect_timeout_ms (2000) of pool "web": one connect that times out would use up all the time for another try`,
 		},
 		{
+			"no code cache", "        listen 80;", "        listen 80; lua_code_cache off;",
+			`E nginx.conf:20: lua_code_cache: gives each request a Lua of its own, so that nothing is counted or learned and one peer gets all of them: remove it`,
+		},
+		{
 			"the same, inherited", "        listen 80;", "        proxy_next_upstream_timeout 1;",
 			``,
 		},

@@ -37,6 +37,8 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			inner["header_filter"] = d
 		}
 		switch d.Name {
+		case codeCache:
+			inner[d.Name] = d
 		case hide, pass:
 			if inner[d.Name] == outer[d.Name] { // the first of this block: those of the blocks around hold no more
 				inner[d.Name] = &nginxconf.Directive{Name: d.Name, File: d.File, Line: d.Line}
@@ -63,6 +65,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			if d.Name == p+"_pass" && len(d.Args) > 0 {
 				if u := upstreams[target(d.Args[0])]; u != nil {
 					c.pass(p, inner, u)
+					c.cached(inner)
 					c.speaks(p, d, inner, u)
 					c.sticky(d, inner, u)
 					c.admission(d, inner, u)
@@ -80,6 +83,15 @@ func target(s string) string {
 	}
 	s, _, _ = strings.Cut(s, "/")
 	return s
+}
+
+const codeCache = "lua_code_cache"
+
+// cached refuses what gives each request a Lua machine of its own: none knows what the others do, so nothing is counted, learned or balanced.
+func (c *checker) cached(in scope) {
+	if d := in[codeCache]; d != nil && len(d.Args) == 1 && d.Args[0] == "off" {
+		c.errorf(d.File, d.Line, d.Name, "gives each request a Lua of its own, so that nothing is counted or learned and one peer gets all of them: remove it")
+	}
 }
 
 // Directives of NGINX of which all in one block count together.
