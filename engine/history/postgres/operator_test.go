@@ -99,6 +99,9 @@ func TestAUserWithoutTheRightToMakeTablesKeepsHistoryInThoseThatAreThere(t *test
 	if n, other := count(), one[int](t, admin, "SELECT count(*) FROM weir_outcome_other"); n != 300 || other != 0 {
 		t.Errorf("with partitions: %d outcomes, %d in the default one", n, other)
 	}
+	if from, to, ok := s.days(t.Context(), 0, storetest.Now()); !ok || to-from < 24*3_600_000 {
+		t.Errorf("it cannot tell which days hold something (%d to %d), and would read all rows for it", from, to)
+	}
 	if err := s.Maintain(t.Context(), storetest.Now(), storetest.Week()); err != nil {
 		t.Errorf("maintaining with nothing to make: %v", err)
 	}
