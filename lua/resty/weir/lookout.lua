@@ -14,6 +14,7 @@ local clock = require "resty.weir.clock"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
 local vars = require "resty.weir.vars"
+local workers = require "resty.weir.workers"
 
 local pcall, variable = pcall, vars.text
 
@@ -43,6 +44,7 @@ local function look(r, q)
 end
 
 local function tick()
+    workers.stay_in_sight()
     now = clock.now_ms()
     local ok, err = pcall(attempts.each_due, now, look)
     if not ok then

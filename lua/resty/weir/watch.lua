@@ -241,6 +241,7 @@ local function tick(premature)
         if now - last_collect > COLLECT_S then
             last_collect = now
             workers.reap()
+            workers.shrink()
             slots.collect(now)
         end
         if not following then

@@ -15,7 +15,7 @@ local ESRCH = 3
 local SPARE = shm.MAX_ROWS - 1 -- it serves the self-test besides
 local TRY_AGAIN_S = 5
 
-local _M = { SPARE = SPARE }
+local _M = { SPARE = SPARE, row = nil }
 local dict
 
 -- "pid:start time": a pid alone may have been given to another process since.
@@ -67,6 +67,25 @@ function _M.reap()
     return reaped
 end
 
+-- Leaves the rows past the last that is taken out of what every pick sums: after a reload, or many of them with connections held, they would
+-- be read for good. Elected worker only. A worker that takes such a row at this instant puts itself right with stay_in_sight().
+function _M.shrink()
+    local n = shm.head.nrows
+    while n > 1 and not dict:get("row:" .. n - 1) do
+        n = n - 1
+    end
+    if n < shm.head.nrows then
+        shm.head.nrows = n
+    end
+end
+
+-- Called a few times a second.
+function _M.stay_in_sight()
+    if _M.row and shm.head.nrows <= _M.row then
+        shm.head.nrows = _M.row + 1
+    end
+end
+
 -- A row for this worker; nil, and why, when there is none.
 local function take()
     _M.reap()
@@ -79,6 +98,7 @@ local function take()
             if shm.head.nrows <= row then
                 shm.head.nrows = row + 1
             end
+            _M.row = row
             return row
         end
     end
