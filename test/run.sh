@@ -95,10 +95,10 @@ sort_packages() {
 unit() {
     sort_packages || return 1
     [ "$mode" = quick ] || every=("${plain[@]}")
-    go test -vet=off -count=1 -timeout 5m "${every[@]}"
+    go test -vet=off -count=1 -timeout 8m "${every[@]}"
 }
 
-race() { sort_packages && go test -race -short -vet=off -count=1 -timeout 5m "${raced[@]}"; }
+race() { sort_packages && go test -race -short -vet=off -count=1 -timeout 8m "${raced[@]}"; }
 
 # finished PID LOG: waits for a script that was started in the background, and shows what it said.
 finished() {

@@ -17,22 +17,27 @@ const atOnce = "slow_start_ms: 0\nload_report: {blackout_ms: 0}"
 func TestALoadReportReachesTheEngineInEachFormat(t *testing.T) {
 	t.Parallel()
 	formats := []string{"orca", "orca-json", "orca-bin", "orca-header"}
-	opt := rig.Options{Tap: true}
+	opt := rig.Options{Tap: true, Workers: 1} // what two tell may come in another order
 	for _, f := range formats {
 		opt.Pools = append(opt.Pools, rig.Pool{Name: f, Peers: []string{"p-" + f}, Settings: atOnce})
 	}
 	r := start(t, opt)
+	var all []*rig.Pending
 	for _, f := range formats {
 		b := r.Backend("p-" + f)
-		b.Set(`{"reports":"` + f + `","slots":1,"speed":0,"default":{"mean_ms":20}}`)
-		p := r.Begin(4, rig.Request{Path: "/" + f + "/x"})
+		b.Set(`{"reports":"` + f + `","slots":1,"speed":0,"default":{"mean_ms":200}}`) // longer than a busy machine keeps one report back and not the next
+		all = append(all, r.Begin(4, rig.Request{Path: "/" + f + "/x"}))
 		r.Eventually("the peer has all four", func() error {
 			if n := b.Stats().InFlight; n != 4 {
 				return fmt.Errorf("%d", n)
 			}
 			return nil
 		})
-		b.Set(goOn)
+	}
+	for _, f := range formats {
+		r.Backend("p-" + f).Set(goOn)
+	}
+	for _, p := range all {
 		r.WantAll(p.Wait(), 200) // the answers leave 3, 2, 1 and 0 behind
 	}
 	for _, f := range formats {
