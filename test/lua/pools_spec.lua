@@ -115,6 +115,25 @@ describe("a worker's view of a pool", function()
         assert.equal("10.0.0.9:81", slots.info(slot).addr)
     end)
 
+    it("finds in one reading of all slots, however many pools there are, the peers that a new engine no longer lists", function()
+        for i = 1, 3 do slots.of("many" .. i, "10.0.0.1:80") slots.of("many" .. i, "10.0.0.2:80") end
+        local reads, get = 0, dict.get
+        dict.get = function(self, key)
+            reads = reads + (key:find("^s:") and 1 or 0)
+            return get(self, key)
+        end
+        local all = slots.by_pool()
+        for i = 1, 3 do slots.keep_only("many" .. i, { ["10.0.0.2:80"] = true }, all["many" .. i], 100) end
+        slots.keep_only("unheard of", {}, all["unheard of"], 100)
+        dict.get = nil
+        assert.equal(slots.count(), reads)
+        for i = 1, 3 do
+            assert.equal(100, dict:get("gone:" .. slots.of("many" .. i, "10.0.0.1:80")))
+            assert.is_nil(dict:get("gone:" .. slots.of("many" .. i, "10.0.0.2:80")))
+            slots.join(slots.of("many" .. i, "10.0.0.1:80"))
+        end
+    end)
+
     it("gives the slot of a peer back only when it is gone for good, and never with its old evidence", function()
         local slot = slots.of("e", "10.0.0.1:80")
         shm.peer[slot].fails = 9

@@ -7,7 +7,7 @@
 -- requests still running are counted) but no old evidence.
 local shm = require "resty.weir.shm"
 
-local tonumber = tonumber
+local tonumber, ipairs = tonumber, ipairs
 
 local _M = {}
 
@@ -133,14 +133,27 @@ function _M.leave(pool, addr, now_s)
     end
 end
 
--- The engine lists just these peers of the pool: every other one has left. For a new follower of the engine, which does
--- not know what the last one had been told.
-function _M.keep_only(pool, addrs, now_s)
-    local prefix = key_of(pool, "")
+-- The addresses that have slots, by pool. Reads all slots: it is asked once for all pools.
+function _M.by_pool()
+    local all = {}
     for slot = 0, _M.count() - 1 do
         local key = dict:get("s:" .. slot)
-        if key and key:sub(1, #prefix) == prefix and not addrs[key:sub(#prefix + 1)] then
-            _M.leave(pool, key:sub(#prefix + 1), now_s)
+        if key then
+            local pool, addr = key:match("^p:([^|]*)|(.*)$")
+            local list = all[pool] or {}
+            all[pool] = list
+            list[#list + 1] = addr
+        end
+    end
+    return all
+end
+
+-- The engine lists just these peers of the pool: every other one of `list`, which may be nil, has left. For a new follower of the engine, which
+-- does not know what the last one had been told.
+function _M.keep_only(pool, addrs, list, now_s)
+    for _, addr in ipairs(list or {}) do
+        if not addrs[addr] then
+            _M.leave(pool, addr, now_s)
         end
     end
 end

@@ -79,6 +79,14 @@ local function keep_limit(p)
     end
 end
 
+-- Who has a slot in a pool. All slots are read once for an answer of the engine, not once a pool: with hundreds of pools a worker stood still for
+-- a second.
+local by_pool
+local function slotted(name)
+    by_pool = by_pool or slots.by_pool()
+    return by_pool[name]
+end
+
 local function store(p)
     keep_limit(p)
     local peers = {}
@@ -103,7 +111,7 @@ local function store(p)
     local k = known[p.name]
     if not k then
         k = { addrs = {} }
-        slots.keep_only(p.name, addrs, now_s())
+        slots.keep_only(p.name, addrs, slotted(p.name), now_s())
     end
     local key = epoch .. ":" .. p.meta_version
     if k.key ~= key then
@@ -129,12 +137,13 @@ end
 local function remove(name)
     dict:delete("b:" .. name)
     dict:delete("v:" .. name)
-    slots.keep_only(name, {}, now_s())
+    slots.keep_only(name, {}, slotted(name), now_s())
     known[name], _M.guarded[name], _M.kept[name] = nil, nil, nil
     dict:delete("limit:" .. name)
 end
 
 local function apply(answer)
+    by_pool = nil
     local full = answer.epoch ~= epoch
     epoch = answer.epoch
     _M.accepts = {}
@@ -168,6 +177,7 @@ local function apply(answer)
             end
         end
     end
+    by_pool = nil
     since = answer.version
     if changed then
         shm.head.change = shm.head.change + 1
