@@ -167,6 +167,8 @@ type Settings struct {
 	LoadReport LoadReport `key:"load_report"`
 	// Sizes: where requests carry a weight ($weir_weight), it counts in the choice.
 	Sizes Switch `key:"sizes"`
+	// Balancers is how many engines send requests to the pool's peers, this one included; 0 = to be found out by the answers.
+	Balancers int `key:"balancers" range:"0..10000"`
 }
 
 // Tiers says when backups take part.

@@ -97,6 +97,7 @@ pools:
     queue_max: 30
     load_report: {enabled: false, expire_ms: 9000, blackout_ms: 0}
     sizes: false
+    balancers: 3
   - {name: plain, peers: ["10.0.0.2:1"]}
   - {name: bare, check: off, peers: ["10.0.0.2:1"]}
 `)
@@ -109,7 +110,7 @@ pools:
 			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD", "https"},
 			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, LoadReport: LoadReport{false, 9000, 0}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
 			Affinity: Affinity{AffinityCookie, "$arg_user", 2, 1.5, 1000, Cookie{"sid", 60_000, "/x", "None", "true", false}},
-			Limit:    Limit{true, 5, 500, 2, 0.8, 0.5}, MaxInflight: 40, QueueMS: 20, QueueMax: 30,
+			Limit:    Limit{true, 5, 500, 2, 0.8, 0.5}, MaxInflight: 40, QueueMS: 20, QueueMax: 30, Balancers: 3,
 		},
 		Peers: []Peer{
 			{Address: "10.0.0.1:8080", Weight: 1},

@@ -99,6 +99,8 @@ type Pool struct {
 	refresh  float64 // time of the last Refresh
 	selected float64 // time of the last choice of listed classes
 
+	hidden  hidden
+	sharers float64 // engines that send to the peers, this one included, as told; 0 = not told
 	priors  *priors
 	scratch replay
 }
@@ -127,6 +129,7 @@ type peer struct {
 	load             float64 // utilisation by its reports; negative = none
 	told             float64 // the same by server metrics, used where there are no reports; negative = none
 	others           others
+	echo             peerEcho
 	reports          reports
 }
 
@@ -173,6 +176,7 @@ func (p *Pool) SetPeers(now float64, addrs []string) {
 		next = append(next, n)
 	}
 	p.peers, p.index = next, index
+	p.hidden.answers = [poolEchoes]echo{} // they name peers by position
 }
 
 // Peers returns the number of peers.

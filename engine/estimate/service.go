@@ -86,6 +86,7 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 		weighs = min(o.Work/float64(o.InFlight), 1e6)
 	}
 	wait := pe.curve.wait(held) * weighs * p.work * pe.slowness()
+	p.surprised(now, o.Peer, ms, (expect+wait)/pe.drift.factor)
 	at := ms * pe.drift.factor // the response time, had the peer its long-run speed
 	if wait <= 0 {
 		const f = 1 - 1/poolTau

@@ -14,7 +14,7 @@ type PeerView struct {
 	Mix          float64 // the mean request it gets, in mean requests of the pool
 	CV2          float64 // squared coefficient of variation of that
 	ArrivalRate  float64 // requests a ms, decayed
-	TotalRate    float64 // the same of all balancers, as far as the peer reports its load
+	TotalRate    float64 // the same of all balancers, as far as the peer reports its load or its answers show it
 	Others       float64 // requests of other balancers there now, by its reports; 0 = none, or it does not report
 	OthersVar    float64 // variance of that
 	InFlight     int     // last sample
@@ -49,9 +49,9 @@ func (p *Pool) Peer(i int) PeerView {
 		v.ReportAgeMS = max(p.now-pe.reports.at, 0)
 	}
 	v.Others, v.OthersVar = pe.others.at(p.now, pe.latency)
-	v.TotalRate = v.ArrivalRate
+	v.TotalRate = v.ArrivalRate * p.loadRatio(pe)
 	if pe.others.busyN > 0 {
-		v.TotalRate = max(pe.others.busy*v.Concurrency/v.WorkMS, v.TotalRate)
+		v.TotalRate = max(pe.others.busy*v.Concurrency/v.WorkMS, v.ArrivalRate)
 	}
 	v.Risk = pe.risk()
 	return v

@@ -31,7 +31,8 @@ type PoolFigures struct {
 	Limit       *float64        `json:"limit"` // requests in flight, over all NGINX; null = none
 	Shed        uint64          `json:"shed"`  // requests refused since the engine started, because the pool could do no more
 	RateLimited uint64          `json:"rate_limited"`
-	Sources     []SourceFigures `json:"sources"` // where the peers come from
+	LoadRatio   float64         `json:"load_ratio"` // load of the peers through all balancers, as far as it shows or was told, over that through this engine's
+	Sources     []SourceFigures `json:"sources"`    // where the peers come from
 	Classes     []ClassFigures  `json:"classes"`
 	Peers       []PeerFigures   `json:"peers"`
 }
@@ -160,6 +161,7 @@ func (p *livePool) figures(now float64) PoolFigures {
 		Panic: p.health.Panic(), TableAgeMS: now - p.filledAt, RefreshMS: p.fillCost, TrafficAge: finite(now - p.trafficAt),
 		Attempts10s: all.short, Attempts1m: all.long, Sources: p.sourceFigures(now), Classes: []ClassFigures{}, Peers: []PeerFigures{},
 	}
+	f.LoadRatio = p.est.LoadRatio()
 	f.Shed, f.RateLimited = p.limits.shed, p.limits.rated
 	if l := p.limits.limiter; l != nil && l.Limit() > 0 {
 		f.Limit = finite(l.Limit())

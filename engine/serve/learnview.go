@@ -30,7 +30,7 @@ type LearningCounts struct {
 	Thinned  uint64 `json:"thinned"`   // above the rate that is kept
 	NoFrame  uint64 `json:"no_frame"`  // older than what is remembered of the policy
 	NoPeer   uint64 `json:"no_peer"`   // at a peer that was not usable by then
-	NoReturn uint64 `json:"no_return"` // aborted, idle races, streams
+	NoReturn uint64 `json:"no_return"` // aborted, idle races, streams, peers shared with other balancers
 	Foreign  uint64 `json:"foreign"`   // retries, and picks by another rule
 	Lost     uint64 `json:"lost"`      // more than there was room for
 }

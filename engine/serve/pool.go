@@ -158,6 +158,7 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 		p.est = estimate.New(estimate.Options{TopClasses: c.Classes.Top})
 	}
 	p.est.SetReports(reportRules(&c.Settings))
+	p.est.SetBalancers(c.Balancers)
 	if p.conf.Policy != c.Policy {
 		p.setPolicy(c.Policy)
 	}
@@ -333,6 +334,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 	p.tel.Usable.Set(float64(usable))
 	p.tel.Backups.Set(p.health.Backups())
 	p.tel.Classes.Set(float64(len(s.Table.Classes)))
+	p.tel.LoadRatio.Set(p.est.LoadRatio())
 	p.tel.Panic.Set(map[bool]float64{true: 1}[s.Panic])
 }
 

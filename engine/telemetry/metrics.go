@@ -262,6 +262,7 @@ func (p *Peer) Check(pass bool) {
 type Pool struct {
 	series
 	Peers, Usable, Backups, Panic, Classes *metrics.Gauge
+	LoadRatio                              *metrics.Gauge
 	Publications                           *metrics.Counter
 	Limit                                  *metrics.Gauge
 	Shed                                   [5]*metrics.Counter // over the limit with high, normal, low priority; every peer full; above a rate
@@ -300,6 +301,7 @@ func (m *Metrics) Pool(poolName string) *Pool {
 	p.Backups = p.gauge("weir_pool_backups", "pool", poolName)
 	p.Panic = p.gauge("weir_pool_panic", "pool", poolName)
 	p.Classes = p.gauge("weir_pool_classes", "pool", poolName)
+	p.LoadRatio = p.gauge("weir_pool_load_ratio", "pool", poolName)
 	p.Limit = p.gauge("weir_pool_concurrency_limit", "pool", poolName)
 	for i, priority := range [...]string{"high", "normal", "low"} {
 		p.Shed[i] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", "limit", "priority", priority)

@@ -25,6 +25,7 @@ type Frame struct {
 	Slots   []float64   // estimated concurrency by peer
 	Penalty float64     // what a failure costs beside its time, ms
 	MeanMS  float64     // of recent answers of the pool
+	Load    float64     // estimate.Pool.LoadRatio
 	row     []int16     // by class index of the estimators; 0 = "*"
 	classes int         // rows
 	fixed   []float32   // [class][peer][Inputs], at 0 in flight
@@ -55,7 +56,7 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 	}
 	f := &Frame{
 		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Group: slices.Clone(s.Group), Weight: slices.Clone(s.Weight), classes: m.Classes,
-		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
+		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), Load: est.LoadRatio(), cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
 	}
 	for i := range m.Peers {
 		v := est.Peer(i)

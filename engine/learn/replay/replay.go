@@ -86,7 +86,7 @@ type Counts struct {
 	Decisions uint64 // replayed
 	NoFrame   uint64 // not: the frame of their pick was gone
 	NoPeer    uint64 // not: their peer was not in the frame, or not usable by it
-	NoReturn  uint64 // not: aborted, an idle race, or a stream
+	NoReturn  uint64 // not: aborted, an idle race, a stream, or sent to peers whose load is not this engine's alone
 	Foreign   uint64 // not: another rule chose (local, panic), or it was a retry
 	Thinned   uint64 // not: above the rate that is kept
 	Overflow  uint64 // not: more were open than there is room for

@@ -137,6 +137,7 @@ func TestADecisionHasWhatAllPeersHeldWhenItWasMade(t *testing.T) {
 
 func TestTheReturnHasTheDelayImposedOnThoseBehind(t *testing.T) {
 	r := newRig(t, 1, replay.Options{Imposed: 0.75})
+	r.est.SetBalancers(1) // answers that come in turns have a pattern
 	// One slot: later ones wait. Teach it by answers that grow with the count.
 	for i := range 3000 {
 		n := i % 4
@@ -213,6 +214,19 @@ func TestWhatCannotBeReplayedIsCounted(t *testing.T) {
 	}
 	r.rec.Settle(10_000, r.rnd, r.store, nil)
 	want := replay.Counts{Attempts: 8, NoFrame: 1, NoPeer: 2, NoReturn: 3, Foreign: 2}
+	if got := r.rec.Counts(); got != want || r.store.Len() != 0 {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+func TestAttemptsOnPeersThatAreSharedTeachNothing(t *testing.T) {
+	r := newRig(t, 2, replay.Options{})
+	r.est.SetBalancers(3)
+	r.answers(10)
+	r.frame(500, nil)
+	r.rec.Ended(ok(r.peers[0], 600, 610))
+	r.rec.Settle(10_000, r.rnd, r.store, nil)
+	want := replay.Counts{Attempts: 1, NoReturn: 1}
 	if got := r.rec.Counts(); got != want || r.store.Len() != 0 {
 		t.Errorf("%+v, want %+v", got, want)
 	}
