@@ -335,3 +335,33 @@ func TestAFloodOfKeysForgetsNobodyWhoAsksAllTheTime(t *testing.T) {
 		t.Errorf("status %d, %q", a.Status, a.Body)
 	}
 }
+
+// A request that came by another pool is refused as one that came straight: the service is busy, not broken.
+func TestAFullPoolBehindAnAccelRedirectRefusesAsAnyFullPool(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Pools: []rig.Pool{
+			{Name: "api", Peers: []string{"a"}},
+			{Name: "files", Peers: []string{"b"}, Settings: "max_inflight: 2"},
+		},
+		Server: "location /inside/ { internal; proxy_pass http://files/; include " + programs.Repo + "/nginx/proxy.conf; }",
+	})
+	r.Backend("a").Set(`{"slots":0,"headers":{"X-Accel-Redirect":"/inside/y"}}`)
+	r.Backend("b").Set(`{"hang":1}`)
+	held := r.Begin(2, rig.Request{Path: "/api/x"})
+	r.Eventually("the pool is full", func() error {
+		if n := r.NGINX.InFlight("files", "b"); n != 2 {
+			return fmt.Errorf("%d are in flight", n)
+		}
+		return nil
+	})
+	for _, a := range r.Send(6, 2, rig.Request{Path: "/api/x"}) {
+		if a.Status != 503 || a.Header.Get("Retry-After") == "" {
+			t.Errorf("status %d, Retry-After %q, %v", a.Status, a.Header.Get("Retry-After"), a.Err)
+		}
+	}
+	if shed := r.NGINX.Status().Pools["files"].Shed.Full; shed != 6 {
+		t.Errorf("%d are counted as refused, want 6", shed)
+	}
+	held.Abort()
+}
