@@ -216,3 +216,33 @@ func TestWorkersThatMayNotUseTheSocketSayWhyAndServeFromTheStaticPeers(t *testin
 	r.WaitConnected()
 	r.WantAll(r.Send(20, 4, rig.Request{Path: "/api/x"}), 200)
 }
+
+// NGINX frees what a timer's sockets took when the timer ends, so the engine is followed from one timer after another.
+func TestTheEngineIsFollowedThroughManyTimers(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1, Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}},
+		Server: `location /few { content_by_lua_block { require("resty.weir.watch").MAX_POLLS = 2 } }`,
+	})
+	r.Do(rig.Request{Path: "/few"})
+	l := r.StartLoad(2, 5*time.Millisecond, rig.Request{Path: "/api/x"})
+	version := r.NGINX.Status().Pools["api"].Version
+	r.Eventually("a dozen tables arrive", func() error {
+		if n := r.NGINX.Status().Pools["api"].Version - version; n < 12 {
+			return fmt.Errorf("%d did", n)
+		}
+		return nil
+	})
+	r.Engine.Patch(r.Engine.PeerPath("api", "b"), `{"drain":true}`)
+	r.Eventually("NGINX hears that b is drained", func() error {
+		if p := r.NGINX.Peer("api", "b"); p.State != "draining" {
+			return fmt.Errorf("it is %s", p.State)
+		}
+		return nil
+	})
+	r.Engine.Kill()
+	time.Sleep(500 * time.Millisecond)
+	r.Engine.Start()
+	r.WaitConnected()
+	r.WantAll(l.Stop(), 200)
+}
