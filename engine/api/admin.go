@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -64,6 +65,11 @@ func (a *admin) guard(c *call) bool {
 		c.fail(fasthttp.StatusForbidden, "a page of another site may not change anything here")
 		return false
 	}
+	if !c.IsGet() && a.token.hash.Load() == nil && len(c.Request.Header.Peek("Origin")) > 0 && named(string(c.Host())) {
+		c.fail(fasthttp.StatusForbidden, "a page may change something here by the listener's address or localhost only, since a name can be another site's: "+
+			"use that, or set admin.token")
+		return false
+	}
 	if a.token.allows(c.Request.Header.Peek("Authorization")) {
 		return true
 	}
@@ -77,6 +83,16 @@ func foreign(c *call) bool {
 	origin := string(c.Request.Header.Peek("Origin"))
 	_, host, ok := strings.Cut(origin, "://")
 	return origin != "" && (!ok || !strings.EqualFold(host, string(c.Host())))
+}
+
+// named tells whether a Host header is a name that anybody may point at this host: a site's own name that resolves to 127.0.0.1 for a moment makes
+// its page of one origin with this listener (DNS rebinding).
+func named(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err != nil && !strings.EqualFold(host, "localhost")
 }
 
 func (a *admin) health(c *call) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -195,6 +196,23 @@ func TestModelsArePromotedAndRolledBackOverTheAPI(t *testing.T) {
 	}
 	if a := r.manage("PATCH", "/api/pools/api/peers/10.0.0.1:80", `{"drain":true}`, "Origin", "http://evil.example"); a.status != 403 {
 		t.Errorf("a drain from another site: %d", a.status)
+	}
+	// A site whose name points at this host for a moment: its page is of one origin with the listener.
+	for host, want := range map[string]int{"evil.example:9180": 403, "evil.example": 403, "localhost:9180": 200, "127.0.0.1:9180": 200, "[::1]:9180": 200, "[::1]": 200} {
+		req, err := http.NewRequest("PATCH", "http://"+r.admin.Addr().String()+"/api/pools/api/peers/10.0.0.1:80", strings.NewReader(`{"weight":2}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		req.Header.Set("Origin", "http://"+host)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("a weight from a page of %s: %d, want %d", host, resp.StatusCode, want)
+		}
 	}
 	if a := r.manage("GET", "/api/models", "", "Origin", "http://grafana.example"); a.status != 200 {
 		t.Errorf("reading is not refused: %d", a.status)
