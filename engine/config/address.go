@@ -58,8 +58,14 @@ func ipAddress(ap netip.AddrPort) (string, error) {
 		return "", errors.New("the port must be a number from 1 to 65535, is 0")
 	case ap.Addr().Zone() != "":
 		return "", errors.New("an address with a zone (%eth0) cannot be a peer: NGINX cannot connect to it by this name")
+	}
+	// An IPv4 address written as IPv6 (::ffff:10.0.0.1) is that host and no second peer.
+	ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	switch {
 	case ap.Addr().IsUnspecified():
 		return "", fmt.Errorf("%s means every address of a host and cannot be a peer: give the one to connect to", ap.Addr())
+	case ap.Addr() == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "", fmt.Errorf("%s is the broadcast address: give the address of one host", ap.Addr())
 	case ap.Addr().IsMulticast():
 		return "", fmt.Errorf("%s is a multicast address: give the address of one host", ap.Addr())
 	}

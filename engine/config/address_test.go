@@ -16,7 +16,7 @@ func TestAnAddressHasOneCanonicalForm(t *testing.T) {
 		"[0:0:0:0:0:0:0:1]:9001":     "[::1]:9001",
 		"[FD00::A]:1":                "[fd00::a]:1",
 		"[2001:db8:0:0:1:0:0:1]:443": "[2001:db8::1:0:0:1]:443",
-		"[::ffff:10.0.0.1]:80":       "[::ffff:10.0.0.1]:80",
+		"[::ffff:10.0.0.1]:80":       "10.0.0.1:80",
 		"127.0.0.1:65535":            "127.0.0.1:65535",
 		"unix:/run/app.sock":         "unix:/run/app.sock",
 	} {
@@ -49,6 +49,8 @@ func TestAWrongAddressIsToldTheRightForm(t *testing.T) {
 		"0.0.0.0:80":                        "every address of a host",
 		"[::]:80":                           "every address of a host",
 		"224.0.0.1:80":                      "multicast",
+		"255.255.255.255:80":                "broadcast",
+		"[::ffff:0.0.0.0]:80":               "means every address",
 		"localhost:80":                      "names go under dns",
 		"app-1.internal:80":                 "names go under dns",
 		"app.internal":                      "names go under dns",
