@@ -104,26 +104,25 @@ func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
 	if l.Model == nil {
 		return
 	}
-	// No model has met load that it cannot see: its correction counts the less, the more of it there is. By the square: with ten balancers
-	// the mean is 0.874 of least_conn's so, 0.881 by the ratio, 0.95 with the whole correction, 0.853 without any.
-	part := float32(1 / (est.LoadRatio() * est.LoadRatio()))
 	for i, z := range l.y {
-		l.y[i] *= part
 		if !(z-z == 0) {
 			l.fault = fmt.Errorf("the model answered %v for class %q on %s", z, t.Classes[i/(l.peers*GridPoints)], t.Peers[i/GridPoints%l.peers])
 			return
 		}
 	}
-	Correct(t.Cost, l.y)
+	Correct(t.Cost, l.y, est.LoadRatio())
 }
 
 // Correct multiplies analytic costs over [class][peer][grid] by the exponentials of a model's answers, within Trust, and keeps them from
-// falling as the in-flight count rises.
-func Correct(cost, z []float32) {
+// falling as the in-flight count rises. No model has met load that it cannot see, so its correction counts the less, the more of it there is; load
+// is estimate.Pool.LoadRatio. By the square: with ten balancers the mean is 0.874 of least_conn's so, 0.881 by the ratio, 0.95 with the whole
+// correction, 0.853 without any.
+func Correct(cost, z []float32, load float64) {
+	part := 1 / (load * load)
 	for at := 0; at+GridPoints <= len(cost); at += GridPoints {
 		last := 0.0
 		for g := range GridPoints {
-			z := min(max(float64(z[at+g]), -Trust), Trust)
+			z := min(max(float64(z[at+g])*part, -Trust), Trust)
 			last = max(bounded(float64(cost[at+g])*math.Exp(z)), last)
 			cost[at+g] = float32(last)
 		}

@@ -57,6 +57,20 @@ func TestACorrectionIsBounded(t *testing.T) {
 	}
 }
 
+func TestACorrectionCountsLessWhereOthersLoadThePeers(t *testing.T) {
+	est := answered(10, 20)
+	est.SetBalancers(2)
+	want := fill(est, decide.Params{})
+	l := decide.Learned{Model: answers{z: 1}}
+	var got decide.Table
+	l.Fill(0, est, decide.Params{}, &got)
+	for i := range got.Cost {
+		if r := float64(got.Cost[i]) / float64(want.Cost[i]); math.Abs(r/math.Exp(0.25)-1) > 1e-5 {
+			t.Fatalf("cost %d is %v times the analytic one, not %v", i, r, math.Exp(0.25))
+		}
+	}
+}
+
 func TestAModelThatFailsLeavesTheAnalyticCostsAndSaysWhy(t *testing.T) {
 	est := answered(10, 20)
 	want := fill(est, decide.Params{})

@@ -76,7 +76,15 @@ func TestSessionsThatTheServerEndedAreMadeAnewAndNoErrorAtTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = server.SQL(strings.Join(ids, "; ")) // some may have gone by themselves
-		time.Sleep(50 * time.Millisecond)
+		query := "SELECT COUNT(*) FROM information_schema.processlist WHERE id IN (" + strings.ReplaceAll(strings.Join(ids, ","), "KILL ", "") + ")"
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			var n int
+			if err := s.db.QueryRowContext(t.Context(), query).Scan(&n); err == nil && n == 0 {
+				return
+			} else if time.Now().After(end) {
+				t.Fatalf("%d sessions are still there: %v", n, err)
+			}
+		}
 	}
 	ended()
 	fill(t, s, 2)

@@ -58,6 +58,6 @@ func (s *shadowTables) table(by decide.Predictor, t *decide.Table, f *replay.Fra
 			return fmt.Sprintf("it answered %v for peer %s", z, f.Peers[i/decide.GridPoints%s.m.Peers]), nil
 		}
 	}
-	decide.Correct(t.Cost, s.y)
+	decide.Correct(t.Cost, s.y, f.Load)
 	return "", nil
 }

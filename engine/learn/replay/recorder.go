@@ -276,10 +276,6 @@ func (r *Recorder) held() []timeline {
 	return out
 }
 
-// mostShared is the load of all balancers over that of this engine from which on decisions teach nothing: the delay they impose falls on requests nobody here
-// knows of, and a model that learns by the rest learns to crowd the fast peers.
-const mostShared = 1.5
-
 // mostConsidered: in larger pools NGINX looks at a random sample of the peers, which nobody else knows.
 const mostConsidered = 256
 
@@ -293,7 +289,9 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 		return
 	}
 	f := r.frames[at]
-	if f.Load > mostShared {
+	// The delay that requests impose on shared peers falls on others nobody here knows of, and a model that learns by the rest learns to crowd
+	// the fast peers.
+	if f.Load > 1 {
 		r.counts.NoReturn++
 		return
 	}
