@@ -51,7 +51,7 @@ packages() {
         prometheus prometheus-node-exporter curl jq procps wrk gcc libc6-dev ca-certificates shellcheck postgresql mariadb-server pgbouncer
 }
 
-export WEIR_ALL_SERVERS=1 # a test whose database server is missing fails
+export TEST_ALL_SERVERS=1 # a test whose database server is missing fails
 
 # Tests of inference fail rather than skip where WEIR_ONNXRUNTIME is set, so it is set even when there is no library.
 onnxruntime() {

@@ -65,9 +65,10 @@ func newServer(kind string, users ...string) (*Server, error) {
 // ErrNotInstalled says that a server's programs are missing.
 var ErrNotInstalled = errors.New("its programs are not installed")
 
-// missing is the error for a server that is not there, by which a test is skipped; or fails, where WEIR_ALL_SERVERS is set, as test/run.sh sets it.
+// missing is the error for a server that is not there, by which a test is skipped; or fails, where TEST_ALL_SERVERS is set, as test/run.sh sets it. (Not
+// WEIR_..., which are settings.)
 func missing(what string) error {
-	if os.Getenv("WEIR_ALL_SERVERS") != "" {
+	if os.Getenv("TEST_ALL_SERVERS") != "" {
 		return fmt.Errorf("%s: %s", what, ErrNotInstalled)
 	}
 	return fmt.Errorf("%s: %w", what, ErrNotInstalled)
