@@ -40,6 +40,7 @@ function _M.init(opts)
     -- loaded here, once, so that the workers share the pages
     require "resty.weir.shed".init(dict)
     require "resty.weir.refused".init(dict)
+    require "resty.weir.doubt".init(dict)
     require "resty.weir.balancer"
     require "resty.weir.admit"
     require "resty.weir.rate"

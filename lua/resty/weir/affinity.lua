@@ -47,7 +47,8 @@ function _M.prepare(view, told, before)
         end
         return a
     elseif told.by == "hash" then
-        a.parts, a.factor = keys.parts_of(told.key), told.balance_factor
+        a.parts = keys.parts_of(told.key, "pool \"" .. view.name .. "\": the affinity key", "requests are placed as without affinity")
+        a.factor = told.balance_factor
         a.seed = rendezvous.seeds(view.addr, view.n)
         return a
     end

@@ -2,14 +2,16 @@
 local ffi = require "ffi"
 local vars = require "resty.weir.vars"
 local rendezvous = require "resty.weir.rendezvous"
+local doubt = require "resty.weir.doubt"
 
 local read = vars.read
 local ipairs = ipairs
 
 local _M = {}
 
--- "$host/${uri}" as a list of variables and texts.
-function _M.parts_of(key)
+-- "$host/${uri}" as a list of variables and texts. what, for people, is what the key is of, and otherwise what becomes of requests for which
+-- it is empty: when no request has its variables, the log says so (doubt.lua). Without them it does not.
+function _M.parts_of(key, what, otherwise)
     local parts = {}
     local at = 1
     while at <= #key do
@@ -25,14 +27,26 @@ function _M.parts_of(key)
         if not from then
             break
         end
-        parts[#parts + 1] = { variable = vars.named(name:lower()) }
+        name = name:lower()
+        parts[#parts + 1] = { variable = vars.named(name), name = name }
         at = to + 1
     end
+    parts.doubt = what and doubt.of(what .. " \"" .. key .. "\"", otherwise, parts) or nil
     return parts
+end
+
+-- Has the doubts about a key looked at request r, as long as there are any.
+function _M.look(parts, r)
+    if not doubt.look(parts.doubt, r) then
+        parts.doubt = nil
+    end
 end
 
 -- The hash of request r's key, 32 bits with a sign, begun from the state h; nil when every variable in it is empty.
 function _M.hash(parts, r, h)
+    if parts.doubt then
+        _M.look(parts, r)
+    end
     local empty = true
     for _, p in ipairs(parts) do
         local bytes, len = p.bytes, p.len

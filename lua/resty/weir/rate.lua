@@ -101,7 +101,7 @@ local function prepare(pool, text)
     if err then
         return { bad = "the rate limit \"" .. text .. "\" of pool \"" .. pool .. "\" lets everything in: " .. err }
     end
-    limit.parts = key.parts_of(limit.key)
+    limit.parts = key.parts_of(limit.key, "pool \"" .. pool .. "\": the rate limit's key", "the limit lets everything in")
     limit.constant = not limit.key:find("%$")
     limit.id = ngx.md5_bin(limit.name and "name " .. limit.name or pool .. "|" .. text):sub(1, ID_BYTES)
     limit.mark = nlimits <= MAX_MARKED and lshift(1, nlimits - 1) or 0
@@ -162,6 +162,9 @@ function _M.rate(pool, text)
         return -- it was counted before an internal redirect
     end
     q.rated = bor(q.rated, limit.mark)
+    if limit.parts.doubt then
+        key.look(limit.parts, r)
+    end
     local k = key_of(limit, r)
     if not k then
         return

@@ -38,7 +38,7 @@ function _M.prepare(view, told, peers)
         s.value_bytes = told.value and ffi.new("uint8_t[?]", #told.value, told.value)
     end
     if told.key then
-        s.parts = key.parts_of(told.key)
+        s.parts = key.parts_of(told.key, "pool \"" .. view.name .. "\": the split's key", "each request is drawn for itself")
         s.seed = rendezvous.add(0, ffi.cast("const uint8_t *", view.name), #view.name) -- pools draw apart
     end
     return s
