@@ -22,6 +22,7 @@ type enginesCmd struct {
 	Rounds int           `default:"1" help:"Rounds; each starts everything anew."`
 	Rate   float64       `default:"480" help:"Requests a second to each fleet, open loop, split evenly over its NGINX."`
 	World  string        `default:"two-speeds" enum:"two-speeds,uneven" help:"two-speeds: twenty peers, half of them of half the speed, and exponential sizes. uneven: six peers as in peers."`
+	Only   []string      `help:"Only these fleets: least_conn, found, told, one_least_conn, one_weir."`
 	Seed   uint64        `default:"1" help:"Of arrivals and sizes; each round takes the next ones."`
 }
 
@@ -72,6 +73,9 @@ func (c *enginesCmd) measure(b *bench) (*result, error) {
 	if err := need("nginx"); err != nil {
 		return nil, err
 	}
+	if len(c.fleets()) == 0 {
+		return nil, errors.New("--only: none of the fleets is called so")
+	}
 	if c.Fronts < 1 || c.Slice <= 0 || c.Warmup%c.Slice != 0 || c.For%c.Slice != 0 || c.For <= c.Warmup || c.Rate <= 0 {
 		return nil, errors.New("--for and --warmup must be whole numbers of slices, --for the longer one; --fronts and --rate above 0")
 	}
@@ -82,7 +86,7 @@ func (c *enginesCmd) measure(b *bench) (*result, error) {
 	}
 	w := c.world()
 	r := &result{Setup: fmt.Sprintf("Each fleet has %s. Load by Poisson, open loop, %.0f/s to each fleet, split over %d load generators: %v (share, mean ms, distribution). Fleets run at the same time "+
-		"with the same arrivals and sizes: %d NGINX (one worker each) with least_conn; as many, each with an engine that finds out how many share the peers; the same, told (balancers: %d); one NGINX with one engine under the whole load. "+
+		"with the same arrivals and sizes: %d NGINX (one worker each) with least_conn; as many, each with an engine that finds out how many share the peers; the same, told (balancers: %d); one NGINX with least_conn under the whole load; one with one engine. "+
 		"Defaults otherwise, no state from before. Rounds of %v; figures are of what came after %v. Times are NGINX's, from the request's first byte to the answer's last.",
 		w.what, c.Rate, c.Fronts, w.load, c.Fronts, c.Fronts, c.For, c.Warmup)}
 	raw := &enginesRaw{}
@@ -107,13 +111,16 @@ func (c *enginesCmd) seed(round, generator int) uint64 {
 	return c.Seed + uint64(round*c.Fronts+generator)
 }
 
+// fleets are those that run, in the order they are shown.
 func (c *enginesCmd) fleets() []*fleet {
-	return []*fleet{
+	all := []*fleet{
 		{name: "least_conn", fronts: c.Fronts},
 		{name: "found", fronts: c.Fronts, weir: true},
 		{name: "told", fronts: c.Fronts, weir: true, pool: fmt.Sprintf("    balancers: %d\n", c.Fronts)},
-		{name: "alone", fronts: 1, weir: true},
+		{name: "one_least_conn", fronts: 1},
+		{name: "one_weir", fronts: 1, weir: true},
 	}
+	return slices.DeleteFunc(all, func(f *fleet) bool { return len(c.Only) > 0 && !slices.Contains(c.Only, f.name) })
 }
 
 func (c *enginesCmd) round(b *bench, w *enginesWorld, round int) ([]*fleet, error) {
@@ -147,7 +154,13 @@ func (c *enginesCmd) round(b *bench, w *enginesWorld, round int) ([]*fleet, erro
 		for _, f := range fleets {
 			f.ratio = append(f.ratio, slices.Clone(f.now))
 		}
-		b.say("%v of %v: load_ratio found %.2f, alone %.2f", t, c.For, last(fleets[1].ratio), last(fleets[3].ratio))
+		text := ""
+		for _, f := range fleets {
+			if f.weir {
+				text += fmt.Sprintf(", %s %s", f.name, ratios(f.now))
+			}
+		}
+		b.say("%v of %v, load_ratio%s", t, c.For, strings.TrimPrefix(text, ","))
 	}
 	for _, f := range fleets {
 		for _, l := range f.loads {
@@ -170,13 +183,6 @@ func (c *enginesCmd) round(b *bench, w *enginesWorld, round int) ([]*fleet, erro
 		}
 	}
 	return fleets, nil
-}
-
-func last[T any](list []T) (v T) {
-	if len(list) > 0 {
-		v = list[len(list)-1]
-	}
-	return v
 }
 
 // start starts a fleet but for its load.

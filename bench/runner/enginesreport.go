@@ -70,12 +70,19 @@ func (c *enginesCmd) sum(raw *enginesRaw, round int, fleets []*fleet) {
 // what a fleet is called in tables.
 func (c *enginesCmd) title(fleet string) string {
 	return map[string]string{
-		"least_conn": fmt.Sprintf("%d NGINX, least_conn", c.Fronts),
-		"found":      fmt.Sprintf("%d Weir, found out", c.Fronts),
-		"told":       fmt.Sprintf("%d Weir, told", c.Fronts),
-		"alone":      "1 Weir, whole load",
+		"least_conn":     fmt.Sprintf("%d NGINX, least_conn", c.Fronts),
+		"found":          fmt.Sprintf("%d Weir, found out", c.Fronts),
+		"told":           fmt.Sprintf("%d Weir, told", c.Fronts),
+		"one_least_conn": "1 NGINX, least_conn",
+		"one_weir":       "1 Weir",
 	}[fleet]
 }
+
+// plainOf is what a fleet is compared with.
+var plainOf = map[string]string{"least_conn": "least_conn", "found": "least_conn", "told": "least_conn", "one_least_conn": "one_least_conn", "one_weir": "one_least_conn"}
+
+// finds tells whether the fleet's engines have to find out how much load is the others'.
+func (f *fleet) finds() bool { return f.weir && f.pool == "" }
 
 func (c *enginesCmd) report(r *result, raw *enginesRaw) {
 	slicesOf := func(fleet string) (list []*fleetSlice) {
@@ -91,35 +98,57 @@ func (c *enginesCmd) report(r *result, raw *enginesRaw) {
 	for _, f := range fleets {
 		byTime.Columns = append(byTime.Columns, c.title(f.name))
 	}
-	byTime.Columns = append(byTime.Columns, "load_ratio, found out", "load_ratio, 1 Weir")
-	for i, first := range slicesOf("least_conn") {
+	for _, f := range fleets {
+		if f.finds() {
+			byTime.Columns = append(byTime.Columns, "load_ratio, "+c.title(f.name))
+		}
+	}
+	for i, first := range slicesOf(fleets[0].name) {
 		row := []string{fmt.Sprintf("%d: %.0f..%.0f", first.Round+1, first.From, first.To)}
 		for _, f := range fleets {
 			row = append(row, slicesOf(f.name)[i].String())
 		}
-		byTime.Rows = append(byTime.Rows, append(row, ratios(slicesOf("found")[i].LoadRatio), ratios(slicesOf("alone")[i].LoadRatio)))
+		for _, f := range fleets {
+			if f.finds() {
+				row = append(row, ratios(slicesOf(f.name)[i].LoadRatio))
+			}
+		}
+		byTime.Rows = append(byTime.Rows, row)
 	}
-	whole := table{Title: fmt.Sprintf("After %v: each round's figures, ms, and as shares of least_conn's; below 1 Weir is quicker", c.Warmup), Columns: []string{
+	whole := table{Title: fmt.Sprintf("After %v: each round's figures, ms, and as shares of those of as many NGINX with least_conn; below 1 Weir is quicker", c.Warmup), Columns: []string{
 		"round", "mean", "p50", "p99", "mean /", "p50 /", "p99 /", "requests", "failed", "of all sent", "lost", "generator late, p99 ms", "engines' CPU, s",
 	}}
-	plain := map[int]*fleetRound{}
+	plain := func(x *fleetRound) *fleetRound {
+		for i := range raw.Rounds {
+			if p := &raw.Rounds[i]; p.Round == x.Round && p.Fleet == plainOf[x.Fleet] {
+				return p
+			}
+		}
+		return &fleetRound{}
+	}
+	over := func(a, b float64) string {
+		if b == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.3f", a/b)
+	}
 	for i := range raw.Rounds {
 		x := &raw.Rounds[i]
-		if x.Fleet == "least_conn" {
-			plain[x.Round] = x
-		}
-		p := plain[x.Round]
+		p := plain(x)
 		whole.Rows = append(whole.Rows, []string{
-			fmt.Sprintf("%d: %s", x.Round+1, c.title(x.Fleet)), ms1(x.Mean), ms1(x.P50), ms1(x.P99), fmt.Sprintf("%.3f", x.Mean/p.Mean), fmt.Sprintf("%.3f", x.P50/p.P50), fmt.Sprintf("%.3f", x.P99/p.P99),
+			fmt.Sprintf("%d: %s", x.Round+1, c.title(x.Fleet)), ms1(x.Mean), ms1(x.P50), ms1(x.P99), over(x.Mean, p.Mean), over(x.P50, p.P50), over(x.P99, p.P99),
 			fmt.Sprint(x.N), fmt.Sprint(x.Failed), fmt.Sprint(x.Sent), fmt.Sprint(x.Lost), ms1(x.LateP99), ms1(x.CPU),
 		})
 	}
 	spreads := table{Title: fmt.Sprintf("Slices after %v as shares of another fleet's in the same slice: median (quartiles; extremes), and in how many it was below 1", c.Warmup), Columns: []string{
 		"", "mean", "p99", "mean below 1",
 	}}
-	for _, pair := range [][2]string{{"found", "least_conn"}, {"told", "least_conn"}, {"found", "told"}, {"alone", "least_conn"}} {
+	for _, pair := range [][2]string{{"found", "least_conn"}, {"told", "least_conn"}, {"found", "told"}, {"one_weir", "one_least_conn"}} {
 		var mean, p99 []float64
 		of := slicesOf(pair[1])
+		if len(of) == 0 || len(slicesOf(pair[0])) == 0 {
+			continue
+		}
 		for i, s := range slicesOf(pair[0]) {
 			if s.From >= c.Warmup.Seconds() {
 				mean, p99 = append(mean, s.Mean/of[i].Mean), append(p99, s.P99/of[i].P99)
@@ -143,7 +172,11 @@ func (c *enginesCmd) report(r *result, raw *enginesRaw) {
 
 // reportRatios tells what the engines found.
 func (c *enginesCmd) reportRatios(r *result, raw *enginesRaw) {
-	for _, fleet := range []string{"found", "told", "alone"} {
+	for _, f := range c.fleets() {
+		if !f.finds() {
+			continue
+		}
+		fleet := f.name
 		var after, at []float64
 		engines, never := 0, 0
 		for i := range raw.Slices {
