@@ -29,7 +29,11 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 		r.errorf(cfgPath, 0, "", "%v", err)
 	}
 	if cfg != nil {
-		(&checker{Report: &r, cfg: cfg, cfgPath: cfgPath}).model()
+		c := &checker{Report: &r, cfg: cfg, cfgPath: cfgPath}
+		c.model()
+		if nginxPath == "" {
+			c.keys()
+		}
 		for i := range cfg.Pools {
 			if p := &cfg.Pools[i]; p.PeersFile != "" {
 				r.Errors = append(r.Errors, p.PeersFileFindings()...)
@@ -46,6 +50,9 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 		}
 		c := checker{Report: &r, env: env, cfg: cfg, cfgPath: cfgPath, complete: len(problems) == 0}
 		c.tree(nginxPath, tree)
+		if cfg != nil {
+			c.keys()
+		}
 	}
 	r.tidy()
 	return r
@@ -59,9 +66,11 @@ type checker struct {
 	cfgPath  string
 	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
 	used     map[string]bool
-	dicts    map[string]bool    // lua_shared_dict of the http block, by name
-	reqZones map[string]float64 // rate of each limit_req_zone of the http block, a second
-	dictName string             // of Weir's own
+	// mentioned are the variables that the http blocks speak of; nil when not all of them is known.
+	mentioned map[string]bool
+	dicts     map[string]bool    // lua_shared_dict of the http block, by name
+	reqZones  map[string]float64 // rate of each limit_req_zone of the http block, a second
+	dictName  string             // of Weir's own
 
 	secretFile string // of sticky cookies, as init() is told; "" = not told
 	secretAt   *nginxconf.Directive
@@ -70,6 +79,14 @@ type checker struct {
 
 func (c *checker) tree(path string, main []*nginxconf.Directive) {
 	c.used = map[string]bool{}
+	if c.complete {
+		c.mentioned = map[string]bool{}
+		for _, d := range main {
+			if d.Name == "http" {
+				mentions(d.Block, c.mentioned)
+			}
+		}
+	}
 	found := false
 	dynamic := false
 	for _, d := range main {

@@ -153,6 +153,9 @@ func (c *checker) rates(d *nginxconf.Directive) {
 		case !c.dicts[limit.Zone] && c.complete:
 			c.errorf(d.File, call.line, d.Name, "the rate limit would let everything in: there is no `lua_shared_dict %s 10m;` in the http block", limit.Zone)
 		}
+		if err == nil {
+			c.key(d.File, call.line, d.Name, "the key of rate()", limit.Key, "the limit lets everything in")
+		}
 	}
 }
 

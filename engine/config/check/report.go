@@ -16,10 +16,11 @@ import (
 type Finding = config.Finding
 
 // Report is the outcome of a check. With errors in it, the engine or NGINX would not start, or would not do what the
-// files say.
+// files say. Notes are of what may be right: the check does not know enough.
 type Report struct {
 	Errors   []Finding `json:"errors"`
 	Warnings []Finding `json:"warnings"`
+	Notes    []Finding `json:"notes"`
 }
 
 // OK tells whether there are no errors; warnings do not count.
@@ -33,9 +34,13 @@ func (r *Report) warnf(file string, line int, key, format string, args ...any) {
 	r.Warnings = append(r.Warnings, Finding{File: file, Line: line, Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
+func (r *Report) notef(file string, line int, key, format string, args ...any) {
+	r.Notes = append(r.Notes, Finding{File: file, Line: line, Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
 // tidy orders findings by place and drops repetitions: one directive may concern many locations.
 func (r *Report) tidy() {
-	for _, fs := range []*[]Finding{&r.Errors, &r.Warnings} {
+	for _, fs := range []*[]Finding{&r.Errors, &r.Warnings, &r.Notes} {
 		slices.SortStableFunc(*fs, func(a, b Finding) int {
 			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 		})
@@ -52,7 +57,7 @@ func (r *Report) Print(w io.Writer) error {
 	for _, kind := range []struct {
 		name     string
 		findings []Finding
-	}{{"error", r.Errors}, {"warning", r.Warnings}} {
+	}{{"error", r.Errors}, {"warning", r.Warnings}, {"note", r.Notes}} {
 		for _, f := range kind.findings {
 			place := f.File
 			if f.Line > 0 {
@@ -75,7 +80,7 @@ func count(n int, what string) string {
 	return strconv.Itoa(n) + " " + what
 }
 
-// JSON writes the report as one indented JSON object: {"errors": [...], "warnings": [...]}.
+// JSON writes the report as one indented JSON object: {"errors": [...], "warnings": [...], "notes": [...]}.
 func (r *Report) JSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
