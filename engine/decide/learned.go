@@ -17,6 +17,9 @@ type Predictor interface {
 // A correction instead of a cost of its own: an untrained model is the analytic policy, the model needs to know only what that gets
 // wrong, and a bounded z bounds what a bad model can do. Costs keep the promise of Table: finite, positive, not falling in in-flight.
 //
+// Where requests tell their sizes (Table.Sized) the model has no say: it does not know the size of the request, so it would correct all sizes alike. In the
+// Park world that made the 99th percentile 3020 ms of 2910.
+//
 // When the model fails (an error, a number that is none) the table is the analytic one, and Fault tells why.
 type Learned struct {
 	Analytic Analytic
@@ -75,9 +78,13 @@ func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
 	l.Analytic.Fill(now, est, par, t)
 	l.fault = nil
 	l.survey(est, t)
+	model := l.Model
+	if t.Sized() {
+		model = nil
+	}
 	step := max(len(t.Classes), 1) // classes at a time
 	if l.Forget {
-		if l.Model == nil {
+		if model == nil {
 			return
 		}
 		step = 1
@@ -94,14 +101,14 @@ func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
 	rows := step * l.peers * GridPoints
 	for c := 0; c < l.classes; c += step {
 		l.features(now, est, t, c, c+step)
-		if l.Model == nil {
+		if model == nil {
 			continue
 		}
-		if l.fault = l.Model.Predict(l.x, rows, l.y[c*l.peers*GridPoints:][:rows]); l.fault != nil {
+		if l.fault = model.Predict(l.x, rows, l.y[c*l.peers*GridPoints:][:rows]); l.fault != nil {
 			return
 		}
 	}
-	if l.Model == nil {
+	if model == nil {
 		return
 	}
 	for i, z := range l.y {

@@ -8,7 +8,7 @@ import (
 // Candidate is a peer as a pick sees it, in the table's order.
 type Candidate struct {
 	InFlight float64 // held now, without the request to be placed
-	Work     float64 // of what is held, in mean requests of the peer (Table.Load); 0 = not known. Only read in tables with sizes
+	Work     float64 // left to do of what is held, in mean requests of the pool (Progress.Left); 0 = not known. Only read in tables with sizes
 	Usable   bool
 	Admit    float64 // probability to be considered; not > 0, or > 1, means 1
 }

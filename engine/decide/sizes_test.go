@@ -21,7 +21,7 @@ type sizesVectors struct {
 	Peers   []string    `json:"peers"`
 	Grid    []int       `json:"grid"`
 	Cost    string      `json:"cost"` // base64 of float32
-	Work    string      `json:"work"`
+	Sizes   string      `json:"sizes"`
 	Picks   []sizedPick `json:"picks"`
 }
 
@@ -29,10 +29,15 @@ type sizedPick struct {
 	Class    int       `json:"class"`
 	Weight   float64   `json:"weight"`
 	InFlight []float64 `json:"inflight"`
-	Work     []float64 `json:"work"` // mean requests, in whole 1/4096
+	Held     []float64 `json:"held"` // work, in mean requests, in whole 1/4096
+	Done     []float64 `json:"done"` // of it, since ms ago
+	Since    []float64 `json:"since"`
+	Left     []float64 `json:"left"`
 	Prices   []float64 `json:"prices"`
 	Peer     int       `json:"peer"`
-	Load     float64   `json:"load"` // of the request, there
+	Load     float64   `json:"load"`    // of the request, there
+	Started  float64   `json:"started"` // what is done there once it came
+	Ended    float64   `json:"ended"`   // and once it is gone, 7 ms later
 }
 
 func encoded(parts ...[]float32) string {
@@ -53,10 +58,9 @@ func makeSizesVectors() sizesVectors {
 		for range t.Peers {
 			service, knee := 5+20*rnd.Float64(), 1+7*rnd.Float64()
 			for _, n := range grid {
-				cost := service * (1 + max(float64(n)+1-knee, 0)/knee*(1+rnd.Float64()))
-				t.Cost = append(t.Cost, float32(cost))
-				t.Work.Share = append(t.Work.Share, float32(service/cost))
+				t.Cost = append(t.Cost, float32(service*(1+max(float64(n)+1-knee, 0)/knee*(1+rnd.Float64()))))
 			}
+			t.Work.Own = append(t.Work.Own, float32(0.5+rnd.Float64()/2))
 			for g := len(t.Cost) - len(grid) + 1; g < len(t.Cost); g++ {
 				t.Cost[g] = max(t.Cost[g], t.Cost[g-1])
 			}
@@ -68,26 +72,41 @@ func makeSizesVectors() sizesVectors {
 	for range t.Peers {
 		t.Work.Mean = append(t.Work.Mean, float32(0.5+rnd.Float64()))
 		t.Work.Knee = append(t.Work.Knee, float32(1+4*rnd.Float64()))
+		t.Work.Rate = append(t.Work.Rate, float32(rnd.Float64()/10))
+		t.Work.Known = append(t.Work.Known, float32(min(2*rnd.Float64(), 1)))
+		t.Work.Follow = append(t.Work.Follow, float32(20*rnd.Float64()))
 	}
+	t.Work.Whole = []float32{0.3, 0.7}
 	parts := t.Work.Parts()
-	v := sizesVectors{Classes: t.Classes, Peers: t.Peers, Grid: grid[:], Cost: encoded(t.Cost), Work: encoded(parts[:]...)}
+	v := sizesVectors{Classes: t.Classes, Peers: t.Peers, Grid: grid[:], Cost: encoded(t.Cost), Sizes: encoded(parts[:]...)}
 	weights := []float64{0, 1e-9, 0.5, 2, 3, 7, 40, 1e6, 1e13}
+	const now = 5000.0
 	for i := range 120 {
 		p := sizedPick{Class: i % 3, Weight: weights[rnd.IntN(len(weights))]}
 		size := t.Size(p.Class, p.Weight)
 		cand := make([]decide.Candidate, len(t.Peers))
 		for j := range cand {
 			n := float64(rnd.IntN([]int{3, 12, 400}[rnd.IntN(3)]))
-			work := math.Floor(n*4096*rnd.ExpFloat64()) / 4096
+			held := math.Floor(n*4096*rnd.ExpFloat64()) / 4096
 			if rnd.IntN(8) == 0 {
-				work = 0
+				held = 0
 			}
-			cand[j] = decide.Candidate{InFlight: n, Work: work, Usable: true}
-			p.InFlight, p.Work = append(p.InFlight, n), append(p.Work, work)
-			p.Prices = append(p.Prices, t.Price(p.Class, j, n, work, size))
+			g := decide.Progress{Done: math.Floor(4096*held*rnd.Float64()*1.5) / 4096, At: now - math.Floor(50*rnd.Float64())}
+			left := g.Left(t, j, now, n, held)
+			cand[j] = decide.Candidate{InFlight: n, Work: left, Usable: true}
+			p.InFlight, p.Held, p.Left = append(p.InFlight, n), append(p.Held, held), append(p.Left, left)
+			p.Done, p.Since = append(p.Done, g.Done), append(p.Since, now-g.At)
+			p.Prices = append(p.Prices, t.Price(p.Class, j, n, left, size))
 		}
 		p.Peer = decide.PickSized(t, p.Class, size, cand, decide.Rule{}, rnd).Peer
 		p.Load = t.Load(p.Class, p.Peer, size)
+		at := p.Peer
+		g := decide.Progress{Done: p.Done[at], At: now - p.Since[at]}
+		g.Advance(t, at, now, p.InFlight[at], p.Held[at])
+		p.Started = g.Done
+		g.Advance(t, at, now+7, p.InFlight[at]+1, p.Held[at]+p.Load)
+		g.End(t, at, p.Load, p.InFlight[at]+1)
+		p.Ended = g.Done
 		v.Picks = append(v.Picks, p)
 	}
 	return v
@@ -114,7 +133,7 @@ func TestTheSharedVectorsOfSizesAreWhatThisPackageSays(t *testing.T) {
 	if err := json.Unmarshal(text, &kept); err != nil {
 		t.Fatal(err)
 	}
-	if kept.Cost != made.Cost || kept.Work != made.Work || len(kept.Picks) != len(made.Picks) {
+	if kept.Cost != made.Cost || kept.Sizes != made.Sizes || len(kept.Picks) != len(made.Picks) {
 		t.Fatal("the vectors are of another table: go test ./engine/decide -run SharedVectors -update")
 	}
 	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*math.Max(math.Abs(a), 1) }
@@ -123,7 +142,13 @@ func TestTheSharedVectorsOfSizesAreWhatThisPackageSays(t *testing.T) {
 		if got.Peer != want.Peer || !near(got.Load, want.Load) {
 			t.Errorf("pick %d: peer %d with a load of %v, the vectors say %d and %v", i, got.Peer, got.Load, want.Peer, want.Load)
 		}
+		if !near(got.Started, want.Started) || !near(got.Ended, want.Ended) {
+			t.Errorf("pick %d: %v and %v are done, the vectors say %v and %v", i, got.Started, got.Ended, want.Started, want.Ended)
+		}
 		for p := range want.Prices {
+			if !near(got.Left[p], want.Left[p]) {
+				t.Errorf("pick %d: peer %d has %v left, the vectors say %v", i, p, got.Left[p], want.Left[p])
+			}
 			if !near(got.Prices[p], want.Prices[p]) {
 				t.Errorf("pick %d: peer %d costs %v, the vectors say %v", i, p, got.Prices[p], want.Prices[p])
 			}

@@ -1,31 +1,47 @@
 package decide
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Work is what a table holds besides costs in a pool whose requests tell their size (weight hints). Without it a request is an average
 // one of its class, and so are those that a peer holds.
 //
-// A request of size s (times the usual of its class) costs
+// A request of size s (times the usual of its class) costs on a peer that holds n requests, with work left to do,
 //
-//	Cost(m) - Grow(m) + s x Grow(n),  Grow = Share x Cost
+//	wait + s x own + Imposed x y x (wait + y x Follow x Busy^max(Knee - 1 - n, 0))
 //
-// where Grow is the part of the cost that is in proportion to the size: its own service and the delay it imposes on those after it. What is
-// left of the cost, the wait, is read at m, the in-flight count by work. That is the count n while the peer has free slots, since then
-// nobody waits however large the requests are; beyond, the queue counts by its work: m = Knee - 1 + (n + 1 - Knee) x work / (n x Mean),
-// where work is the sum of what the held requests are (Load x size each). In mean requests of the pool, that is: the mean request of a peer
-// wanders with each large one, by half in the Park world. The imposed delay stays at n: read at m it made the mean of a mixed pool with
-// known sizes 161 ms instead of 110 (true speeds known, weight-hints).
+// own is what it is served itself, Own x Cost(0), and wait is Cost(m) - own, read at m, the in-flight count by work. That is the count n while
+// the peer has free slots, since then nobody waits however large the requests are; beyond, the queue counts by the work that is left of it:
+// m = Knee - 1 + (n + 1 - Knee) x left / (n x Mean). In mean requests of the pool, that is: the mean request of a peer wanders with each large
+// one, by half in the Park world.
+//
+// The last term is the delay imposed on those that come after it. A request that is y times the mean one there delays them by its length, each one
+// that comes before the queue is empty again: in a queue whose arrivals are known by their mean only, rate x (x w + x^2 / 2) / (1 - load) for one of
+// length x that finds the work w (first policy iteration; Hyytia, Penttinen and Aalto 2012, "Size- and state-aware dispatching problem with
+// queue-specific job sizes"). Follow is the half of a mean request's part of a peer, and while slots are free fewer will meet it, by Busy for each.
 //
 // lua/resty/weir/sizes.lua is the same.
 type Work struct {
-	// Share of the cost that grows with the size, [class][peer][grid], in [0, 1]. A share, so that a policy that corrects another's costs need
-	// not know of it.
-	Share []float32
-	Load  []float32 // [class][peer]: a request of the usual size there, in mean requests of the pool
-	Mean  []float32 // [peer]: the mean request that the peer gets, in the same
-	Knee  []float32 // [peer]: requests the peer works on at a time, less those of other balancers; at least 1
-	Hint  []float32 // [class]: the weight hint of a request of the usual size; 0 = none was ever told, all are of that size
+	// Own is the part of the cost at 0 in flight that is the request's own service, [class][peer], in [0, 1]. A share, so that what raises a whole
+	// row (Table.Trust) need not know of it.
+	Own    []float32
+	Load   []float32 // [class][peer]: a request of the usual size there, in mean requests of the pool
+	Mean   []float32 // [peer]: the mean request that the peer gets, in the same
+	Knee   []float32 // [peer]: requests the peer works on at a time, less those of other balancers; at least 1
+	Rate   []float32 // [peer]: work that one slot finishes in one ms, in mean requests of the pool
+	Known  []float32 // [peer]: how far sizes tell how long requests take, in [0, 1] (estimate.PeerView.Known)
+	Follow []float32 // [peer]: ms
+	Hint   []float32 // [class]: the weight hint of a request of the usual size; 0 = none was ever told, all are of that size
+	Whole  []float32 // of the pool: Imposed and Busy
 }
+
+const (
+	imposed = iota // indices of Whole
+	busy
+	wholes
+)
 
 // shape sets the lengths, reusing memory.
 func (w *Work) shape(t *Table) {
@@ -35,20 +51,32 @@ func (w *Work) shape(t *Table) {
 		}
 		return v[:n]
 	}
-	w.Share = size(w.Share, len(t.Cost))
-	w.Load = size(w.Load, len(t.Classes)*len(t.Peers))
-	w.Mean = size(w.Mean, len(t.Peers))
-	w.Knee = size(w.Knee, len(t.Peers))
-	w.Hint = size(w.Hint, len(t.Classes))
+	pairs, peers := len(t.Classes)*len(t.Peers), len(t.Peers)
+	w.Own, w.Load = size(w.Own, pairs), size(w.Load, pairs)
+	w.Mean, w.Knee, w.Rate = size(w.Mean, peers), size(w.Knee, peers), size(w.Rate, peers)
+	w.Known, w.Follow = size(w.Known, peers), size(w.Follow, peers)
+	w.Hint, w.Whole = size(w.Hint, len(t.Classes)), size(w.Whole, wholes)
 }
 
 // clear makes a table one without sizes.
 func (w *Work) clear() {
-	w.Share, w.Load, w.Mean, w.Knee, w.Hint = w.Share[:0], w.Load[:0], w.Mean[:0], w.Knee[:0], w.Hint[:0]
+	for _, part := range w.fields() {
+		*part = (*part)[:0]
+	}
+}
+
+func (w *Work) fields() [9]*[]float32 {
+	return [9]*[]float32{&w.Own, &w.Load, &w.Mean, &w.Knee, &w.Rate, &w.Known, &w.Follow, &w.Hint, &w.Whole}
 }
 
 // Parts are the arrays in the order in which they go to NGINX (docs/protocol.md).
-func (w *Work) Parts() [5][]float32 { return [5][]float32{w.Share, w.Load, w.Mean, w.Knee, w.Hint} }
+func (w *Work) Parts() [9][]float32 {
+	var parts [9][]float32
+	for i, part := range w.fields() {
+		parts[i] = *part
+	}
+	return parts
+}
 
 // Equal reports whether two say the same.
 func (w *Work) Equal(o *Work) bool {
@@ -62,7 +90,11 @@ func (w *Work) Equal(o *Work) bool {
 
 // Clone is a copy with memory of its own.
 func (w *Work) Clone() Work {
-	return Work{slices.Clone(w.Share), slices.Clone(w.Load), slices.Clone(w.Mean), slices.Clone(w.Knee), slices.Clone(w.Hint)}
+	c := *w
+	for _, part := range c.fields() {
+		*part = slices.Clone(*part)
+	}
+	return c
 }
 
 // Size is how many times the usual of its class a request of a weight hint is; 1 without a hint or sizes.
@@ -84,40 +116,30 @@ func (t *Table) Load(c, p int, s float64) float64 {
 	return float64(t.Work.Load[c*len(t.Peers)+p]) * s
 }
 
-// worst is the largest factor by which held work differs from the count. Counts and works come from different moments.
+// worst is the largest factor by which work differs from the count. Counts and works come from different moments.
 const worst = 1000
 
 // level is the in-flight count by work.
-func (t *Table) level(p int, n, work float64) float64 {
+func (t *Table) level(p int, n, left float64) float64 {
 	knee := float64(t.Work.Knee[p])
-	if n <= knee-1 || !(work > 0) {
+	if n <= knee-1 || !(left > 0) {
 		return n
 	}
-	return knee - 1 + (n+1-knee)*min(work/(n*float64(t.Work.Mean[p])), worst)
+	return knee - 1 + (n+1-knee)*min(left/(n*float64(t.Work.Mean[p])), worst)
 }
 
-// Price is the cost of a request of class c and size s on peer p that holds n requests of a total work (0 = not known).
-func (t *Table) Price(c, p int, n, work, s float64) float64 {
+// Price is the cost of a request of class c and size s on peer p that holds n requests, with so much work left to do (0 = not known).
+func (t *Table) Price(c, p int, n, left, s float64) float64 {
 	if !t.Sized() {
 		return t.At(c, p, n)
 	}
-	m := t.level(p, n, work)
-	return t.At(c, p, m) - t.growAt(c, p, m) + s*t.growAt(c, p, n)
-}
-
-// growAt is Grow between grid points, as At is of Cost.
-func (t *Table) growAt(c, p int, n float64) float64 {
-	j, f := Between(n)
-	at := (c*len(t.Peers)+p)*GridPoints + j
-	a, b := float64(t.Cost[at]*t.Work.Share[at]), float64(t.Cost[at+1]*t.Work.Share[at+1])
-	return a + (b-a)*f
-}
-
-// share is the row of Share, nil without sizes.
-func (t *Table) share(c, p int) []float32 {
-	if !t.Sized() {
-		return nil
+	w, at := &t.Work, c*len(t.Peers)+p
+	own := float64(w.Own[at]) * float64(t.Cost[at*GridPoints])
+	wait := t.At(c, p, t.level(p, n, left)) - own
+	y := s * float64(w.Load[at]) / float64(w.Mean[p])
+	follow := float64(w.Follow[p])
+	if free := float64(w.Knee[p]) - 1 - n; free > 0 {
+		follow *= math.Pow(float64(w.Whole[busy]), free)
 	}
-	first := (c*len(t.Peers) + p) * GridPoints
-	return t.Work.Share[first : first+GridPoints]
+	return wait + s*own + float64(w.Whole[imposed])*y*(wait+y*follow)
 }

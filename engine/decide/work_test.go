@@ -77,7 +77,7 @@ func TestWhatIsHeldCountsByItsWorkBeyondThePeersSlots(t *testing.T) {
 	table := fill(hinting(true), decide.Params{Sizes: true})
 	c := table.Class("GET /")
 	small, large := table.Price(c, 0, 2, 0.2, 1), table.Price(c, 0, 2, 20, 1)
-	if wait := large - small; wait < 100 || wait > 300 {
+	if wait := large - small; wait < 400 || wait > 1200 { // a ms of waiting counts four times
 		t.Errorf("behind two requests of 20 together it costs %.0f ms, behind two of 0.2 %.0f", large, small)
 	}
 	if a, b := table.Price(c, 1, 2, 0.2, 1), table.Price(c, 1, 2, 20, 1); a != b {
@@ -88,14 +88,47 @@ func TestWhatIsHeldCountsByItsWorkBeyondThePeersSlots(t *testing.T) {
 	}
 }
 
+// singles is what is known of two peers that work on one request at a time, of which own is the part that is in proportion to a request's size,
+// without a delay imposed.
+func singles(own float32) decide.Work {
+	return decide.Work{
+		Own: []float32{own, own}, Load: []float32{1, 1}, Mean: []float32{1, 1}, Knee: []float32{1, 1}, Rate: []float32{0.1, 0.1}, Known: []float32{1, 1},
+		Follow: []float32{0, 0}, Hint: []float32{1}, Whole: []float32{0, 0},
+	}
+}
+
+func TestARequestPaysForTheDelayItImposesOnThoseBehindIt(t *testing.T) {
+	table := &decide.Table{Classes: []string{"*"}, Peers: []string{"a", "b"}, Cost: make([]float32, 2*decide.GridPoints), Work: singles(1)}
+	for g, n := range decide.Grid() {
+		table.Cost[g], table.Cost[decide.GridPoints+g] = 10*float32(n+1), 10*float32(n+1)
+	}
+	table.Work.Follow = []float32{5, 5}
+	table.Work.Whole = []float32{0.5, 0.8} // imposed, busy
+	table.Work.Knee[1] = 3
+	for _, c := range []struct {
+		peer          int
+		n, left, size float64
+		want          float64
+	}{
+		{0, 0, 0, 1, 10 + 0.5*5},
+		{0, 0, 0, 4, 40 + 0.5*4*4*5},
+		{0, 2, 3, 4, 30 + 40 + 0.5*4*(30+4*5)}, // behind 3 mean requests of 10 ms
+		{1, 0, 0, 4, 40 + 0.5*4*4*5*0.8*0.8},   // two more may come before anyone waits
+		{1, 1, 5, 4, 10 + 40 + 0.5*4*(10+4*5*0.8)},
+	} {
+		if got := table.Price(0, c.peer, c.n, c.left, c.size); math.Abs(got-c.want) > 1e-4 {
+			t.Errorf("peer %d, %v in flight with %v left, size %v: %.4f ms, want %.4f", c.peer, c.n, c.left, c.size, got, c.want)
+		}
+	}
+}
+
 func TestThePickSendsALargeRequestWhereItIsServedFastAndASmallOneWhereItNeedNotWait(t *testing.T) {
 	table := &decide.Table{
 		Classes: []string{"*"}, Peers: []string{"fast", "slow"}, Cost: make([]float32, 2*decide.GridPoints),
-		Work: decide.Work{Share: make([]float32, 2*decide.GridPoints), Load: []float32{1, 1}, Mean: []float32{1, 1}, Knee: []float32{1, 1}},
+		Work: singles(1),
 	}
 	for g, n := range decide.Grid() {
 		for p, ms := range []float32{10, 30} {
-			table.Work.Share[p*decide.GridPoints+g] = 1 / float32(n+1)
 			table.Cost[p*decide.GridPoints+g] = ms * float32(n+1)
 		}
 	}
@@ -114,7 +147,7 @@ func TestThePickSendsALargeRequestWhereItIsServedFastAndASmallOneWhereItNeedNotW
 func TestOnlyRequestsOfUpToTheUsualSizeExplore(t *testing.T) {
 	table := &decide.Table{
 		Classes: []string{"*"}, Peers: []string{"fast", "slow"}, Cost: make([]float32, 2*decide.GridPoints),
-		Work: decide.Work{Share: make([]float32, 2*decide.GridPoints), Load: []float32{1, 1}, Mean: []float32{1, 1}, Knee: []float32{1, 1}},
+		Work: singles(0),
 	}
 	for g, n := range decide.Grid() {
 		table.Cost[g], table.Cost[decide.GridPoints+g] = float32(n+1), 100*float32(n+1)

@@ -32,6 +32,7 @@ type curve struct {
 	time, mass [levels]float64
 	work       float64 // finished, in mean requests of the pool
 	late       float64 // slot-time of residents that turned out to be work
+	sized      sized   // the same where requests tell their size
 }
 
 const (
@@ -97,6 +98,7 @@ func (c *curve) decay(f float64) {
 	}
 	c.work *= f
 	c.late *= f
+	c.sized.decay(f)
 	c.n *= f
 }
 

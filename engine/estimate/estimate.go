@@ -224,11 +224,11 @@ func (p *Pool) Observe(now float64, o Outcome) {
 	default:
 		pe.others.silent()
 	}
-	work := -1.0
+	said := answer{work: -1}
 	if ms, ok := o.latency(); ok && told {
-		work = p.learn(now, pe, &o, max(ms, minMS))
+		said = p.learn(now, pe, &o, max(ms, minMS))
 		if o.Stream {
-			work = -1 // its slot was not busy from pick to end
+			said.work = -1 // its slot was not busy from pick to end
 		}
 	}
 	t := &pe.trace
@@ -237,7 +237,7 @@ func (p *Pool) Observe(now float64, o Outcome) {
 		late = 1
 	}
 	p.late += (late - p.late) / 1000
-	if t.add(now, o.TotalMS, work, held) {
+	if t.add(now, o.TotalMS, said, held) {
 		p.release(pe)
 		p.close(pe, p.now, -1)
 	}

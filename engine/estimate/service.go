@@ -58,8 +58,8 @@ func (c *cell) add(n, ms, size, mix, keep float64) {
 	c.mix[l] += float32(mix)
 }
 
-// learn takes the response time of a success and returns its work, in mean requests of the pool.
-func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
+// learn takes the response time of a success and returns what it is evidence of.
+func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) answer {
 	k := &p.classes[o.Class]
 	if o.Weight > 0 && o.Weight < 1e12 {
 		if k.hint == 0 {
@@ -113,7 +113,7 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) float64 {
 	pe.mix += (base - pe.mix) / pe.mixN
 	pe.square += (base*base*(1+k.cv2()) - pe.square) / pe.mixN
 	pe.within += (k.cv2() - pe.within) / pe.mixN
-	return base
+	return answer{work: base, own: float32(expect / (expect + wait)), ratio: float32(ms / (expect + wait))}
 }
 
 // levelSums are a peer's response times by level, over all classes: what its curve is fitted to. own and mix are the requests and the

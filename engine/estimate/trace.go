@@ -27,10 +27,18 @@ type trace struct {
 	residents float64 // of the window now
 }
 
-// event is a departure. work < 0: none was finished (failure, abort, stream).
+// answer is what a success is evidence of: the work that it finished, in mean requests of the pool, and its response time over what was
+// expected of it at the peer's long-run speed (ratio), of which own was its own service and the rest the wait. work < 0: none was finished
+// (failure, abort, stream).
+type answer struct {
+	work       float64
+	own, ratio float32
+}
+
+// event is a departure.
 type event struct {
+	answer
 	at, arrived float64
-	work        float64
 	held        float64 // requests the peer said it still held; negative = not told
 }
 
@@ -43,8 +51,8 @@ type sample struct {
 }
 
 // add notes a departure; true when the window is full and must be closed.
-func (t *trace) add(at, total, work, held float64) bool {
-	t.events = append(t.events, event{at: at, arrived: at - total, work: work, held: held})
+func (t *trace) add(at, total float64, said answer, held float64) bool {
+	t.events = append(t.events, event{answer: said, at: at, arrived: at - total, held: held})
 	return len(t.events) >= maxEvents
 }
 
@@ -66,16 +74,19 @@ const (
 	overtaken = 10 // times (K + 2) later requests must have ended first
 )
 
+// nothing is the answer of an arrival.
+var nothing = answer{work: -1}
+
 // replay is the scratch of close and what it found.
 type replay struct {
 	steps []step
 }
 
 type step struct {
-	at    float64
-	delta float64
-	work  float64 // >= 0: a success departs
-	held  float64 // as in event
+	answer // work >= 0: a success departs
+	at     float64
+	delta  float64
+	held   float64 // as in event
 }
 
 // sampled takes an in-flight sample. Workers report on timers of their own, so a sample often precedes the outcomes of the time before
@@ -149,13 +160,13 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		}
 		finished++
 		if e.at <= t.start { // reported late: the last sample knows it is gone
-			steps = append(steps, step{at: t.start, work: e.work, held: e.held})
+			steps = append(steps, step{answer: e.answer, at: t.start, held: e.held})
 			continue
 		}
-		steps = append(steps, step{at: e.at, delta: -1, work: e.work, held: e.held})
+		steps = append(steps, step{answer: e.answer, at: e.at, delta: -1, held: e.held})
 		balance--
 		if e.arrived > t.start {
-			steps = append(steps, step{at: e.arrived, delta: 1, work: -1, held: -1})
+			steps = append(steps, step{answer: nothing, at: e.arrived, delta: 1, held: -1})
 			balance++
 		}
 	}
@@ -174,7 +185,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		if sign < 0 {
 			from = t.start + span
 		}
-		steps = append(steps, step{at: from - span*(float64(i)+0.5)/float64(m), delta: sign, work: -1, held: -1})
+		steps = append(steps, step{answer: nothing, at: from - span*(float64(i)+0.5)/float64(m), delta: sign, held: -1})
 	}
 	p.scratch.steps = steps
 	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
@@ -191,6 +202,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	elsewhere, _ := pe.others.at(t.start, pe.latency)
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
 	idle := 0.0
+	sized := p.worked > hintedShare
 	hold := func(to float64) {
 		active := max(count-t.residents, 0)
 		if d := to - at; d > 0 {
@@ -212,9 +224,12 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		s := &steps[i]
 		hold(s.at)
 		if s.work >= 0 {
-			jobs := s.work / mean
-			done += jobs
+			done += s.work / mean
 			t.silent = 0
+			if sized {
+				c.sized.answer(s.answer)
+				busy = 0 // the answer tells of that time itself
+			}
 			c.work += s.work
 		}
 		count = max(count+s.delta, 0)
@@ -227,6 +242,10 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	c.late += settled
 
 	expected := busy * usual / mean
+	if sized {
+		// A silent slot works on a larger request than the mean: the larger it is, the longer it is worked on.
+		done, expected = c.sized.window(expected / max(pe.square/(mean*mean), 1))
+	}
 	if p.seen == 0 { // no answer ever: nothing is known of how long one takes, so silence says nothing
 		expected = 0
 	}

@@ -13,6 +13,7 @@ type PeerView struct {
 	WorkMS       float64 // mean service time of the mix the peer gets, ms
 	Mix          float64 // the mean request it gets, in mean requests of the pool
 	CV2          float64 // squared coefficient of variation of that
+	Known        float64 // how far class and size tell how long a request takes: 1 = all, 0 = no better than a memoryless service time
 	ArrivalRate  float64 // requests a ms, decayed
 	TotalRate    float64 // the same of all balancers, as far as the peer reports its load or its answers show it
 	Others       float64 // requests of other balancers there now, by its reports; 0 = none, or it does not report
@@ -39,7 +40,7 @@ func (p *Pool) Peer(i int) PeerView {
 	pe := &p.peers[i]
 	v := PeerView{
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
-		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
+		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), Known: min(max(2*(1-pe.within), 0), 1), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
 		ReportedHeld: pe.reports.held, ReportAgeMS: -1, Reports: pe.reports.count, ReportState: p.reportState(pe),

@@ -273,7 +273,7 @@ func (s *Snapshot) appendWatch(dst []byte, readable bool) []byte {
 		dst = append(append(append(dst, `,"cost":"`...), s.cost.of(s.Table)...), '"')
 	}
 	if s.Table.Sized() {
-		dst = append(append(append(dst, `,"work":"`...), s.work.of(&s.Table.Work)...), '"')
+		dst = append(append(append(dst, `,"sizes":"`...), s.work.of(&s.Table.Work)...), '"')
 	}
 	dst = append(append(dst, `,"settings":`...), s.settings...)
 	return append(dst, '}')

@@ -97,7 +97,7 @@ func (p *livePool) feedFrame(now float64) {
 	if p.feed == nil || !p.learns() || p.serving != learned || !p.feed.due(now) {
 		return
 	}
-	s := replay.Shown{Weight: p.weights, Rule: decide.Rule{Explore: p.conf.Explore, Spread: p.conf.Spread}, Control: p.conf.Control}
+	s := replay.Shown{Weight: p.weights, Rule: decide.Rule{Explore: p.conf.Explore, Spread: p.conf.Spread}, Control: p.conf.Control, Sized: p.table.Sized()}
 	for i := range p.members {
 		v := p.health.View(i)
 		s.Usable, s.Admit = append(s.Usable, v.Usable), append(s.Admit, v.Admit)

@@ -26,6 +26,7 @@ type Frame struct {
 	Penalty float64     // what a failure costs beside its time, ms
 	MeanMS  float64     // of recent answers of the pool
 	Load    float64     // estimate.Pool.LoadRatio
+	Sized   bool        // requests told their sizes
 	row     []int16     // by class index of the estimators; 0 = "*"
 	classes int         // rows
 	fixed   []float32   // [class][peer][Inputs], at 0 in flight
@@ -43,6 +44,7 @@ type Shown struct {
 	Weight  []float64
 	Rule    decide.Rule
 	Control float64
+	Sized   bool // decide.Table.Sized
 }
 
 // MostValues bounds the features of one frame: 4 Mi values, as of 40 peers and 400 classes. Pools above are not recorded.
@@ -56,7 +58,7 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 	}
 	f := &Frame{
 		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Group: slices.Clone(s.Group), Weight: slices.Clone(s.Weight), classes: m.Classes,
-		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), Load: est.LoadRatio(), cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
+		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), Load: est.LoadRatio(), Sized: s.Sized, cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
 	}
 	for i := range m.Peers {
 		v := est.Peer(i)

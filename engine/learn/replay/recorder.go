@@ -291,7 +291,7 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 	f := r.frames[at]
 	// The delay that requests impose on shared peers falls on others nobody here knows of, and a model that learns by the rest learns to crowd
 	// the fast peers.
-	if f.Load > 1 {
+	if f.Load > 1 || f.Sized { // in tables with sizes a model has no say
 		r.counts.NoReturn++
 		return
 	}

@@ -150,7 +150,7 @@ func (l *learner) ended(w *weir, o *world.Outcome, class int) {
 
 // refreshed hands over what the policy saw, and lets the loop do what is due.
 func (l *learner) refreshed(w *weir, now float64) {
-	s := replay.Shown{Rule: w.rule, Control: l.conf.Control}
+	s := replay.Shown{Rule: w.rule, Control: l.conf.Control, Sized: w.table.Sized()}
 	for _, c := range w.cand {
 		s.Usable, s.Admit, s.Weight = append(s.Usable, c.Usable), append(s.Admit, c.Admit), append(s.Weight, 1)
 	}

@@ -44,11 +44,12 @@ type weir struct {
 	live     []decide.Candidate // scratch of Pick
 	aside    aside
 	batch    []ended
-	inFlight []int32   // live counts of this balancer: the world's own slice
-	work     []float64 // by peer of the scenario: the work of those, as lua/resty/weir keeps it
-	held     []held    // attempts under way, by cookie
-	free     []uint32  // unused places of held
-	flushing bool      // whether the next tick is a batch's or the table's
+	inFlight []int32           // live counts of this balancer: the world's own slice
+	work     []float64         // by peer of the scenario: the work of those, as lua/resty/weir keeps it
+	progress []decide.Progress // likewise; in tables with sizes
+	held     []held            // attempts under way, by cookie
+	free     []uint32          // unused places of held
+	flushing bool              // whether the next tick is a batch's or the table's
 
 	lastResort leastConn // where no member is usable
 }
@@ -110,7 +111,7 @@ func makeWeir(s *world.Setup, v Variant) world.Balancer {
 		noSizes: v.NoSizes,
 		rnd:     s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
 		fill: v.Policy, watch: v.Watch, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
-		work:  make([]float64, len(s.Scenario.Peers)),
+		work: make([]float64, len(s.Scenario.Peers)), progress: make([]decide.Progress, len(s.Scenario.Peers)),
 		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
 		lastResort: leastConn{choices: newChoices(s.Rand)},
 	}
@@ -264,7 +265,7 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 	w.live = w.live[:0]
 	for i, p := range w.members {
 		c := w.cand[i]
-		c.InFlight, c.Work = float64(a.InFlight[p]), w.work[p]
+		c.InFlight, c.Work = float64(a.InFlight[p]), w.left(p, a.Now, float64(a.InFlight[p]))
 		c.Usable = c.Usable && w.aside.free(p, a.Now) && a.Untried(p)
 		w.live = append(w.live, c)
 	}
@@ -310,7 +311,9 @@ func (w *weir) Pick(a *world.Attempt) int32 {
 func (w *weir) hold(a *world.Attempt, peer int32, size float64) {
 	h := held{load: w.table.Load(w.rows[a.Class], int(w.position[peer]), size), cookie: a.Cookie}
 	if w.table.Sized() { // before, each counts as one
-		h.found = w.work[peer]
+		n := float64(a.InFlight[peer])
+		h.found = w.left(peer, a.Now, n)
+		w.advance(peer, a.Now, n)
 	}
 	w.work[peer] += h.load
 	if n := len(w.free); n > 0 {
@@ -324,14 +327,35 @@ func (w *weir) hold(a *world.Attempt, peer int32, size float64) {
 	a.Cookie = uint32(len(w.held))
 }
 
+// left is the work left to do on a peer that holds n requests.
+func (w *weir) left(peer int32, now, n float64) float64 {
+	if at := w.position[peer]; at >= 0 && w.table.Sized() {
+		return w.progress[peer].Left(&w.table, int(at), now, n, w.work[peer])
+	}
+	return w.work[peer]
+}
+
+// advance brings a peer's progress to now; false where there is none.
+func (w *weir) advance(peer int32, now, n float64) bool {
+	at := w.position[peer]
+	if at < 0 || !w.table.Sized() {
+		return false
+	}
+	w.progress[peer].Advance(&w.table, int(at), now, n, w.work[peer])
+	return true
+}
+
 // release takes it off again: the very number that was added, so that the sums stay exact.
-func (w *weir) release(peer int32, cookie uint32) held {
+func (w *weir) release(now float64, peer int32, cookie uint32) held {
 	if cookie == 0 {
 		return held{} // no pick was made for it
 	}
 	at := cookie - 1
 	h := w.held[at]
 	w.free = append(w.free, at)
+	if n := float64(w.inFlight[peer]) + 1; w.advance(peer, now, n) {
+		w.progress[peer].End(&w.table, int(w.position[peer]), h.load, n)
+	}
 	w.work[peer] -= h.load
 	if w.inFlight[peer] == 0 {
 		w.work[peer] = 0 // what rounding left
@@ -342,7 +366,7 @@ func (w *weir) release(peer int32, cookie uint32) held {
 // Done implements world.Balancer. The reflex hears at once, the engine with the next batch.
 func (w *weir) Done(o *world.Outcome) {
 	w.aside.ended(w.members, o)
-	h := w.release(o.Peer, o.Cookie)
+	h := w.release(o.Now, o.Peer, o.Cookie)
 	e := ended{*o, h.found}
 	e.Cookie = h.cookie
 	if w.watch != nil {
