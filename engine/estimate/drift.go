@@ -13,7 +13,7 @@ import "math"
 // An idle peer leaks by time, at the pace of the rest of the pool, and so is tried again.
 type drift struct {
 	belief [factors]float64
-	factor float64 // 1 / E[1/f]: the factor on expected service times
+	factor float64 // 1 / E[1/f], so that service times over it are what is to be expected of them, with the chance that the peer just turned slow
 	slow   float64 // probability that the peer works at less than half its long-run speed
 }
 
@@ -83,12 +83,12 @@ func (d *drift) update(t *priors, done, expected, others, hazard float64) {
 }
 
 func (d *drift) read(t *priors) {
-	mean, slow := 0.0, 0.0
+	times, slow := 0.0, 0.0
 	for i, p := range d.belief {
-		mean += p * t.log[i]
+		times += p / t.factor[i]
 		if t.log[i] < -math.Ln2 {
 			slow += p
 		}
 	}
-	d.factor, d.slow = math.Exp(mean), slow
+	d.factor, d.slow = 1/times, slow
 }

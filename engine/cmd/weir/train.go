@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -55,6 +56,11 @@ func (c *trainCmd) Run(to streams) error {
 		if opt.Scenarios, err = loadScenarios(c.Scenario); err != nil {
 			return err
 		}
+		for _, s := range opt.Scenarios {
+			if tells(s) {
+				fmt.Fprintf(to.err, "weir: requests of %s tell their size: there a model has no say (docs/estimators.md), and what it learns there shows elsewhere only\n", s.Name)
+			}
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -98,6 +104,11 @@ func (c *trainCmd) Run(to streams) error {
 	fmt.Fprintf(to.out, "%s written in %s, from %d decisions a round; loss on other worlds %.4f, without the model %.4f\n",
 		c.Out, time.Since(began).Round(time.Second), r.Rows, r.Loss[len(r.Loss)-1], r.None)
 	return nil
+}
+
+// tells reports whether requests of a scenario tell their size.
+func tells(s *scenario.Scenario) bool {
+	return slices.ContainsFunc(s.Classes, func(c scenario.Class) bool { return c.WeightHint })
 }
 
 // recipe is all that decides what the model becomes, as a command line.

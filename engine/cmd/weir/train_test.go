@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,6 +65,22 @@ func TestTrainWritesAModelThatSimulateTakes(t *testing.T) {
 	}
 	if code, _, errs := weir("simulate", "--scenario", file, "--model", cut); code == 0 || !strings.Contains(errs, "cut.onnx") {
 		t.Errorf("half a model: %d %s", code, errs)
+	}
+}
+
+func TestTrainSaysWhereAModelHasNoSay(t *testing.T) {
+	dir := t.TempDir()
+	for name, want := range map[string]bool{"told": true, "plain": false} {
+		file := filepath.Join(dir, name+".yaml")
+		text := "name: " + name + "\nrequests: 2000\narrivals: {load: 0.5}\nclasses: [{service_ms: {mean: 50}, weight_hint: " + strconv.FormatBool(want) + "}]\npeers: [{slots: 2}, {slots: 2, speed: 0.3}]\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(dir, name+".onnx")
+		code, _, errs := weir("train", "--out", out, "--scenario", file, "--worlds", "2", "--rounds", "1", "--requests", "500", "--hidden", "4")
+		if code != 0 || strings.Contains(errs, "requests of "+name+" tell their size") != want {
+			t.Errorf("%s: %d: %s", name, code, errs)
+		}
 	}
 }
 
