@@ -16,9 +16,9 @@ import (
 // the same slice, whatever else the machine did in it. `many-balancers` in bench/scenarios is the same world, simulated.
 type enginesCmd struct {
 	Fronts int           `default:"4" help:"NGINX that share the peers, each with an engine."`
-	For    time.Duration `default:"5m" help:"Length of a round."`
+	For    time.Duration `default:"8m" help:"Length of a round."`
 	Slice  time.Duration `default:"30s" help:"Slices of time it is told in."`
-	Warmup time.Duration `default:"2m" help:"Of the round, not in the comparison: what the engines found out by then shows in the slices."`
+	Warmup time.Duration `default:"4m" help:"Of the round, not in the comparison: what the engines found out by then shows in the slices."`
 	Rounds int           `default:"1" help:"Rounds; each starts everything anew."`
 	Rate   float64       `default:"480" help:"Requests a second to each fleet, open loop, split evenly over its NGINX."`
 	World  string        `default:"two-speeds" enum:"two-speeds,uneven" help:"two-speeds: twenty peers, half of them of half the speed, and exponential sizes. uneven: six peers as in peers."`

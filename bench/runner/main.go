@@ -35,7 +35,7 @@ type cli struct {
 	Limits    limitsCmd    `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
 	Guess     guessCmd     `cmd:"" help:"What it is worth to C3 in the simulator to be told how many balancers there are. 3 minutes."`
 	Online    onlineCmd    `cmd:"" help:"The engine learning from real traffic, beside one that does not and plain least_conn; then weir evaluate's estimates against what happened. 13 minutes."`
-	Engines   enginesCmd   `cmd:"" help:"Four NGINX with an engine each on the same uneven peers: whether the engines find out each other's load, beside told ones and plain least_conn. 6 minutes a round."`
+	Engines   enginesCmd   `cmd:"" help:"Four NGINX with an engine each on the same uneven peers: whether the engines find out each other's load, beside told ones and plain least_conn. 9 minutes a round."`
 	Peers     peersCmd     `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`
 }
 

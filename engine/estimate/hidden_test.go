@@ -99,6 +99,14 @@ func TestTheLoadOfOtherBalancersShowsInTheAnswers(t *testing.T) {
 	}
 }
 
+func TestTheLoadOfOtherBalancersShowsWithinThreeMinutes(t *testing.T) {
+	for seed := range uint64(3) { // 8 answers a second and peer, 1,400 pairs in all
+		if r := (shared{peers: 4, balancers: 4, blind: true}).play(180_000, seed).LoadRatio(); r < 2 || r > 30 {
+			t.Errorf("seed %d: with 4 balancers the load is said to be %.1f times the own after three minutes", seed, r)
+		}
+	}
+}
+
 func TestNoOtherBalancersAreSeenWhereThereAreNone(t *testing.T) {
 	worlds := map[string]func(now float64, peer int) float64{
 		"steady": nil,
