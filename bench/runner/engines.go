@@ -217,7 +217,8 @@ func (c *enginesCmd) start(b *bench, w *enginesWorld, f *fleet, round int) error
 		}
 		a.listen, a.access = listen[0], filepath.Join(b.dir, a.name+"-access.log")
 		const format = "    log_format times '$msec $request_time $status %s';\n"
-		s := site{Name: a.name, Listen: a.listen, Peers: peers, Access: a.access + " times", HTTP: fmt.Sprintf(format, f.name), Upstream: servers(peers) + "        least_conn;\n"}
+		// A worker writes its log itself, and stands still while the file system does: for 13 s once, beside engines that keep history.
+		s := site{Name: a.name, Listen: a.listen, Peers: peers, Access: a.access + " times buffer=64k flush=1s", HTTP: fmt.Sprintf(format, f.name), Upstream: servers(peers) + "        least_conn;\n"}
 		if f.weir {
 			if a.eng, err = b.engine(a.name+"-engine", peers, f.pool); err != nil {
 				return err
