@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -46,6 +47,46 @@ func arrivals(r *rig.Rig, pool string, perSecond float64, length, from time.Dura
 	return times
 }
 
+// besideALargeOne has the idle peers of a pool stall, sends a request of 2000 ms and 12 of 4 ms after it, and returns how many of these went to the
+// peer that has the large one, and what NGINX read of that peer before they came.
+func besideALargeOne(r *rig.Rig, pool string) (large rig.PeerStatus, small int) {
+	r.T.Helper()
+	of := func(ms int) rig.Request {
+		return rig.Request{Path: "/" + pool + "/x", Header: map[string]string{"X-Work-Ms": strconv.Itoa(ms)}}
+	}
+	speed := func(set string) {
+		for i := range 4 {
+			r.Backend(fmt.Sprintf("%s%d", pool, i)).Set(`{"slots":1,"speed":` + set + `}`)
+		}
+	}
+	// inFlight waits until so many requests are counted in the pool.
+	inFlight := func(n int) (peers []rig.PeerStatus) {
+		r.T.Helper()
+		r.Eventually(fmt.Sprintf("%d requests are in flight", n), func() error {
+			sum := 0
+			peers = r.NGINX.Status().Pools[pool].Peers
+			for _, p := range peers {
+				sum += p.InFlight
+			}
+			if sum != n {
+				return fmt.Errorf("%d", sum)
+			}
+			return nil
+		})
+		return peers
+	}
+	speed("0")
+	first := r.Begin(1, of(2000))
+	peers := inFlight(1)
+	at := slices.IndexFunc(peers, func(p rig.PeerStatus) bool { return p.InFlight == 1 })
+	rest := r.Begin(12, of(4))
+	small = inFlight(13)[at].InFlight - 1
+	speed("50")
+	r.WantAll(first.Wait(), 200)
+	r.WantAll(rest.Wait(), 200)
+	return peers[at], small
+}
+
 func mean(x []float64) (m float64) {
 	for _, v := range x {
 		m += v / float64(len(x))
@@ -86,6 +127,20 @@ func TestRequestsThatTellTheirSizeWaitLess(t *testing.T) {
 	}
 	if ratio > 0.9 {
 		t.Errorf("sizes took the mean from %.1f to %.1f ms only", mean(without), mean(with))
+	}
+	r.WantIdle()
+	// Why, is seen of one moment: a request of 2000 ms waits at one peer, and 12 of 4 ms come. By counts that peer is as good as any that holds one.
+	told := 12
+	for try := 0; try < 3 && told > 1; try++ { // some go there while the engine thinks that the peer works on several at a time
+		var large rig.PeerStatus
+		large, told = besideALargeOne(r, "hinted")
+		t.Logf("%d of 12 go to the peer with the large request, of whose work %.1f mean requests of %.1f are left", told, large.Left, large.Work)
+		if large.Work < 5 || large.Left <= 0 || large.Left > large.Work {
+			t.Errorf("of a request of some 150 times the mean NGINX reads %v mean requests, %v of them left", large.Work, large.Left)
+		}
+	}
+	if _, untold := besideALargeOne(r, "plain"); told > 1 {
+		t.Errorf("%d of 12 small requests went to the peer that has the large one; where none tell their size %d did", told, untold)
 	}
 }
 

@@ -13,6 +13,8 @@
 -- while the client still reads are taken off before that by lookout.lua.
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
+local clock = require "resty.weir.clock"
+local progress = require "resty.weir.progress"
 
 local C = ffi.C
 local tonumber, cast = tonumber, ffi.cast
@@ -29,7 +31,7 @@ typedef struct {
     int32_t  class;        /* this worker's number of the class */
     float    propensity;
     float    predicted_ms; /* -1 = none */
-    float    found;        /* work of the others there, in mean requests of the pool; 0 = not known */
+    float    found;        /* work that the others there had left, in mean requests of the pool; 0 = not known */
     double   start_ms, end_ms; /* monotonic; end 0 = not ended before the log phase */
     int32_t  kind;         /* -1 until judged; then the kind of docs/protocol.md */
     int32_t  status;
@@ -45,8 +47,8 @@ typedef struct {
     int32_t  begun;        /* attempts made before the current pass */
     int32_t  empty;        /* the pool had no peer at all */
     double   weight;       /* hint, 0 = none */
-    double   work;         /* units of sizes.lua it counts as in shm.work[worked]; 0 = nowhere (any more) */
-    int32_t  worked;
+    double   work;         /* units of progress.lua it counts as in shm.work; 0 = nowhere (any more) */
+    int32_t  work_base, work_slot; /* there: of its row, and the peer's */
     uint32_t rated;        /* rate limits that have counted it, a bit each (rate.lua) */
     weir_count_t *cell;    /* where the request is counted; null = nowhere (any more) */
     double   look_ms;      /* when lookout.lua looks at it next */
@@ -110,11 +112,15 @@ function _M.find(r)
     return id and records[id]
 end
 
--- Takes the work of a record's request off its peer.
+-- Takes the work of a record's request off its peer: before its count goes, unless NGINX has given that back (in the log phase it has).
 local function unload(q)
     if q.work > 0 then
-        local cell = shm.work + q.worked
-        cell[0] = cell[0] - q.work
+        local slot = q.work_slot
+        local n = shm.inflight(slot)
+        if q.alive == 0 then
+            n = n + 1
+        end
+        progress.take_off(q.work_base, slot, clock.now_ms(), n, q.work)
         q.work = 0
     end
 end
@@ -199,10 +205,11 @@ local function count_in(r, q, cell)
 end
 
 -- Starts an attempt on a slot: the request moves there from the peer it was on.
--- stream: it is expected to be one, and counted as such from the start. work: its own, in units of sizes.lua; found: of the others, in mean
--- requests. Both 0 in pools without sizes.
+-- stream: it is expected to be one, and counted as such from the start. work: its own, in units of progress.lua; found: what is left of
+-- the others', in mean requests. Both 0 in pools without sizes.
 function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted_ms, stream, work, found)
     local cell = (stream and shm.streams or shm.count) + (row_base + slot)
+    unload(q)
     if q.cell ~= nil then
         take_off(q)
     end
@@ -210,11 +217,9 @@ function _M.start(r, q, slot, class, now, inflight, flags, propensity, predicted
         return false
     end
     q.stream = stream and 1 or 0
-    unload(q)
     if work > 0 and not stream then
-        local at = row_base + slot
-        shm.work[at] = shm.work[at] + work
-        q.work, q.worked = work, at
+        progress.put(row_base, slot, now, shm.inflight(slot) - 1, work)
+        q.work, q.work_base, q.work_slot = work, row_base, slot
     end
     q.look_ms = now + FIRST_LOOK_MS
     local n = q.n
@@ -259,8 +264,8 @@ function _M.to_stream(q)
     if q.cell == nil or q.stream == 1 then
         return
     end
-    take_off(q)
     unload(q)
+    take_off(q)
     local cell = shm.streams + (row_base + q.attempt[q.n - 1].slot)
     cell[0].n = cell[0].n + 1
     q.cell, q.stream = cell, 1

@@ -10,6 +10,7 @@
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 local sizes = require "resty.weir.sizes"
+local progress = require "resty.weir.progress"
 local random = require "resty.weir.random"
 local tiers = require "resty.weir.tiers"
 
@@ -38,7 +39,7 @@ local _M = {
 local load = ffi.new("int32_t[?]", MAX_PEERS)   -- in-flight by position
 local elsewhere = ffi.new("int32_t[?]", MAX_PEERS) -- of these, those of rows past the first, for by_whole_table()
 local summed = 1 -- how many rows there were when that was filled; with one it is 0
-local work = ffi.new("double[?]", MAX_PEERS)    -- of what is in flight, by position; in views with sizes
+local work = ffi.new("double[?]", MAX_PEERS)    -- left of what is in flight, by position, 0 = not known; in views with sizes
 local size = 1                                  -- of the request
 local cand = ffi.new("int32_t[?]", MAX_PEERS)   -- positions of the candidates
 local doubt = ffi.new("int32_t[?]", MAX_PEERS)  -- of those that are ones only if there are no others
@@ -108,11 +109,12 @@ local function read_loads(view, m, with_streams)
     end
 end
 
-local function read_work(view, m)
-    local slot = view.slot
+-- Fills work[] likewise, in a view with sizes; load[] is there.
+local function read_work(view, m, now)
+    local slot, known = view.slot, view.known
     for k = 0, m - 1 do
         local i = order[k]
-        work[i] = shm.held_work(slot[i])
+        work[i] = progress.left(slot[i], now, load[i], known[i])
     end
 end
 
@@ -255,7 +257,7 @@ function _M.whole(view, now, with_streams)
     order_n = view.n
     read_loads(view, view.n, with_streams)
     if view.sized then
-        read_work(view, view.n)
+        read_work(view, view.n, now)
     end
     local k = candidates(view, view.n, now, false)
     if view.cap and k > 0 then
@@ -400,9 +402,9 @@ function _M.weigh(view, row, weight)
     size = sizes.size(view, row, weight)
 end
 
--- And after it: the work of the request at position i, in units of sizes.lua, and what it found there, in mean requests.
+-- And after it: the work of the request at position i, in units of progress.lua, and what it found left there, in mean requests.
 function _M.weighed(view, row, i)
-    return sizes.load(view, row, i, size), work[i] / sizes.UNIT
+    return sizes.load(view, row, i, size), work[i] / progress.UNIT
 end
 
 -- candidates(), and of them in a view with caps those with room.
@@ -436,21 +438,21 @@ local function positions(view, s, whole)
     return m
 end
 
-local function read_all(view, m, with_streams)
+local function read_all(view, m, now, with_streams)
     read_loads(view, m, with_streams)
     if view.sized then
-        read_work(view, m)
+        read_work(view, m, now)
     end
 end
 
 -- The candidates among the peers of a side, as pick() finds those among all.
 local function of_side(view, s, now, with_streams)
     local m = positions(view, s, false)
-    read_all(view, m, with_streams)
+    read_all(view, m, now, with_streams)
     local k = with_room(view, m, now, true, with_streams)
     if k == 0 and m < view.split.count[s] then
         m = positions(view, s, true)
-        read_all(view, m, with_streams)
+        read_all(view, m, now, with_streams)
         k = with_room(view, m, now, true, with_streams)
     end
     if k == 0 then
@@ -484,7 +486,7 @@ local function by_side(view, row, now, local_rule, with_streams, control)
         else
             m = positions(view, side, true)
         end
-        read_all(view, m, with_streams)
+        read_all(view, m, now, with_streams)
         k = tiers.last_resort(view, order, m, cand, was_tried)
         if view.cap then
             k = spare(view, k, with_streams)
@@ -527,7 +529,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
     local m = shortlist(n)
     read_loads(view, m, with_streams)
     if view.sized then
-        read_work(view, m)
+        read_work(view, m, now)
     end
     local k = with_room(view, m, now, true, with_streams)
     if k == 0 and m < n then
@@ -538,7 +540,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
         m = n
         read_loads(view, m, with_streams)
         if view.sized then
-            read_work(view, m)
+            read_work(view, m, now)
         end
         k = with_room(view, m, now, true, with_streams)
     end

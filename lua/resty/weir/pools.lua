@@ -208,10 +208,10 @@ local function from_blob(name, blob, old)
     local head = ffi.cast(u32p, blob)
     local meta_len, ncost, meta_number = tonumber(head[0]), tonumber(head[1]), tonumber(head[2])
     local costs = ffi.cast("const char *", blob) + HEAD + meta_len
-    local nwork = (#blob - HEAD - meta_len) / 4 - ncost
-    if old and not old.static and old.meta_number == meta_number and old.ncost == ncost and old.nwork == nwork then
+    local nsizes = (#blob - HEAD - meta_len) / 4 - ncost
+    if old and not old.static and old.meta_number == meta_number and old.ncost == ncost and old.nsizes == nsizes then
         ffi.copy(old.cost, costs, ncost * 4)
-        if nwork > 0 then
+        if nsizes > 0 then
             sizes.take(old, costs + ncost * 4, #old.classes)
         end
         return old
@@ -224,15 +224,15 @@ local function from_blob(name, blob, old)
         slots.meet(p.slot, name, p.addr)
     end
     local view = _M.view(meta)
-    view.name, view.static, view.meta_number, view.ncost, view.nwork = name, false, meta_number, ncost, nwork
+    view.name, view.static, view.meta_number, view.ncost, view.nsizes = name, false, meta_number, ncost, nsizes
     if ncost ~= #meta.classes * view.n * view.ng then
         return nil, ncost .. " costs for " .. #meta.classes .. " classes x " .. view.n .. " peers x " .. view.ng .. " grid points"
     end
     view.cost = ffi.new("float[?]", ncost)
     ffi.copy(view.cost, costs, ncost * 4)
-    if nwork ~= 0 then
-        if nwork ~= sizes.floats(view, #meta.classes) then
-            return nil, nwork .. " numbers for sizes, " .. sizes.floats(view, #meta.classes) .. " expected"
+    if nsizes ~= 0 then
+        if nsizes ~= sizes.floats(view, #meta.classes) then
+            return nil, nsizes .. " numbers for sizes, " .. sizes.floats(view, #meta.classes) .. " expected"
         end
         sizes.take(view, costs + ncost * 4, #meta.classes)
         view.simple = false -- the short way knows no sizes
@@ -332,8 +332,8 @@ function _M.all()
 end
 
 -- Packs one pool as told by /watch (peers already have slots) into a blob.
-function _M.pack(meta_json, meta_number, cost, work)
-    return ffi.string(ffi.new("uint32_t[3]", #meta_json, #cost / 4, meta_number), HEAD) .. meta_json .. cost .. (work or "")
+function _M.pack(meta_json, meta_number, cost, told_sizes)
+    return ffi.string(ffi.new("uint32_t[3]", #meta_json, #cost / 4, meta_number), HEAD) .. meta_json .. cost .. (told_sizes or "")
 end
 
 return _M

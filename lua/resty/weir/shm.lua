@@ -13,6 +13,9 @@
 --                         counted apart once they are known as such: they hold a connection, not a place in the peer's queue.
 --   work[row][slot]       the same worker: how much work the requests counted there are (sizes.lua), in pools whose requests tell. Each record
 --                         of a request takes off what it put on (attempts.lua), whole numbers both.
+--   progress[slot]        any worker: how much of that work is done (progress.lua). A race of two loses one's step, some microseconds of work, and a
+--                         request that ends takes its part away by what is there then; rate and knee all workers copy from one table.
+--                         Apart from peer[], so that what each pick reads stays close together in pools that have no sizes.
 --   peer[slot]            any worker. Races lose at most an increment of a failure counter, never a count.
 --   head                  nrows: by whoever claims a row; heard_ms, change: by the elected worker.
 local ffi = require "ffi"
@@ -39,6 +42,13 @@ typedef struct {           /* evidence of this NGINX about one peer */
     uint32_t picks;        /* for the status page; may lose an increment */
 } weir_peer_t;
 
+typedef struct {           /* of the work in flight on a peer */
+    double   done;         /* units of progress.lua, as of done_ms */
+    double   done_ms;      /* monotonic */
+    double   rate;         /* units that one slot of the peer finishes in a ms */
+    double   knee;         /* its slots, at least 1; 0 = no table has told yet */
+} weir_progress_t;
+
 /* n is what sem_trywait(3) takes for the value of a semaphore (glibc and musl keep it in the first 32 bits);
    see attempts.lua for why. */
 typedef struct { uint32_t n; uint32_t pad; } weir_count_t;
@@ -47,14 +57,15 @@ void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int sem_trywait(void *sem);
 ]]
 
-local MAGIC = 0x57454952 + 3 -- layout version in the last digit
+local MAGIC = 0x57454952 + 4 -- layout version in the last digit
 local MAX_ROWS = 256         -- workers alive at once, old generations included
 local MAX_SLOTS = 8192       -- peers over all pools, leaving ones included
 
 local HEAD_BYTES = 4096
 local PEERS_BYTES = MAX_SLOTS * ffi.sizeof("weir_peer_t")
+local PROGRESS_BYTES = MAX_SLOTS * ffi.sizeof("weir_progress_t")
 local ROW_BYTES = MAX_SLOTS * ffi.sizeof("weir_count_t")
-local TOTAL_BYTES = HEAD_BYTES + PEERS_BYTES + 3 * MAX_ROWS * ROW_BYTES -- touched lazily: a small set-up uses a few pages
+local TOTAL_BYTES = HEAD_BYTES + PEERS_BYTES + PROGRESS_BYTES + 3 * MAX_ROWS * ROW_BYTES -- touched lazily: a small set-up uses a few pages
 
 local PROT_READ_WRITE = 3
 local MAP_SHARED_ANON = ffi.os == "OSX" and 0x1001 or 0x21
@@ -92,7 +103,7 @@ function _M.attach(dict)
         end
     end
     local head = ffi.cast("weir_head_t *", base)
-    local count = ffi.cast("weir_count_t *", base + HEAD_BYTES + PEERS_BYTES)
+    local count = ffi.cast("weir_count_t *", base + HEAD_BYTES + PEERS_BYTES + PROGRESS_BYTES)
     if head.magic == 0 then
         -- the last row is never given to a worker; it serves the test
         if not selftest(count + (MAX_ROWS - 1) * MAX_SLOTS) then
@@ -105,6 +116,7 @@ function _M.attach(dict)
     end
     _M.head = head
     _M.peer = ffi.cast("weir_peer_t *", base + HEAD_BYTES)
+    _M.progress = ffi.cast("weir_progress_t *", base + HEAD_BYTES + PEERS_BYTES)
     _M.count = count
     _M.streams = count + MAX_ROWS * MAX_SLOTS
     _M.work = ffi.cast("double *", count + 2 * MAX_ROWS * MAX_SLOTS)
@@ -128,7 +140,7 @@ function _M.inflight_streams(slot)
     return over_rows(_M.streams, slot)
 end
 
--- Work of the in-flight requests on the peer, in units of sizes.lua.
+-- Work of the in-flight requests on the peer, in units of progress.lua.
 function _M.held_work(slot)
     local sum = 0
     for row = 0, _M.head.nrows - 1 do
@@ -141,6 +153,7 @@ end
 function _M.forget(slot)
     local p = _M.peer[slot]
     p.aside_ms, p.trial_ms, p.backoff_ms, p.last_ms, p.fails, p.unreachable = 0, 0, 0, 0, 0, 0
+    _M.progress[slot].done = 0 -- not done_ms: as of 0 all would be done. Rate and knee come with the table that has the peer again.
 end
 
 -- Drops every count of one row: its worker is dead, so are its connections.

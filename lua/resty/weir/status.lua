@@ -4,7 +4,7 @@ local base = require "resty.core.base"
 local shm = require "resty.weir.shm"
 local shed = require "resty.weir.shed"
 local rate = require "resty.weir.rate"
-local sizes = require "resty.weir.sizes"
+local progress = require "resty.weir.progress"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
 local workers = require "resty.weir.workers"
@@ -38,7 +38,8 @@ local function pool_status(view, now)
             tier = view.tiers and view.tiers.tier[i] or 0,
             inflight = shm.inflight(s) + shm.inflight_streams(s), streams = shm.inflight_streams(s), picks = p.picks, fails = p.fails,
             max_inflight = view.cap and view.cap[i] < 0x7fffffff and view.cap[i] or nil,
-            work = shm.held_work(s) / sizes.UNIT, -- of these, in mean requests of the pool; 0 in pools without sizes
+            work = shm.held_work(s) / progress.UNIT, -- of these, in mean requests of the pool; 0 in pools without sizes
+            left = view.sized and progress.left(s, now, shm.inflight(s), view.known[i]) / progress.UNIT or nil, -- of that, as the picks take it
             set_aside_ms = p.aside_ms > now and round(p.aside_ms - now) or 0,
         }
     end

@@ -106,9 +106,9 @@ local function store(p)
         end
     end
     local cost = decode_base64(p.cost or "")
-    local work = decode_base64(p.work or "")
-    if not cost or not work then
-        return nil, (cost and "work" or "cost") .. " is not base64"
+    local sizes = decode_base64(p.sizes or "")
+    if not cost or not sizes then
+        return nil, (cost and "sizes" or "cost") .. " is not base64"
     end
     local k = known[p.name]
     if not k then
@@ -121,7 +121,7 @@ local function store(p)
         k.number = dict:incr("metas", 1, 0)
         k.meta = cjson.encode({ peers = peers, classes = p.classes, grid = p.grid, settings = p.settings })
     end
-    local ok, err = dict:safe_set("b:" .. p.name, pools.pack(k.meta, k.number, cost, work))
+    local ok, err = dict:safe_set("b:" .. p.name, pools.pack(k.meta, k.number, cost, sizes))
     if not ok then
         return nil, err .. ": raise the size of lua_shared_dict weir"
     end

@@ -279,6 +279,7 @@ type PeerStatus struct {
 	InFlight   int     `json:"inflight"` // streams included
 	Streams    int     `json:"streams"`
 	Work       float64 `json:"work"` // of these, in mean requests; 0 in a pool without sizes
+	Left       float64 `json:"left"` // of that, by reckoning; 0 in a pool without sizes
 	State      string  `json:"state"`
 	Usable     bool    `json:"usable"`
 	Admit      float64 `json:"admit"`
