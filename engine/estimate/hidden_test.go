@@ -153,3 +153,13 @@ func TestTheNumberOfBalancersThatIsToldIsBelieved(t *testing.T) {
 		t.Errorf("alone, the load ratio is %v", r)
 	}
 }
+
+func TestNoOtherBalancersAreSeenInTheFirstSeconds(t *testing.T) {
+	for seed := range uint64(40) {
+		for _, end := range []float64{3000, 6000, 12_000, 20_000} {
+			if r := (shared{peers: 4, balancers: 1}).play(end, seed).LoadRatio(); r != 1 {
+				t.Errorf("seed %d: after %.0f s the load is said to be %.1f times the own", seed, end/1000, r)
+			}
+		}
+	}
+}
