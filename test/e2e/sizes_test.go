@@ -114,8 +114,8 @@ func TestRequestsThatTellTheirSizeWaitLess(t *testing.T) {
 	const perSecond = 130 // of work for 200, did it not come in such pieces
 	var with, without []float64
 	ratio := 1.0
-	// About a half on an idle machine. On a busy one 0.77 has been seen of one try, so more are taken in where one says little.
-	for try := uint64(0); try < 3 && ratio > 0.8; try++ {
+	// About a half on an idle machine. On a busy one 2 has been seen of the first try and 0.91 of three, so more are taken in where one says little.
+	for try := uint64(0); try < 5 && ratio > 0.8; try++ {
 		var some, others []float64
 		var both sync.WaitGroup
 		both.Go(func() { some = arrivals(r, "hinted", perSecond, 6*time.Second, 2*time.Second, 7+try) })
