@@ -6,7 +6,7 @@ package decide
 // goes up by the speed of the slots that are at work, and with each request that ends its work goes off again. That is exact for a peer
 // that works on one at a time while none waits, and right in the sum for others; of those that wait, it takes those under way for as large as the others.
 //
-// lua/resty/weir/sizes.lua is the same, in memory that all workers share.
+// lua/resty/weir/progress.lua is the same, in memory that all workers share.
 type Progress struct {
 	Done float64 // in mean requests of the pool
 	At   float64 // ms: when it was so

@@ -45,3 +45,10 @@ func (s *sized) decay(f float64) {
 	s.weight *= f
 	s.sum *= f
 }
+
+// known is how far class and size tell how long a request takes on the peer, in [0, 1]. A coefficient of variation of 0.7 or less is as good as none: part of
+// what is measured of it is the error of what was expected. It grows with what was seen of the peer, since as long as its slots and its speed are
+// guesses, so is what it has done.
+func (pe *peer) known() float64 {
+	return min(max(2*(1-pe.within), 0), 1) * pe.curve.n / (pe.curve.n + 100)
+}

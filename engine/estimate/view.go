@@ -40,7 +40,7 @@ func (p *Pool) Peer(i int) PeerView {
 	pe := &p.peers[i]
 	v := PeerView{
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
-		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), Known: min(max(2*(1-pe.within), 0), 1), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
+		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), Known: pe.known(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
 		ReportedHeld: pe.reports.held, ReportAgeMS: -1, Reports: pe.reports.count, ReportState: p.reportState(pe),
