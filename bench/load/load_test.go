@@ -88,7 +88,7 @@ func TestFailuresAreCountedAndHaveNoLatency(t *testing.T) {
 		w.Header().Set("X-Backend", "a")
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/slow/"):
-			time.Sleep(400 * time.Millisecond)
+			time.Sleep(1500 * time.Millisecond) // far beyond the time-out, which is late itself where the machine is busy
 		case strings.HasPrefix(r.URL.Path, "/bad/"):
 			w.WriteHeader(http.StatusBadGateway)
 		case r.Header.Get("X-Work-Ms") == "":

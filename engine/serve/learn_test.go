@@ -208,7 +208,7 @@ func TestABadModelPromotedByHandIsRolledBackByItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	within(t, 60*time.Second, "a roll-back", func() bool { return happened(e, "rolled_back", learnerName) })
+	within(t, 180*time.Second, "a roll-back", func() bool { return happened(e, "rolled_back", learnerName) })
 	t.Logf("after %s\n%s", time.Since(began).Round(100*time.Millisecond), chronicle(e))
 	if got := e.Models().Serving(); got == nil || got.ID != good {
 		t.Errorf("%+v serves, not %s", got, good)
