@@ -75,7 +75,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		}
 	}
 	if t.Sized() {
-		a.fillPool(est, t, min(max(part, 0), 1))
+		t.Work.fillPool(est, min(max(part, 0), 1))
 		part, slope, waiting = -1, sizedSlope, sizedWait // the delay imposed is part of the price, not of the row
 	}
 	for i := range t.Peers {
@@ -107,7 +107,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		factor, away := par.away(i)
 		weight /= factor
 		if t.Sized() {
-			a.fillWork(est, t, i, &v, (1+odds)/weight)
+			t.Work.fillPeer(est, i, &v, (1+odds)/weight)
 		}
 		for c, idx := range est.Listed() {
 			service := est.Pair(i, idx).ServiceMS
@@ -129,33 +129,6 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				t.Work.Own[c*len(t.Peers)+i] = float32(min((1+odds)*service/weight/float64(row[0]), 1))
 			}
 		}
-	}
-}
-
-// fillPool fills what a table with sizes knows of the pool as a whole: the load, which is taken to be spread by the peers' capacity. By what each
-// gets, those that get less impose less, so the largest requests go to a peer that turned slow, and all after it is well again.
-func (a *Analytic) fillPool(est *estimate.Pool, t *Table, part float64) {
-	rate, capacity := 0.0, 0.0
-	for i := range t.Peers {
-		v := est.Peer(i)
-		rate += v.TotalRate
-		capacity += v.Concurrency / v.WorkMS
-	}
-	load := min(rate/max(capacity, 1e-9), 0.95)
-	t.Work.Whole[imposed] = float32(part * load / (1 - part*load))
-	t.Work.Whole[busy] = float32(load)
-}
-
-// fillWork fills what a table with sizes knows of peer i, but Own. A ms there costs factor.
-func (a *Analytic) fillWork(est *estimate.Pool, t *Table, i int, v *estimate.PeerView, factor float64) {
-	w := &t.Work
-	w.Knee[i] = float32(max(v.Concurrency-v.Others, 1))
-	w.Mean[i] = float32(v.Mix)
-	w.Rate[i] = float32(v.Mix / v.WorkMS)
-	w.Known[i] = float32(v.Known)
-	w.Follow[i] = float32(factor * sizedWait * v.WorkMS / (2 * v.Concurrency))
-	for c, idx := range est.Listed() {
-		w.Load[c*len(t.Peers)+i] = float32(est.Pair(i, idx).ServiceMS / v.WorkMS * v.Mix)
 	}
 }
 

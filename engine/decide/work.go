@@ -3,6 +3,8 @@ package decide
 import (
 	"math"
 	"slices"
+
+	"github.com/weirlb/weir/engine/estimate"
 )
 
 // Work is what a table holds besides costs in a pool whose requests tell their size (weight hints). Without it a request is an average
@@ -58,6 +60,32 @@ func (w *Work) shape(t *Table) {
 	w.Hint, w.Whole = size(w.Hint, len(t.Classes)), size(w.Whole, wholes)
 }
 
+// fillPool fills what a table with sizes knows of the pool as a whole: the load, which is taken to be spread by the peers' capacity. By what each
+// gets, those that get less impose less, so the largest requests go to a peer that turned slow, and all after it is well again.
+func (w *Work) fillPool(est *estimate.Pool, part float64) {
+	rate, capacity := 0.0, 0.0
+	for i := range w.Knee {
+		v := est.Peer(i)
+		rate += v.TotalRate
+		capacity += v.Concurrency / v.WorkMS
+	}
+	load := min(rate/max(capacity, 1e-9), 0.95)
+	w.Whole[imposed] = float32(part * load / (1 - part*load))
+	w.Whole[busy] = float32(load)
+}
+
+// fillPeer fills what a table with sizes knows of peer i, but Own. A ms there costs factor.
+func (w *Work) fillPeer(est *estimate.Pool, i int, v *estimate.PeerView, factor float64) {
+	w.Knee[i] = float32(max(v.Concurrency-v.Others, 1))
+	w.Mean[i] = float32(v.Mix)
+	w.Rate[i] = float32(v.Mix / v.WorkMS)
+	w.Known[i] = float32(v.Known)
+	w.Follow[i] = float32(factor * sizedWait * v.WorkMS / (2 * v.Concurrency))
+	for c, idx := range est.Listed() {
+		w.Load[c*len(w.Knee)+i] = float32(est.Pair(i, idx).ServiceMS / v.WorkMS * v.Mix)
+	}
+}
+
 // clear makes a table one without sizes.
 func (w *Work) clear() {
 	for _, part := range w.fields() {
@@ -108,7 +136,7 @@ func (t *Table) Size(c int, weight float64) float64 {
 // Sized reports whether the table has Work.
 func (t *Table) Sized() bool { return len(t.Work.Knee) > 0 }
 
-// Load is what a request of class c and size s adds to the work of peer p, in its mean requests; s itself in a table without sizes.
+// Load is what a request of class c and size s adds to the work of peer p, in mean requests of the pool; s itself in a table without sizes.
 func (t *Table) Load(c, p int, s float64) float64 {
 	if !t.Sized() {
 		return s

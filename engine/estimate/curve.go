@@ -188,7 +188,7 @@ func (p *Pool) concurrency() {
 		if pe := &p.peers[i]; i%every == p.turn%every && (pe.curve.news || p.turn/every%16 == 0) {
 			pe.curve.news = false
 			pe.curve.excess = (min(pe.cv2(), 4) - 1) / 2
-			if p.worked > hintedShare { // what is in service is known by its size, and counted whole
+			if p.weighed() { // what is left of those in service is known by their sizes
 				pe.curve.excess = max((min(pe.within, 4)-1)/2, 0)
 			}
 			t := p.split(pe)

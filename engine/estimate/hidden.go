@@ -127,7 +127,7 @@ func (p *Pool) LoadRatio() float64 {
 	if p.sharers > 0 {
 		return p.sharers
 	}
-	if p.worked > hintedShare {
+	if p.weighed() {
 		return 1
 	}
 	same, chance, variance := p.hidden.same.value()

@@ -202,7 +202,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	elsewhere, _ := pe.others.at(t.start, pe.latency)
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
 	idle := 0.0
-	sized := p.worked > hintedShare
+	sized := p.weighed()
 	hold := func(to float64) {
 		active := max(count-t.residents, 0)
 		if d := to - at; d > 0 {

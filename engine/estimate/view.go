@@ -149,6 +149,9 @@ func (p *Pool) WorkMS() float64 { return max(p.work, minMS) }
 // Hinted reports whether requests of the pool tell their size (Outcome.Weight) often enough to be heeded at the pick.
 func (p *Pool) Hinted() bool { return p.hinted > hintedShare }
 
+// weighed reports whether NGINX counts what peers hold by its work: where requests tell their size and the pool heeds it.
+func (p *Pool) weighed() bool { return p.worked > hintedShare }
+
 const hintedShare = 0.05
 
 // Hint is the weight hint of a request of a class that is of the usual size; 0 = none was told.

@@ -88,8 +88,9 @@ local function shortlist(n)
     return SAMPLE
 end
 
--- Fills load[] for the shortlist from the rows of all workers; for a stream, with the streams that are there.
-local function read_loads(view, m, with_streams)
+-- Fills load[] for the shortlist from the rows of all workers, and in a view with sizes work[]. For a stream load[] is with the streams that are
+-- there; they are no work.
+local function read_peers(view, m, now, with_streams)
     local count, slot = shm.count, view.slot
     for k = 0, m - 1 do
         local i = order[k]
@@ -102,19 +103,17 @@ local function read_loads(view, m, with_streams)
             load[i] = load[i] + count[base + slot[i]].n
         end
     end
+    if view.sized then
+        local known = view.known
+        for k = 0, m - 1 do
+            local i = order[k]
+            work[i] = progress.left(slot[i], now, load[i], known[i])
+        end
+    end
     if with_streams then
         for k = 0, m - 1 do
             load[order[k]] = load[order[k]] + shm.inflight_streams(slot[order[k]])
         end
-    end
-end
-
--- Fills work[] likewise, in a view with sizes; load[] is there.
-local function read_work(view, m, now)
-    local slot, known = view.slot, view.known
-    for k = 0, m - 1 do
-        local i = order[k]
-        work[i] = progress.left(slot[i], now, load[i], known[i])
     end
 end
 
@@ -255,10 +254,7 @@ function _M.whole(view, now, with_streams)
         order[i] = i
     end
     order_n = view.n
-    read_loads(view, view.n, with_streams)
-    if view.sized then
-        read_work(view, view.n, now)
-    end
+    read_peers(view, view.n, now, with_streams)
     local k = candidates(view, view.n, now, false)
     if view.cap and k > 0 then
         k = spare(view, k, with_streams)
@@ -438,21 +434,14 @@ local function positions(view, s, whole)
     return m
 end
 
-local function read_all(view, m, now, with_streams)
-    read_loads(view, m, with_streams)
-    if view.sized then
-        read_work(view, m, now)
-    end
-end
-
 -- The candidates among the peers of a side, as pick() finds those among all.
 local function of_side(view, s, now, with_streams)
     local m = positions(view, s, false)
-    read_all(view, m, now, with_streams)
+    read_peers(view, m, now, with_streams)
     local k = with_room(view, m, now, true, with_streams)
     if k == 0 and m < view.split.count[s] then
         m = positions(view, s, true)
-        read_all(view, m, now, with_streams)
+        read_peers(view, m, now, with_streams)
         k = with_room(view, m, now, true, with_streams)
     end
     if k == 0 then
@@ -486,7 +475,7 @@ local function by_side(view, row, now, local_rule, with_streams, control)
         else
             m = positions(view, side, true)
         end
-        read_all(view, m, now, with_streams)
+        read_peers(view, m, now, with_streams)
         k = tiers.last_resort(view, order, m, cand, was_tried)
         if view.cap then
             k = spare(view, k, with_streams)
@@ -527,10 +516,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
         return by_side(view, row, now, local_rule, with_streams, control)
     end
     local m = shortlist(n)
-    read_loads(view, m, with_streams)
-    if view.sized then
-        read_work(view, m, now)
-    end
+    read_peers(view, m, now, with_streams)
     local k = with_room(view, m, now, true, with_streams)
     if k == 0 and m < n then
         -- the sample held nobody: look at all of them, once
@@ -538,10 +524,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
             order[i] = i
         end
         m = n
-        read_loads(view, m, with_streams)
-        if view.sized then
-            read_work(view, m, now)
-        end
+        read_peers(view, m, now, with_streams)
         k = with_room(view, m, now, true, with_streams)
     end
     if k == 0 then
