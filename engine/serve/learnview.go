@@ -30,7 +30,7 @@ type LearningCounts struct {
 	Thinned  uint64 `json:"thinned"`   // above the rate that is kept
 	NoFrame  uint64 `json:"no_frame"`  // older than what is remembered of the policy
 	NoPeer   uint64 `json:"no_peer"`   // at a peer that was not usable by then
-	NoReturn uint64 `json:"no_return"` // aborted, idle races, streams, peers shared with other balancers
+	NoReturn uint64 `json:"no_return"` // aborted, idle races, streams, peers shared with other balancers, requests that tell their size
 	Foreign  uint64 `json:"foreign"`   // retries, and picks by another rule
 	Lost     uint64 `json:"lost"`      // more than there was room for
 }
@@ -54,7 +54,7 @@ func (l *Learner) publish() {
 		Bytes: v.Bytes, New: v.New, Need: l.conf.MinDecisions, Controls: v.Controls, CPUSeconds: time.Duration(l.worked.Load()).Seconds(),
 		Attempts: LearningCounts{
 			Heard: v.Counts.Attempts, Replayed: v.Counts.Decisions, Thinned: v.Counts.Thinned, NoFrame: v.Counts.NoFrame, NoPeer: v.Counts.NoPeer,
-			NoReturn: v.Counts.NoReturn, Foreign: v.Counts.Foreign, Lost: v.Counts.Overflow,
+			NoReturn: v.Counts.NoReturn + v.Counts.Sized, Foreign: v.Counts.Foreign, Lost: v.Counts.Overflow,
 		},
 	}
 	if view.Phase == "idle" {

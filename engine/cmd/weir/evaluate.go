@@ -40,6 +40,7 @@ type recordedFlags struct {
 	To      string        `help:"Left out: now." placeholder:"TIME"`
 	Spread  float64       `default:"0.1" help:"spread of the pools, as it was configured."`
 	Explore float64       `default:"0.01" help:"explore of the pools, as it was configured."`
+	Sizes   bool          `default:"true" negatable:"" help:"sizes of the pools, as it was configured."`
 	Last    int           `default:"200000" help:"The last so many outcomes; estimators also see some of before."`
 	Warmup  time.Duration `default:"60s" help:"Of the history's beginning, in which estimators only learn."`
 }
@@ -72,7 +73,7 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 	if err != nil {
 		return nil, err
 	}
-	set := recorded.Settings{Rule: decide.Rule{Spread: c.Spread, Explore: c.Explore}}
+	set := recorded.Settings{Rule: decide.Rule{Spread: c.Spread, Explore: c.Explore}, Sizes: c.Sizes}
 	r := recorded.New(recorded.Options{
 		Decisions: c.Last, WarmMS: float64(c.Warmup.Milliseconds()), FromMS: float64(first), Pool: func(string) recorded.Settings { return set },
 	})
@@ -91,6 +92,9 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 	}
 	fmt.Fprintf(said, "%d outcomes of %s from %s on, %d decisions; not replayed: %d retries and picks by another rule, %d without a return, %d while the estimators warmed up, %d at peers that were not usable\n",
 		r.Outcomes, store.Describe(), instant(begin), len(r.Decisions()), n.Foreign, n.NoReturn, r.Early+n.NoFrame, n.NoPeer)
+	if n.Sized > 0 {
+		fmt.Fprintf(said, "%d decisions were left out since requests told their size: there a model has no say (docs/estimators.md); --no-sizes where the pool's sizes is false\n", n.Sized)
+	}
 	if r.Sampled > 0 {
 		fmt.Fprintf(said, "%d outcomes were kept as a sample: what was in flight beside them is not fully known\n", r.Sampled)
 	}

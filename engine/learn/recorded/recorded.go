@@ -46,6 +46,7 @@ type Settings struct {
 	Rule    decide.Rule
 	Classes int                // rows of its tables; 0 = the estimators' default
 	Weights map[string]float64 // by peer; missing = 1
+	Sizes   bool               // what requests tell of their size was heeded
 }
 
 // Replay is history on its way into decisions. Not safe for concurrent use.
@@ -284,7 +285,7 @@ func (r *Replay) tick(p *site) {
 	}
 	p.est.Refresh(now)
 	var params decide.Params
-	shown := replay.Shown{Rule: p.set.Rule}
+	shown := replay.Shown{Rule: p.set.Rule, Sized: p.set.Sizes && p.est.Hinted()}
 	for i, addr := range p.peers {
 		w := 1.0
 		if x := p.set.Weights[addr]; x > 0 {

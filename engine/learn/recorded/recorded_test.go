@@ -144,6 +144,26 @@ func TestRecordedOutcomesGiveTheCostsThatPicksWereMadeOn(t *testing.T) {
 	}
 }
 
+func TestNoModelIsJudgedWhereRequestsToldTheirSize(t *testing.T) {
+	k := kept(t, 0.1)
+	for i := range k.outcomes {
+		k.outcomes[i].Weight = 100
+	}
+	for heeded := range map[bool]bool{true: true, false: true} {
+		r := recorded.New(recorded.Options{WarmMS: 1000, Pool: func(string) recorded.Settings {
+			return recorded.Settings{Rule: decide.Rule{Spread: 0.1, Explore: 0.1}, Sizes: heeded}
+		}})
+		if err := r.Add(k.series, k.outcomes); err != nil {
+			t.Fatal(err)
+		}
+		r.Finish()
+		n, decisions := r.Counts(), len(r.Decisions())
+		if (n.Sized > 1000) != heeded || (decisions > 1000) == heeded {
+			t.Errorf("sizes heeded %t: %d decisions, %d left out for sizes", heeded, decisions, n.Sized)
+		}
+	}
+}
+
 func TestModelsAreToldApartByRecordedHistory(t *testing.T) {
 	r := replayed(t, kept(t, 0.2), recorded.Options{}, 0.2)
 	turned := model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(1, 1)))

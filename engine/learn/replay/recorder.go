@@ -291,8 +291,12 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 	f := r.frames[at]
 	// The delay that requests impose on shared peers falls on others nobody here knows of, and a model that learns by the rest learns to crowd
 	// the fast peers.
-	if f.Load > 1 || f.Sized { // in tables with sizes a model has no say
+	if f.Load > 1 {
 		r.counts.NoReturn++
+		return
+	}
+	if f.Sized {
+		r.counts.Sized++
 		return
 	}
 	chosen := slices.Index(f.Peers, a.Peer)

@@ -87,6 +87,7 @@ type Counts struct {
 	NoFrame   uint64 // not: the frame of their pick was gone
 	NoPeer    uint64 // not: their peer was not in the frame, or not usable by it
 	NoReturn  uint64 // not: aborted, an idle race, a stream, or sent to peers whose load is not this engine's alone
+	Sized     uint64 // not: requests told their size, and there a model has no say
 	Foreign   uint64 // not: another rule chose (local, panic), or it was a retry
 	Thinned   uint64 // not: above the rate that is kept
 	Overflow  uint64 // not: more were open than there is room for
@@ -99,6 +100,7 @@ func (c *Counts) Add(o Counts) {
 	c.NoFrame += o.NoFrame
 	c.NoPeer += o.NoPeer
 	c.NoReturn += o.NoReturn
+	c.Sized += o.Sized
 	c.Foreign += o.Foreign
 	c.Thinned += o.Thinned
 	c.Overflow += o.Overflow
