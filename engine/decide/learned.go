@@ -122,7 +122,7 @@ func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
 
 // Correct multiplies analytic costs over [class][peer][grid] by the exponentials of a model's answers, within Trust, and keeps them from
 // falling as the in-flight count rises. No model has met load that it cannot see, so its correction counts the less, the more of it there is, and not
-// at all from half as much again as one's own on; load is estimate.Pool.LoadRatio. Ten balancers, mean of the best classical rule: 1.048 so, 1.054 by the
+// at all from half as much again as one's own on; load is estimate.Pool.LoadRatio. Ten balancers, mean of the best classical rule: 1.046 so, 1.054 by the
 // inverse square of the ratio (five seeds, learning online).
 func Correct(cost, z []float32, load float64) {
 	part := max(1-2*(load-1), 0)

@@ -71,31 +71,33 @@ type peerEcho struct {
 type correlation struct {
 	n, xy, xx, yy float64
 	block, until  float64 // the sum of products in the block of time that is filling, and its end
-	blocks        float64 // those that are over, and the sum of the squares of their sums
-	squares       float64
+	w, w2         float64 // of the blocks that are over: the sum of their weights, and of those squared
+	squares       float64 // and of their weighted sums squared
 }
 
 func (c *correlation) add(now, x, y float64) {
 	if now >= c.until {
 		if c.until > 0 {
 			c.squares += c.block * c.block
-			c.blocks++
+			c.w++
+		c.w2++
 		}
 		c.block, c.until = 0, now+echoBlock
 	}
 	const keep = 1 - 1/echoMemory
 	c.n, c.xy, c.xx, c.yy = c.n*keep+1, c.xy*keep+x*y, c.xx*keep+x*x, c.yy*keep+y*y
-	c.blocks, c.squares = c.blocks*keep, c.squares*keep*keep
+	c.w, c.w2, c.squares = c.w*keep, c.w2*keep*keep, c.squares*keep*keep
 	c.block += x * y
 }
 
 // value is the correlation, its standard error where there is none, and the geometric mean of the two variances.
 func (c *correlation) value() (r, chance, variance float64) {
-	if c.n < echoFewest || c.blocks < echoBlocks || !(c.xx > 0 && c.yy > 0) {
+	if c.n < echoFewest || c.w*c.w < echoBlocks*c.w2 || c.w2 == 0 || !(c.xx > 0 && c.yy > 0) {
 		return 0, 1, 0
 	}
 	both := math.Sqrt(c.xx * c.yy)
-	among := max(c.squares-c.xy*c.xy/c.blocks, 0)
+	mean := c.xy / c.w
+	among := max(c.squares-mean*mean*c.w2, 0)
 	return c.xy / both, max(math.Sqrt(among)/both, 1/math.Sqrt(c.n)), both / c.n
 }
 
