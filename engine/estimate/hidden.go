@@ -72,7 +72,7 @@ type correlation struct {
 	n, xy, xx, yy float64
 	block, until  float64 // the sum of products in the block of time that is filling, and its end
 	w, w2         float64 // of the blocks that are over: the sum of their weights, and of those squared
-	squares       float64 // and of their weighted sums squared
+	squares       float64 // the sum of theirs, weighted and squared
 }
 
 func (c *correlation) add(now, x, y float64) {
@@ -80,7 +80,7 @@ func (c *correlation) add(now, x, y float64) {
 		if c.until > 0 {
 			c.squares += c.block * c.block
 			c.w++
-		c.w2++
+			c.w2++
 		}
 		c.block, c.until = 0, now+echoBlock
 	}
