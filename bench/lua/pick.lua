@@ -84,7 +84,7 @@ local function closeness(n)
         settle_loads(v, 1)
         pick.reset_tried()
         local mine_at = pick.pick(v, 0, 0, false, nil)
-        local mine, best, better = pick.cost, math.huge, 0
+        local mine, best, better = pick.choice.cost, math.huge, 0
         for i = 0, n - 1 do
             local l = shm.count[i].n
             local c = v.cost[i * v.ng] * (1 + l / 4)

@@ -44,7 +44,7 @@ func (r Rule) weight(c, best float64) float64 {
 }
 
 // Pick takes a peer for a request of class c: with probability Explore any considered one, each alike, otherwise one by its
-// weight (Rule.weight). lua/resty/weir/pick.lua is the same rule.
+// weight (Rule.weight). lua/resty/weir/choose.lua (by_table) is the same rule.
 //
 // Considered are the usable peers whose Admit is above a number drawn anew for each request; if that leaves nobody, all
 // usable ones are. The draw does not depend on costs, so the propensity is stated given the considered set: off-policy estimates

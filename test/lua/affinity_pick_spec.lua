@@ -65,13 +65,13 @@ describe("affinity by cookie", function()
         for i = 0, 2 do
             for _, rule in ipairs({ false, true }) do
                 assert.equal(i, go(v, of(v, i), rule))
-                assert.equal(pick.BOUND, pick.flags)
-                assert.equal(1, pick.propensity)
+                assert.equal(pick.BOUND, pick.choice.flags)
+                assert.equal(1, pick.choice.propensity)
                 assert.equal(v.slot[i], q.bound)
             end
         end
         go(v, {})
-        assert.equal(0, pick.flags)
+        assert.equal(0, pick.choice.flags)
         assert.equal(-1, q.bound)
     end)
 
@@ -79,7 +79,7 @@ describe("affinity by cookie", function()
         local v = view(STICKY, { { cost = 31 }, { cost = 10 }, { state = "ejected" }, { state = "draining" } })
         for _, i in ipairs({ 0, 2, 3 }) do
             assert.equal(1, go(v, of(v, i)))
-            assert.equal(0, pick.flags)
+            assert.equal(0, pick.choice.flags)
             assert.equal(v.slot[i], q.bound) -- what the client has: the answer of another peer gives another
         end
         v = view(STICKY, { { cost = 29 }, { cost = 10 } })
@@ -136,9 +136,9 @@ describe("affinity by hash", function()
         assert.equal("z", parts[5].variable)
         local v = view(HASH, { {}, {} })
         go(v, {})
-        assert.equal(0, pick.flags)
+        assert.equal(0, pick.choice.flags)
         go(v, { arg_user = "u" })
-        assert.equal(pick.BOUND, pick.flags)
+        assert.equal(pick.BOUND, pick.choice.flags)
     end)
 
     it("is the same with a table and without", function()

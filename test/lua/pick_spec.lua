@@ -66,18 +66,18 @@ describe("the picking rule", function()
         assert.equal(0, pick.pick(v, 0, 0, false))
         inflight(3, 1)
         assert.equal(1, pick.pick(v, 0, 0, false))
-        assert.equal(1, pick.inflight)
-        assert.is_near(24, pick.cost, 1e-4)
+        assert.equal(1, pick.choice.inflight)
+        assert.is_near(24, pick.choice.cost, 1e-4)
     end)
 
     it("interpolates between grid points and goes on past the last", function()
         local v = view({ linear(10), flat(1e6) })
         inflight(3, 0)
         pick.pick(v, 0, 0, false)
-        assert.is_near(40, pick.cost, 1e-3)
+        assert.is_near(40, pick.choice.cost, 1e-3)
         inflight(20, 0)
         pick.pick(v, 0, 0, false)
-        assert.is_near(210, pick.cost, 1e-3)
+        assert.is_near(210, pick.choice.cost, 1e-3)
     end)
 
     it("uses the row of the class", function()
@@ -106,7 +106,7 @@ describe("the picking rule", function()
         for _ = 1, times do
             pick.reset_tried()
             local i = pick.pick(v, 0, 0, false)
-            told[i] = pick.propensity
+            told[i] = pick.choice.propensity
             seen[i] = (seen[i] or 0) + 1
         end
         local sum = 0
@@ -125,7 +125,7 @@ describe("the picking rule", function()
         for _ = 1, 60000 do
             pick.reset_tried()
             local i = pick.pick(v, 0, 0, true)
-            told[i] = pick.propensity
+            told[i] = pick.choice.propensity
             seen[i] = (seen[i] or 0) + 1
         end
         local sum = 0
@@ -141,7 +141,7 @@ describe("the picking rule", function()
         inflight(0, 2, 2, 2, 2)
         local got = shares(v, 4000)
         assert.is_near(0.4, got[0], 0.03) -- it is one of the two drawn in 8 of 20 pairs
-        assert.equal(pick.CONTROL, pick.flags)
+        assert.equal(pick.CONTROL, pick.choice.flags)
     end)
 
     it("never picks an unusable, a set-aside or a tried peer while another is left", function()
@@ -159,7 +159,7 @@ describe("the picking rule", function()
         local v = view({ flat(1), flat(2) })
         shm.peer[0].aside_ms = 900
         assert.equal(0, pick.pick(v, 0, 1000, false))
-        assert.is_true(pick.trial)
+        assert.is_true(pick.choice.trial)
         shm.peer[0].trial_ms = 2000 -- what the caller notes for that request
         assert.equal(1, pick.pick(v, 0, 1000, false))
         assert.equal(0, pick.pick(v, 0, 2001, false))
@@ -172,7 +172,7 @@ describe("the picking rule", function()
         local s = shares(v, 1000)
         assert.is_true(s[0] > 0.3 and s[1] > 0.3)
         assert.equal(0, s[2])
-        assert.equal(pick.PANIC, pick.flags)
+        assert.equal(pick.PANIC, pick.choice.flags)
         pick.add_tried(0) pick.add_tried(1)
         assert.equal(2, pick.pick(v, 0, 1000, false))
         pick.add_tried(2)
@@ -192,7 +192,7 @@ describe("the picking rule", function()
         for _ = 1, 200 do
             pick.reset_tried()
             assert.is_true(pick.pick(v, 0, 0, false) >= 0)
-            assert.equal(0, pick.flags)
+            assert.equal(0, pick.choice.flags)
         end
     end)
 
@@ -219,10 +219,11 @@ describe("the picking rule", function()
                 assert.is_true(short.simple)
                 random.seed(case * 77)
                 local i = pick.pick(v, 0, 1000, false)
-                local cost, propensity, flags, held, trial = pick.cost, pick.propensity, pick.flags, pick.inflight, pick.trial
+                local c = pick.choice
+                local cost, propensity, flags, held, trial = c.cost, c.propensity, c.flags, c.inflight, c.trial
                 random.seed(case * 77)
                 assert.equal(i, pick.pick(short, 0, 1000, false))
-                assert.same({ cost, propensity, flags, held, trial }, { pick.cost, pick.propensity, pick.flags, pick.inflight, pick.trial })
+                assert.same({ cost, propensity, flags, held, trial }, { c.cost, c.propensity, c.flags, c.inflight, c.trial })
             end
             if aside then shm.forget(aside) end
         end

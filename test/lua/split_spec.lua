@@ -51,7 +51,7 @@ local function send(v, times, local_rule)
         split.decide(v, nil, request())
         local i = pick.pick(v, 0, 1000, local_rule)
         inside = inside + v.split.inside[i]
-        flags = pick.flags
+        flags = pick.choice.flags
     end
     return inside / times, flags
 end
@@ -88,11 +88,11 @@ describe("a split", function()
         local v = view(4, 2, nil, { share = 1 })
         for _ = 1, 50 do
             send(v, 1)
-            assert.is_near(0.5, pick.propensity, 1e-9)
+            assert.is_near(0.5, pick.choice.propensity, 1e-9)
         end
         v = view(4, 1, nil, { share = 0 })
         send(v, 1)
-        assert.is_near(1 / 3, pick.propensity, 1e-6)
+        assert.is_near(1 / 3, pick.choice.propensity, 1e-6)
     end)
 
     it("keeps its share while the group's only peer warms up", function()
@@ -156,6 +156,6 @@ describe("a split", function()
         local v = view(3, 1)
         pick.on_side(pick.GROUP, BY_HEADER, true)
         assert.equal(2, pick.pick(v, 0, 1000, false))
-        assert.equal(CONFINED + BY_HEADER, pick.flags)
+        assert.equal(CONFINED + BY_HEADER, pick.choice.flags)
     end)
 end)

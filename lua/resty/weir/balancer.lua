@@ -4,6 +4,7 @@ local nginx_balancer = require "ngx.balancer"
 local shm = require "resty.weir.shm"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
+local candidates = require "resty.weir.candidates"
 local pick = require "resty.weir.pick"
 local affinity = require "resty.weir.affinity"
 local split = require "resty.weir.split"
@@ -24,6 +25,7 @@ local set_current_peer, set_more_tries, set_timeouts, get_last_failure =
     nginx_balancer.set_current_peer, nginx_balancer.set_more_tries, nginx_balancer.set_timeouts, nginx_balancer.get_last_failure
 local tonumber, ffi_string = tonumber, require("ffi").string
 
+local choice = pick.choice
 local given = variables.given
 local WEIR_WEIGHT = vars.named("weir_weight")
 local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
@@ -141,13 +143,13 @@ function _M.balance(name, static_peers)
     else
         i = pick.pick(view, row, now, local_rule, classes.is_stream[class])
     end
-    if i < 0 and pick.full and q.total == q.begun and q.turn == ngx.now() then
+    if i < 0 and candidates.full and q.total == q.begun and q.turn == ngx.now() then
         -- it was let in, and another worker was quicker: each of them may be over by one
         i = pick.squeeze(view, row, now, local_rule, classes.is_stream[class])
     end
     if i < 0 then
         q.empty = view.n == 0 and 1 or 0
-        if pick.full then
+        if candidates.full then
             q.shed = shed.FULL
             shed.count(name, shed.FULL)
         end
@@ -157,14 +159,14 @@ function _M.balance(name, static_peers)
         return ngx.exit(NGX_BUSY)
     end
     local slot = view.slot[i]
-    if pick.trial then
+    if choice.trial then
         evidence.trial(slot, now)
     end
     local work, found = 0, 0
     if view.sized then
         work, found = pick.weighed(view, row, i)
     end
-    if not attempts.start(r, q, slot, class, now, pick.inflight, pick.flags, pick.propensity, pick.cost,
+    if not attempts.start(r, q, slot, class, now, choice.inflight, choice.flags, choice.propensity, choice.cost,
         classes.is_stream[class], work, found) then
         return ngx.exit(ngx.ERROR)
     end

@@ -54,7 +54,7 @@ local function settle(view, settings)
     view.retry_per_s = view.retry_min_per_s / worker_count() -- this worker's part
 end
 
--- What pick.lua needs to decide the short way, and whether it may.
+-- What choose.lua needs to decide the short way, and whether it may.
 function _M.shortcut(view)
     local n = view.n
     view.cand, view.bar, view.ncand = ffi.new("int32_t[?]", n), ffi.new("double[?]", n), 0

@@ -69,7 +69,7 @@ local function reckon(view, now)
     t.at = now
 end
 
--- The candidates of a request among the positions order[0 .. m-1], into cand; returns how many. As candidates() in pick.lua, which calls this.
+-- The candidates of a request among the positions order[0 .. m-1], into cand; returns how many. As candidates() in candidates.lua, which calls this.
 -- again: the request has been to a peer; then none whose time aside is just over is one, see there. When no other is left there are the backups (fall).
 function _M.candidates(view, order, m, now, heed_admit, cand, was_tried, again)
     local t = view.tiers
