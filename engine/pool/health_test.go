@@ -2,7 +2,6 @@ package pool_test
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -294,99 +293,6 @@ func TestStateFollowsTheAddressAndARemovedPeerIsForgotten(t *testing.T) {
 	}
 	if h.Index("x:1") != -1 || h.Index("b:1") != 2 {
 		t.Error("index does not follow")
-	}
-}
-
-func TestACheckedNewcomerWaitsForItsFirstPassedProbe(t *testing.T) {
-	h := pool.New(pool.Defaults())
-	list := named(3)
-	h.SetPeers(0, list)
-	h.SetPeers(1, append(list, pool.PeerSpec{Addr: "late:1", Checked: true}))
-	if v := h.View(3); v.Usable || v.State != pool.Down {
-		t.Fatalf("newcomer is %+v", v)
-	}
-	h.Probe(2, 3, false)
-	h.Probe(10_000, 3, true)
-	if v := h.View(3); !v.Usable || v.State != pool.SlowStart {
-		t.Fatalf("after its first pass it is %+v", v)
-	}
-}
-
-func TestANewcomersShareRisesSmoothlyAndNeverPassesAnEvenOne(t *testing.T) {
-	h := pool.New(pool.Defaults())
-	list := named(3)
-	h.SetPeers(0, list)
-	h.Advance(100_000)
-	list = append(list, pool.PeerSpec{Addr: "new:1"})
-	h.SetPeers(100_000, list)
-	last := 0.0
-	for now := 100_000.0; now < 110_000; now += 100 {
-		if now == 105_000 { // another joins during the ramp
-			list = append(list, pool.PeerSpec{Addr: "newer:1"})
-			h.SetPeers(now, list)
-			last = 0
-		}
-		h.Advance(now)
-		n := float64(h.Len())
-		if a := h.View(3).Admit; a > 1/n || a < 0.1/n-1e-9 || a < last || (last > 0 && a-last > 0.02/n) {
-			t.Fatalf("at %v ms admit is %v after %v, of %v peers", now, a, last, n)
-		}
-		last = h.View(3).Admit
-	}
-	h.Advance(110_000)
-	if v := h.View(3); v.Admit != 1 || v.State != pool.Up {
-		t.Errorf("after the ramp: %+v", v)
-	}
-}
-
-func TestNobodyIsHeldBackWhenAllPeersAreNew(t *testing.T) {
-	h := pool.New(pool.Defaults())
-	h.SetPeers(0, named(4))
-	for i := range 4 {
-		if v := h.View(i); v.Admit != 1 || v.State != pool.Up {
-			t.Errorf("first peers: %+v", v)
-		}
-	}
-	h.SetPeers(1, specs("x:1", "y:1"))
-	if h.View(0).Admit != 1 || h.View(1).Admit != 1 {
-		t.Error("a wholly replaced pool holds its peers back")
-	}
-}
-
-func TestPredictionShrinksTheRiskyPeerSmoothlyAndFewOfThem(t *testing.T) {
-	h := pool.New(pool.Defaults())
-	h.SetPeers(0, named(10))
-	last := 1.0
-	for r := 0.0; r <= 1; r += 0.05 {
-		h.Predict(1, 4, r)
-		h.Advance(1)
-		a := h.View(4).Admit
-		if a > last || a < 0.1*0.1-1e-9 || !h.View(4).Usable {
-			t.Fatalf("risk %v: admit %v after %v", r, a, last)
-		}
-		last = a
-	}
-	if last > 0.02 {
-		t.Errorf("at full risk admit is %v", last)
-	}
-	for i := range 6 {
-		h.Predict(2, i, 0.9)
-	}
-	h.Advance(2)
-	if n := shrunk(h); n != 3 && n != 0 {
-		t.Errorf("six of ten risky: %d shrunk, want at most three", n)
-	}
-	for i := range 10 {
-		h.Predict(3, i, 0.9)
-	}
-	h.Advance(3)
-	if n := shrunk(h); n != 0 {
-		t.Errorf("all alike risky: %d shrunk", n)
-	}
-	h.Predict(4, 0, math.NaN())
-	h.Advance(4)
-	if h.View(0).Risk != 0 {
-		t.Error("NaN taken for a risk")
 	}
 }
 
