@@ -112,6 +112,11 @@ func (p *Pool) release(pe *peer) {
 	}
 }
 
+// scaleKnown is how many answers of the pool tell how long a request takes. Before that silence says nothing, and what peers did neither: the first answers
+// are those of short requests, beside which all peers look slow, and those with a window more or less look slower than others by a factor of five. All requests
+// of the next 100 ms then went to one peer: ten even peers at a load of 0.4, 0.7 and 0.85 had 1.12, 1.51 and 1.86 of least_conn's mean within their first 1,000 requests.
+const scaleKnown = 100
+
 // lateShare is the share of outcomes that come after a sample of a later time from which on windows wait.
 const lateShare = 0.02
 
@@ -246,8 +251,8 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		// A silent slot works on a larger request than the mean: the larger it is, the longer it is worked on.
 		done, expected = c.sized.window(expected / max(pe.square/(mean*mean), 1))
 	}
-	if p.seen == 0 { // no answer ever: nothing is known of how long one takes, so silence says nothing
-		expected = 0
+	if p.seen < scaleKnown {
+		done, expected = 0, 0
 	}
 	pe.drift.update(p.priors, done, expected, idle*p.rate, p.opt.Hazard)
 

@@ -104,15 +104,22 @@ func TestABadModelIsRolledBackByTheControlSlice(t *testing.T) {
 	t.Logf("rolled back after %.0f s: %s", (events[1].AtMS-at)/1000, events[1].Reason)
 }
 
+// By chance one in 25 is not.
 func TestAGoodModelIsKept(t *testing.T) {
 	s := parse(t, uneven)
-	var events []gate.Event
-	opt := online.Options{EveryMS: 1e9, Gate: gate.Options{WatchMS: 100_000, LeastControls: 100}}
-	l := &Learn{Control: 0.05, Options: opt, Events: func(e gate.Event) { events = append(events, e) }}
-	run(t, s, 5, func(set *world.Setup) world.Balancer {
-		return &forced{Balancer: learning(l)(set), at: 60_000, m: crooked(0.01)} // nearly the analytic policy
-	})
-	if len(events) != 2 || events[1].Step != gate.Kept {
-		t.Fatalf("%+v", events)
+	kept := 0
+	for seed := range uint64(5) {
+		var events []gate.Event
+		opt := online.Options{EveryMS: 1e9, Gate: gate.Options{WatchMS: 100_000, LeastControls: 100}}
+		l := &Learn{Control: 0.05, Options: opt, Events: func(e gate.Event) { events = append(events, e) }}
+		run(t, s, 5+seed, func(set *world.Setup) world.Balancer {
+			return &forced{Balancer: learning(l)(set), at: 60_000, m: crooked(0.01)} // nearly the analytic policy
+		})
+		if len(events) == 2 && events[1].Step == gate.Kept {
+			kept++
+		}
+	}
+	if kept < 4 {
+		t.Errorf("%d of 5 were kept", kept)
 	}
 }

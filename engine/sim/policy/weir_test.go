@@ -199,3 +199,23 @@ events: [{peer: 5, from_s: 10, for_s: 5, every_s: 15, speed: 0.15}]
 		}
 	}
 }
+
+// The first answers are those of short requests: beside them all peers looked slow, and who did not got everything of the next 100 ms.
+func TestAFreshPoolIsNoWorseThanLeastConnWhileNothingIsKnown(t *testing.T) {
+	for _, load := range []string{"0.4", "0.7"} {
+		s := parse(t, `
+requests: 500
+arrivals: {load: `+load+`}
+classes: [{service_ms: {mean: 20}}]
+peers: [{count: 10, slots: 4}]
+`)
+		weir, least := 0.0, 0.0
+		for seed := range uint64(20) {
+			weir += run(t, s, seed, newWeir).MeanMS
+			least += run(t, s, seed, newLeastConn).MeanMS
+		}
+		if weir > 1.15*least {
+			t.Errorf("load %s: %.2f of least_conn's mean", load, weir/least)
+		}
+	}
+}
