@@ -150,7 +150,7 @@ const levels = 257
 //
 // For a birth-death queue with arrival rate a, g the mean number in it and pi its stationary distribution,
 // d(n) = sum over j > n of pi[j] (j - g) / (a pi[n]); past K the tail is geometric with ratio r = a S / K, so
-// d(n) = ((n - g) r / (1 - r) + r / (1 - r)^2) / a, and below K the recursion d(n-1) = (a d(n) - g + n) / mu(n) follows from balance.
+// d(n) = ((n - g) r / (1 - r) + r / (1 - r)^2) / a, and below K the recursion a d(n) = g - n + mu(n) d(n-1) follows from balance.
 func (a *Analytic) delays(v estimate.PeerView, part float64) {
 	a.value = a.value[:0]
 	k, s := v.Concurrency, v.WorkMS
@@ -166,9 +166,19 @@ func (a *Analytic) delays(v estimate.PeerView, part float64) {
 	for range top + 1 {
 		a.value = append(a.value, 0)
 	}
+	// The recursion multiplies errors by a / mu(n) going down and by mu(n) / a going up, so each is used where that is below 1: where few are there, from
+	// d(0) = g / a on. Going down all the way, rounding came out as 10^7 ms at 64 slots, and a K that is not whole, for which top is no exact start, as
+	// thousands at 16.
+	middle := min(int(rate*s), top)
 	a.value[top] = a.beyond(float64(top))
-	for n := top; n > 0; n-- {
+	for n := top; n > middle+1; n-- {
 		a.value[n-1] = (rate*a.value[n] - g + float64(n)) * s / min(float64(n), k)
+	}
+	if middle < top {
+		a.value[0] = g / rate
+		for n := 1; n <= middle; n++ {
+			a.value[n] = (g - float64(n) + min(float64(n), k)/s*a.value[n-1]) / rate
+		}
 	}
 	for n := range a.value {
 		a.value[n] = max(a.value[n]-s*max(1, float64(n+1)/k), 0)
