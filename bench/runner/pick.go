@@ -89,7 +89,7 @@ func (c *pickCmd) measure(b *bench) (*result, error) {
 		alone, _ := timed(i, func(p *pickRow) pickTime { return p.Alone })
 		times.Rows = append(times.Rows, []string{fmt.Sprint(n), one, many, alone})
 		looked := "all"
-		if n > 256 { // FULL_SCAN and SAMPLE of pick.lua
+		if n > 256 { // FULL_SCAN and SAMPLE of candidates.lua
 			looked = "128"
 		}
 		share := func(of func(*pickRow) float64) string { return fmt.Sprintf("%.2f %%", 100*over(i, of).Median) }

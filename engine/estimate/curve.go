@@ -20,19 +20,22 @@ import "math"
 type curve struct {
 	post   [kGrid]float64 // posterior of K
 	like   [kGrid]float64 // log likelihood, scratch of fit
-	k      float64        // geometric posterior mean
-	excess float64        // (cv2 - 1) / 2 of the peer's mix
-	n      float64        // samples
-	news   bool           // samples since the last fit
-	seen   float64        // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
+	proof  float64        // log evidence of a K of its own
+	k      float64        // geometric posterior mean, over the last while
+	fits   float64
+	excess float64 // (cv2 - 1) / 2 of the peer's mix
+	n      float64 // samples
+	news   bool    // samples since the last fit
+	seen   float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 
 	picks, held [levels]float64 // by level: requests, and their in-flight counts
 
 	// Throughput over the long run: time at each level, work finished. Their ratio is what drift compares with.
 	time, mass [levels]float64
-	work       float64 // finished, in mean requests of the pool
-	late       float64 // slot-time of residents that turned out to be work
-	sized      sized   // the same where requests tell their size
+	done       [levels]float64 // work finished at each level, in mean requests of the pool
+	work       float64         // finished, in mean requests of the pool
+	late       float64         // slot-time of residents that turned out to be work
+	sized      sized           // the same where requests tell their size
 }
 
 const (
@@ -58,7 +61,19 @@ func kAt(i int) float64 {
 }
 
 // kBase is the prior of K before anything is known: falling as 1/K over the (about logarithmic) grid.
-func kBase(i int) float64 { return 1 / kAt(i) }
+func kBase(i int) float64 { return kBases[i] }
+
+var kBases = func() (b [kGrid]float64) {
+	sum := 0.0
+	for i := range b {
+		b[i] = 1 / kAt(i)
+		sum += b[i]
+	}
+	for i := range b {
+		b[i] /= sum
+	}
+	return b
+}()
 
 func (c *curve) hold(n, ms float64) {
 	l := level(n)
@@ -93,6 +108,7 @@ func (c *curve) decay(f float64) {
 	for l := range c.time {
 		c.time[l] *= f
 		c.mass[l] *= f
+		c.done[l] *= f
 		c.picks[l] *= f
 		c.held[l] *= f
 	}
@@ -116,8 +132,21 @@ func (c *curve) busy(k float64) float64 {
 	return b
 }
 
+// usual is the work finished in a ms of busy slot-time while n requests were there, over the long run: that of all times, so far as little was seen of
+// that level. Where K is right all levels are alike. Where it is too low, a peer that holds less than usual would look slow for that alone.
+func (c *curve) usual(n, k, all, prior float64) float64 {
+	l := level(n)
+	if !(c.time[l] > 0) {
+		return all
+	}
+	return (c.done[l] + prior) / (c.time[l]*min(c.mass[l]/c.time[l], k) + prior/all)
+}
+
+// settleMS is how long c.k takes to follow.
+const settleMS = 5_000
+
 // fit recomputes the posterior of K from response times by level.
-func (c *curve) fit(t *levelSums, prior, told *[kGrid]float64) {
+func (c *curve) fit(t *levelSums, prior, base, told *[kGrid]float64, dt float64) {
 	total := 0.0
 	for l := range levels {
 		total += t.count[l]
@@ -139,17 +168,27 @@ func (c *curve) fit(t *levelSums, prior, told *[kGrid]float64) {
 		}
 		best = max(best, c.like[i])
 	}
-	sum := 0.0
+	sum, own := 0.0, 0.0
 	for i := range kGrid {
-		c.post[i] = math.Exp(max(c.like[i]-best, -60)) * prior[i]
+		like := math.Exp(max(c.like[i]-best, -60))
+		c.post[i] = like * prior[i]
 		sum += c.post[i]
+		own += like * base[i]
+	}
+	c.proof = best + math.Log(own)
+	if !(c.proof-c.proof == 0) { // what is no number must not reach the other peers
+		c.like, c.post, sum, c.proof = [kGrid]float64{}, *prior, 1, 0
 	}
 	mean := 0.0
 	for i := range kGrid {
 		c.post[i] /= sum
 		mean += c.post[i] * math.Log(kAt(i))
 	}
-	c.k = math.Exp(mean)
+	// A K is what a peer is. What it is believed to be sets the prices, those set where requests go, and that what is seen next: followed at once, a
+	// bad guess of a few tables fed itself.
+	c.fits++
+	gain := min(max(2/(c.fits+1), dt/settleMS), 1)
+	c.k *= math.Exp((mean - math.Log(c.k)) * gain)
 }
 
 // waiting is how long a request that finds n others waits at k slots, in mean services. Departures come each 1/k services, but the
@@ -162,26 +201,38 @@ func waiting(n, k, excess float64) float64 {
 
 func (c *curve) wait(n float64) float64 { return waiting(n, c.k, c.excess) }
 
-// concurrency measures services and refits K: of every peer in a small pool, of about fitsAtOnce in turn in a large one. The prior of
-// each K is what the pool shows: a mixture of all posteriors, with a share of the base prior so that nothing is ever ruled out.
-func (p *Pool) concurrency() {
-	var mix [kGrid]float64
-	n := 0.0
+// concurrency measures services and refits K: of every peer in a small pool, of about fitsAtOnce in turn in a large one; dt is the time since the last call.
+// The prior of a peer's K is what the pool shows, in two ways: that all peers have the same K, so far as their answers together are likelier under one than under a K
+// for each (Bayes factor; Kass and Raftery 1995), and a mixture of all posteriors. Without the first, peers that are alike read as anything from 3 to 10 slots for
+// their first hundred answers.
+//
+// Below both lies what was believed of the pool over the last ten minutes. Where every request finds more than K there, as for minutes near saturation, the answers tell
+// only the ratio of service and K. The prior that prefers few then took 16 slots for one, of a sixteenth of the service time, and such a peer looked slow whenever it held less.
+func (p *Pool) concurrency(dt float64) {
+	var mix, joint [kGrid]float64
+	n, apart := 0.0, 0.0
 	for i := range p.peers {
 		c := &p.peers[i].curve
 		w := min(c.n/100, 1)
 		n += w
+		apart += c.proof
 		for j := range kGrid {
 			mix[j] += w * c.post[j]
+			joint[j] += c.like[j]
 		}
 	}
-	base := 0.0
+	var base [kGrid]float64
+	known := dt * n / max(float64(len(p.peers)), 1)
+	p.pastMS = min(p.pastMS+known, pastMS)
 	for j := range kGrid {
-		base += kBase(j)
+		if n > 0 {
+			p.past[j] += (mix[j]/n - p.past[j]) * min(known/p.pastMS, 1)
+		}
+		base[j] = (1-neverSure)*p.past[j] + neverSure*kBase(j)
+		p.kprior[j] = (mix[j] + (0.5+0.2*n)*base[j]) / (n + 0.5 + 0.2*n)
 	}
-	for j := range kGrid {
-		p.kprior[j] = (mix[j] + (0.5+0.2*n)*kBase(j)/base) / (n + 0.5 + 0.2*n)
-	}
+	_, together := sameK(&joint, nil, &base)
+	same := 1 / (1 + math.Exp(min(max(apart-together, -60), 60)))
 	every := 1 + len(p.peers)/fitsAtOnce
 	for i := range p.peers {
 		// What nothing was added to fits as before; from time to time it is looked at all the same, since the classes' bases move.
@@ -192,7 +243,38 @@ func (p *Pool) concurrency() {
 				pe.curve.excess = max((min(pe.within, 4)-1)/2, 0)
 			}
 			t := p.split(pe)
-			pe.curve.fit(&t, &p.kprior, &pe.others.k)
+			prior, _ := sameK(&joint, &pe.curve.like, &base)
+			for j := range prior {
+				prior[j] = same*prior[j] + (1-same)*p.kprior[j]
+			}
+			pe.curve.fit(&t, &prior, &base, &pe.others.k, dt*float64(every))
 		}
 	}
+}
+
+const (
+	pastMS    = 600_000.0
+	firstMS   = 20_000.0 // of that the prior of before counts
+	neverSure = 0.1
+)
+
+// sameK is the posterior of the K of all peers, without the one whose log likelihood is given, and the log evidence of it.
+func sameK(joint, without, base *[kGrid]float64) (post [kGrid]float64, proof float64) {
+	best := math.Inf(-1)
+	for j := range kGrid {
+		post[j] = joint[j]
+		if without != nil {
+			post[j] -= without[j]
+		}
+		best = max(best, post[j])
+	}
+	sum := 0.0
+	for j := range kGrid {
+		post[j] = math.Exp(max(post[j]-best, -60)) * base[j]
+		sum += post[j]
+	}
+	for j := range post {
+		post[j] /= sum
+	}
+	return post, best + math.Log(sum)
 }

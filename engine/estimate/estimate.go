@@ -91,13 +91,15 @@ type Pool struct {
 	slow     quantile
 	latency  float64 // decayed mean of answers, ms
 	kprior   [kGrid]float64
-	seen     float64 // successes ever, for warm-up gains
-	hinted   float64 // share of successes with a weight hint, decayed
-	worked   float64 // share of successes that found others whose work is known, decayed
-	late     float64 // share of outcomes told after a later in-flight sample
-	turn     int     // counts Refreshes: large pools are refitted in turns
-	refresh  float64 // time of the last Refresh
-	selected float64 // time of the last choice of listed classes
+	past     [kGrid]float64 // mean of the peers' posteriors over the last while
+	pastMS   float64        // which is so long
+	seen     float64        // successes ever, for warm-up gains
+	hinted   float64        // share of successes with a weight hint, decayed
+	worked   float64        // share of successes that found others whose work is known, decayed
+	late     float64        // share of outcomes told after a later in-flight sample
+	turn     int            // counts Refreshes: large pools are refitted in turns
+	refresh  float64        // time of the last Refresh
+	selected float64        // time of the last choice of listed classes
 
 	hidden  hidden
 	sharers float64 // engines that send to the peers, this one included, as told; 0 = not told
@@ -135,12 +137,12 @@ type peer struct {
 
 // New returns estimators of a pool without peers.
 func New(opt Options) *Pool {
-	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors(), work: 1}
+	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors(), work: 1, pastMS: firstMS}
 	p.classes = []class{{name: "*", listed: true, differ: 0.05}}
 	p.listed = []int{0}
 	p.slow.q = 0.95
 	for i := range p.kprior {
-		p.kprior[i] = kBase(i)
+		p.kprior[i], p.past[i] = kBase(i), kBase(i)
 	}
 	return p
 }
@@ -172,7 +174,9 @@ func (p *Pool) SetPeers(now float64, addrs []string) {
 		n.trace.start = now
 		n.trace.sampled = now
 		n.drift.reset(p.priors)
-		n.curve.fit(new(levelSums), &p.kprior, &n.others.k)
+		n.curve.k = 1
+		n.curve.fit(new(levelSums), &p.kprior, &p.past, &n.others.k, 0)
+		n.curve.fits = 0
 		next = append(next, n)
 	}
 	p.peers, p.index = next, index
@@ -271,7 +275,7 @@ func (p *Pool) Refresh(now float64) {
 	}
 	p.fade(dt)
 	p.turn++
-	p.concurrency()
+	p.concurrency(dt)
 	p.fit()
 	p.list(now, dt)
 }

@@ -17,6 +17,7 @@ import "math"
 
 const (
 	cellTau   = 1000.0 // memory of a (peer, class), in samples
+	tauMS     = 25_000 // and in time, whichever is longer: what is meant to last must outlast what drift follows
 	poolTau   = 5000.0 // memory of pool-wide means, in samples
 	leastSame = 1.0 / 300
 	// leastSame x cv2 is the least differ: what affinities and slownesses are assumed to vary even when nothing shows.
@@ -32,6 +33,7 @@ type cell struct {
 
 	seen float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 	at   float64 // time of the last sample
+	gap  float64 // mean time between samples, ms
 	lean float64 // peer.lean then
 	// Share of the answers that were redirects or client errors, and the answers it is a mean of; see denied.go.
 	denied, denials float32
@@ -98,6 +100,9 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) answer {
 	// While little is known of the pair the cap must not cut what is merely unexpected.
 	at = min(at, max(k.outlier()*expect+outlier*wait, outlier*p.slow.value()*max(0, 1-cl.seen/50)))
 	keep := (1 - 1/cl.memory()) * p.faded(pe, cl)
+	if cl.at > 0 {
+		cl.gap += (p.now - cl.at - cl.gap) / min(cl.seen, 100)
+	}
 	cl.add(held, at, size, weighs, keep)
 	cl.at, cl.lean = p.now, pe.lean
 	pe.curve.count(held)
@@ -196,8 +201,15 @@ func (p *Pool) faded(pe *peer, c *cell) float64 {
 	return math.Exp(-(p.now-c.at)/p.opt.AgeMS - (pe.lean+p.missed(pe)-c.lean)*leanLeak/c.memory())
 }
 
-// memory is that of a cell, in samples.
-func (c *cell) memory() float64 { return min(max(c.seen/2, 50), cellTau) }
+// memory is that of a cell, in samples. A thousand are half a second of a busy peer: when that was all, a drift of a few tables was taken for what
+// the peer is, and what it is for the next drift, and peers of 64 slots had twice the response times of least_conn.
+func (c *cell) memory() float64 {
+	most := cellTau
+	if c.gap > 0 {
+		most = max(most, tauMS/c.gap)
+	}
+	return min(max(c.seen/2, 50), most)
+}
 
 const (
 	leanLeak = 1.0 / 2 // of a sample that an avoided peer forgets for each one that it might have had

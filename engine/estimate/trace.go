@@ -117,6 +117,9 @@ func (p *Pool) release(pe *peer) {
 // of the next 100 ms then went to one peer: ten even peers at a load of 0.4, 0.7 and 0.85 had 1.12, 1.51 and 1.86 of least_conn's mean within their first 1,000 requests.
 const scaleKnown = 100
 
+// levelPrior is how many requests at a level count as much as all others.
+const levelPrior = 100
+
 // lateShare is the share of outcomes that come after a sample of a later time from which on windows wait.
 const lateShare = 0.02
 
@@ -198,7 +201,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	c := &pe.curve
 	mean := pe.meanMix()
 	c.seen += finished
-	c.decay(math.Exp(-finished / min(max(c.seen/2, 100), p.opt.Tau)))
+	c.decay(math.Exp(-finished / min(max(c.seen/2, 100), max(p.opt.Tau, pe.rate*tauMS))))
 	// What is to be expected of busy slot-time: the long-run throughput, with a prior of a few requests at what the service
 	// times tell. Comparing with itself makes the drift indifferent to an error of K.
 	prior := 20 * mean
@@ -206,6 +209,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	at, count := t.start, t.n
 	elsewhere, _ := pe.others.at(t.start, pe.latency)
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
+	due := settled * usual     // what that brings as a rule
 	idle := 0.0
 	sized := p.weighed()
 	hold := func(to float64) {
@@ -218,6 +222,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 				c.hold(total, d*active/total)
 				d = min(d*slots, max(patience*slots*mean/usual-t.silent, 0))
 				busy += d
+				due += d * c.usual(total, k, usual, levelPrior*mean)
 				t.silent += d
 			} else {
 				idle += d
@@ -233,9 +238,10 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 			t.silent = 0
 			if sized {
 				c.sized.answer(s.answer)
-				busy = 0 // the answer tells of that time itself
+				busy, due = 0, 0 // the answer tells of that time itself
 			}
 			c.work += s.work
+			c.done[level(max(count-t.residents, 0)+elsewhere)] += s.work
 		}
 		count = max(count+s.delta, 0)
 		if s.held >= 0 {
@@ -246,7 +252,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	hold(now)
 	c.late += settled
 
-	expected := busy * usual / mean
+	expected := due / mean
 	if sized {
 		// A silent slot works on a larger request than the mean: the larger it is, the longer it is worked on.
 		done, expected = c.sized.window(expected / max(pe.square/(mean*mean), 1))
