@@ -132,14 +132,25 @@ func (c *curve) busy(k float64) float64 {
 	return b
 }
 
-// usual is the work finished in a ms of busy slot-time while n requests were there, over the long run: that of all times, so far as little was seen of
-// that level. Where K is right all levels are alike. Where it is too low, a peer that holds less than usual would look slow for that alone.
-func (c *curve) usual(n, k, all, prior float64) float64 {
-	l := level(n)
-	if !(c.time[l] > 0) {
-		return all
+// usual is the work finished in a ms of busy slot-time at each level, over the long run: that of all levels, so far as little was seen of one. Where K is right
+// they are alike. Where it is too low, a peer that holds less than usual would look slow for that alone. Small counts are one level: they are off by one or two
+// where outcomes are told late, and K is known there.
+func (c *curve) usual(k, all, prior float64) (u [levels]float64) {
+	done, busy := 0.0, 0.0
+	for l := range u {
+		if l >= exact {
+			done, busy = 0, 0
+		}
+		if c.time[l] > 0 {
+			done += c.done[l]
+			busy += c.time[l] * min(c.mass[l]/c.time[l], k)
+		}
+		u[l] = (done + prior) / (busy + prior/all)
 	}
-	return (c.done[l] + prior) / (c.time[l]*min(c.mass[l]/c.time[l], k) + prior/all)
+	for l := range exact {
+		u[l] = u[exact-1]
+	}
+	return u
 }
 
 // settleMS is how long c.k takes to follow.

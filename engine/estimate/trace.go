@@ -209,7 +209,8 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	at, count := t.start, t.n
 	elsewhere, _ := pe.others.at(t.start, pe.latency)
 	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
-	due := settled * usual     // what that brings as a rule
+	rates := c.usual(k, usual, levelPrior*mean)
+	due := settled * usual // what that brings as a rule
 	idle := 0.0
 	sized := p.weighed()
 	hold := func(to float64) {
@@ -222,7 +223,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 				c.hold(total, d*active/total)
 				d = min(d*slots, max(patience*slots*mean/usual-t.silent, 0))
 				busy += d
-				due += d * c.usual(total, k, usual, levelPrior*mean)
+				due += d * rates[level(total)]
 				t.silent += d
 			} else {
 				idle += d
