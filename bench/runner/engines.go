@@ -21,7 +21,7 @@ type enginesCmd struct {
 	Warmup time.Duration `default:"4m" help:"Of the round, not in the comparison: what the engines found out by then shows in the slices."`
 	Rounds int           `default:"1" help:"Rounds; each starts everything anew."`
 	Rate   float64       `default:"480" help:"Requests a second to each fleet, open loop, split evenly over its NGINX."`
-	World  string        `default:"two-speeds" enum:"two-speeds,uneven" help:"two-speeds: twenty peers, half of them of half the speed, and exponential sizes. uneven: six peers as in peers."`
+	World  string        `default:"two-speeds" enum:"two-speeds,uneven,slots" help:"two-speeds: twenty peers, half of them of half the speed, and exponential sizes. uneven: six peers as in peers. slots: five peers that work on two requests at a time and five on sixteen, as in uneven-slots; a load of 0.85 is --rate 765."`
 	Only   []string      `help:"Only these fleets: least_conn, found, told, one_least_conn, one_weir."`
 	Seed   uint64        `default:"1" help:"Of arrivals and sizes; each round takes the next ones."`
 }
@@ -59,6 +59,13 @@ func (c *enginesCmd) world() enginesWorld {
 		for i, k := range uneven {
 			w.what += map[bool]string{true: " ", false: "; "}[i == 0] + k.what
 			w.peers = append(w.peers, k.args)
+		}
+		return w
+	}
+	if c.World == "slots" {
+		w := enginesWorld{what: "ten peers, five of 2 slots and five of 16", load: []string{"any:1:100:exp"}}
+		for i := range 10 {
+			w.peers = append(w.peers, []string{"--slots", map[bool]string{true: "2", false: "16"}[i < 5]})
 		}
 		return w
 	}
