@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -116,18 +118,27 @@ func (d *decoder) document(data []byte) (*yaml.Node, bool) {
 	return root, true
 }
 
+// pipeWithin is how long a pipe may take to say what it has to. A reload that waited for one for ever would be the last, and would not
+// let the engine end either.
+const pipeWithin = 5 * time.Second
+
+// readBounded reads a file, or a pipe that somebody writes to (`weir check --config /dev/stdin`).
 func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe without a writer is empty; else opening it would wait
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(pipeWithin)) // regular files have none and need none
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(data)) > most {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("has more than %d bytes", most)}
+	}
+	if info, err := f.Stat(); len(data) == 0 && err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("is a pipe that nothing was written to; name a file")}
 	}
 	return data, nil
 }

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func write(t *testing.T, path, text string) string {
@@ -53,6 +55,23 @@ func TestAFileThatCannotBeReadIsSaidSo(t *testing.T) {
 	}
 	if _, _, err := Load(dir, none); err == nil {
 		t.Error("a folder was read as a file")
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := Load(pipe, none)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "pipe that nothing was written to") {
+			t.Errorf("a pipe without a writer: %v", err)
+		}
+	case <-time.After(4 * pipeWithin):
+		t.Error("a pipe without a writer is waited for")
 	}
 	big := write(t, filepath.Join(dir, "big"), strings.Repeat("#", maxFileSize+1))
 	if _, _, err := Load(big, none); err == nil || !strings.Contains(err.Error(), "more than") {

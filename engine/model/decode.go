@@ -11,18 +11,25 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // MaxFile bounds what Decode reads, in bytes. The largest model that Check accepts is larger; none that is of use is.
 const MaxFile = 64 << 20
 
-// ReadFile reads a model file, and no more of it than Decode would take.
+// pipeWithin bounds how long a pipe is read. The engine reads models at reloads, one after the other: one that waited for a pipe for
+// ever would be the last.
+const pipeWithin = 5 * time.Second
+
+// ReadFile reads a model file, and no more of it than Decode would take. It may be a pipe that somebody writes to.
 func ReadFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe without a writer is empty; else opening it would wait
 	if err != nil {
 		return nil, fmt.Errorf("reading a model: %w", err)
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(pipeWithin)) // regular files have none and need none
 	file, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading a model: %w", err)

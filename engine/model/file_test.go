@@ -3,11 +3,16 @@ package model
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -140,6 +145,49 @@ func TestBadFilesAreRefusedInWordsThatHelp(t *testing.T) {
 		if _, _, err := Decode(file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
+	}
+}
+
+func TestAPipeIsNotWaitedForLongerThanItMayTake(t *testing.T) {
+	t.Parallel() // it waits
+	dir := t.TempDir()
+	silent, said := filepath.Join(dir, "silent"), filepath.Join(dir, "said")
+	for _, path := range []string{silent, said} {
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(path string) ([]byte, error) {
+		type result struct {
+			file []byte
+			err  error
+		}
+		ended := make(chan result, 1)
+		go func() {
+			file, err := ReadFile(path)
+			ended <- result{file, err}
+		}()
+		select {
+		case r := <-ended:
+			return r.file, r.err
+		case <-time.After(4 * pipeWithin):
+			t.Fatalf("%s is still being read", path)
+			return nil, nil
+		}
+	}
+	if file, err := read(silent); err != nil || len(file) != 0 {
+		t.Errorf("without a writer: %d bytes, %v", len(file), err)
+	}
+	hold, err := os.OpenFile(said, os.O_RDWR, 0) // a writer that never ends
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	if _, err := hold.WriteString("part of a model"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(said); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("with a writer that does not end: %v", err)
 	}
 }
 

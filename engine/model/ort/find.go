@@ -78,8 +78,10 @@ func named(path, by string) (string, error) {
 		return "", fmt.Errorf("%w: %s names %s, and there is no such file", ErrNotFound, by, path)
 	case err != nil:
 		return "", fmt.Errorf("ONNX Runtime as %s names it: %w", by, err)
-	case !info.IsDir():
+	case info.Mode().IsRegular():
 		return filepath.Abs(path)
+	case !info.IsDir(): // opening a pipe would wait for a writer
+		return "", fmt.Errorf("%w: %s names %s, which is no file", ErrNotFound, by, path)
 	}
 	if file := in(path); file != "" {
 		return filepath.Abs(file)

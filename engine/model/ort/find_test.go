@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -81,9 +82,14 @@ func TestANamedPlaceThatIsWrongIsAnErrorAndNoOtherIsTried(t *testing.T) {
 	touch(t, root, "bin", "libonnxruntime.so.1")
 	empty := t.TempDir()
 	exe := filepath.Join(root, "bin", "weir")
+	pipe := filepath.Join(root, "pipe.so")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for want, look := range map[string]func() (string, error){
 		"the configuration names /nowhere/x.so, and there is no such file": func() (string, error) { return find("/nowhere/x.so", env(), exe, nil) },
 		"the environment variable WEIR_ONNXRUNTIME names /nowhere/y.so":    func() (string, error) { return find("", env(Variable, "/nowhere/y.so"), exe, nil) },
+		"names " + pipe + ", which is no file":                             func() (string, error) { return find(pipe, env(), exe, nil) },
 		"names the folder " + empty + ", which has no libonnxruntime.so.1": func() (string, error) { return find(empty, env(), exe, nil) },
 	} {
 		if path, err := look(); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) {
