@@ -35,7 +35,7 @@ type Net struct {
 //
 // It panics on sizes that Check would refuse.
 func New(sizes []int, rnd *rand.Rand) *Net {
-	if err := checkSizes(sizes); err != nil {
+	if err := CheckSizes(sizes); err != nil {
 		panic("model.New: " + err.Error())
 	}
 	n := &Net{Sizes: slices.Clone(sizes)}
@@ -90,7 +90,7 @@ func (n *Net) Equal(o *Net) bool {
 
 // Check tells what is wrong with a network: its shape, or weights that are not finite.
 func (n *Net) Check() error {
-	if err := checkSizes(n.Sizes); err != nil {
+	if err := CheckSizes(n.Sizes); err != nil {
 		return err
 	}
 	layers := len(n.Sizes) - 1
@@ -115,7 +115,8 @@ func (n *Net) Check() error {
 	return nil
 }
 
-func checkSizes(sizes []int) error {
+// CheckSizes says what is wrong with the sizes of a network, the input first; nil = nothing.
+func CheckSizes(sizes []int) error {
 	if len(sizes) < 2 {
 		return errors.New("a network needs at least two sizes, input and output")
 	}

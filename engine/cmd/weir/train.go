@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -38,11 +41,16 @@ type trainCmd struct {
 	Recorded recordedFlags `embed:"" prefix:""`
 	Jobs     int           `help:"Worlds at a time. Default: one a processor. The model does not depend on it."`
 	Resume   bool          `help:"Go on from the last finished round, kept beside the model file as .part."`
+
+	saved func(round int) error // for tests: called when a round was saved; an error ends the training
 }
 
 func (c *trainCmd) Run(to streams) error {
 	if c.Jobs < 1 {
 		c.Jobs = runtime.GOMAXPROCS(0)
+	}
+	if err := c.check(); err != nil {
+		return err
 	}
 	opt := train.Options{
 		Seed: c.Seed, Rounds: c.Rounds, Worlds: c.Worlds, Requests: c.Requests, Share: c.Share, Imposed: c.Imposed, Shrink: c.Shrink, Hidden: c.Hidden,
@@ -72,17 +80,24 @@ func (c *trainCmd) Run(to streams) error {
 		opt.Data = recorded.Rows(r.Decisions())
 	}
 	part := c.Out + ".part"
-	recipe := c.recipe(opt.Scenarios)
+	recipe, played := c.recipe(opt.Scenarios), digest(opt.Scenarios)
 	if c.Resume {
-		if err := resume(part, recipe, &opt); err != nil {
+		if err := resume(part, recipe, played, &opt); err != nil {
 			return err
 		}
 	}
 	line := newTrainLine(to)
 	opt.Progress = line.show
-	opt.Saved = func(round int, net *model.Net) error {
-		card := map[string]string{"recipe": recipe, "round": strconv.Itoa(round)}
-		return writeModel(part, net, card)
+	opt.Saved = func(round int, net *model.Net, so *train.Result) error {
+		card := c.card(recipe, so)
+		card["round"] = strconv.Itoa(round)
+		if played != "" {
+			card["scenarios"] = played
+		}
+		if err := writeModel(part, net, card); err != nil || c.saved == nil {
+			return err
+		}
+		return c.saved(round)
 	}
 	began := time.Now()
 	r, err := train.Run(ctx, opt)
@@ -97,13 +112,55 @@ func (c *trainCmd) Run(to streams) error {
 		return err
 	}
 	_ = os.Remove(part)
-	if len(r.Loss) == 0 {
+	if opt.Round >= opt.Rounds {
 		fmt.Fprintf(to.out, "%s written; all its rounds were finished before\n", c.Out)
 		return nil
 	}
-	fmt.Fprintf(to.out, "%s written in %s, from %d decisions a round; loss on other worlds %.4f, without the model %.4f\n",
-		c.Out, time.Since(began).Round(time.Second), r.Rows, r.Loss[len(r.Loss)-1], r.None)
+	loss := ""
+	if last := r.Loss[len(r.Loss)-1]; !math.IsNaN(last) {
+		loss = fmt.Sprintf("; loss on other worlds %.4f, without the model %.4f", last, r.None)
+	}
+	fmt.Fprintf(to.out, "%s written in %s, from %d decisions a round%s\n", c.Out, time.Since(began).Round(time.Second), r.Rows, loss)
 	return nil
+}
+
+// check refuses what would else be found out after hours of training, or be taken for another number and stand wrong in the recipe.
+func (c *trainCmd) check() error {
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{{"--rounds", c.Rounds}, {"--worlds", c.Worlds}, {"--requests", c.Requests}, {"--epochs", c.Epochs}} {
+		if n.value < 1 {
+			return fmt.Errorf("%s must be 1 or more, not %d", n.flag, n.value)
+		}
+	}
+	switch {
+	case !(c.Share > 0 && c.Share <= 1):
+		return fmt.Errorf("--share must be above 0 and at most 1, not %v", c.Share)
+	case !(c.Imposed >= 0 && c.Imposed <= 10):
+		return fmt.Errorf("--imposed must be from 0 to 10, not %v", c.Imposed)
+	case !(c.Shrink > 0 && c.Shrink <= 1):
+		return fmt.Errorf("--shrink must be above 0 and at most 1, not %v", c.Shrink)
+	}
+	if err := model.CheckSizes(train.Sizes(c.Hidden)); err != nil {
+		return fmt.Errorf("--hidden %s: as a network, %w", joined(c.Hidden), err)
+	}
+	if info, err := os.Stat(c.Out); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("--out %s: there is something that is no file; name a file", c.Out)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(c.Out), filepath.Base(c.Out)+".*")
+	if err != nil {
+		return fmt.Errorf("--out %s: no model can be written there: %w", c.Out, err)
+	}
+	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
+}
+
+func joined(list []int) string {
+	text := make([]string, len(list))
+	for i, n := range list {
+		text[i] = strconv.Itoa(n)
+	}
+	return strings.Join(text, ",")
 }
 
 // tells reports whether requests of a scenario tell their size.
@@ -113,12 +170,8 @@ func tells(s *scenario.Scenario) bool {
 
 // recipe is all that decides what the model becomes, as a command line.
 func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
-	hidden := make([]string, len(c.Hidden))
-	for i, h := range c.Hidden {
-		hidden[i] = strconv.Itoa(h)
-	}
 	s := fmt.Sprintf("weir train --seed %d --rounds %d --worlds %d --requests %d --share %g --imposed %g --shrink %g --hidden %s --epochs %d",
-		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, c.Shrink, strings.Join(hidden, ","), c.Epochs)
+		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, c.Shrink, joined(c.Hidden), c.Epochs)
 	for _, sc := range scenarios {
 		s += " --scenario " + sc.Name
 	}
@@ -134,7 +187,7 @@ func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
 func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
 	losses := make([]string, len(r.Loss))
 	for i, l := range r.Loss {
-		losses[i] = strconv.FormatFloat(l, 'f', 4, 64)
+		losses[i] = lossText(l)
 	}
 	return map[string]string{
 		"name":          c.Name,
@@ -145,8 +198,34 @@ func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
 		"seed":          strconv.FormatUint(c.Seed, 10),
 		"rows":          strconv.Itoa(r.Rows),
 		"loss":          strings.Join(losses, " "),
-		"loss_analytic": strconv.FormatFloat(r.None, 'f', 4, 64),
+		"loss_analytic": lossText(r.None),
 	}
+}
+
+func lossText(x float64) string {
+	if math.IsNaN(x) {
+		return "unknown"
+	}
+	return strconv.FormatFloat(x, 'f', 4, 64)
+}
+
+func lossOf(text string) (float64, error) {
+	if text == "unknown" {
+		return math.NaN(), nil
+	}
+	return strconv.ParseFloat(text, 64)
+}
+
+// digest tells scenarios apart that have the same names; "" = there are none.
+func digest(scenarios []*scenario.Scenario) string {
+	if len(scenarios) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(scenarios)
+	if err != nil {
+		panic("scenarios as JSON: " + err.Error()) // they are numbers and texts
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))[:12]
 }
 
 // data says what the model was trained on.
@@ -158,7 +237,7 @@ func (c *trainCmd) data() string {
 }
 
 // resume reads what an earlier run of the same recipe left.
-func resume(part, recipe string, opt *train.Options) error {
+func resume(part, recipe, played string, opt *train.Options) error {
 	file, err := model.ReadFile(part)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // nothing finished yet: from the start
@@ -173,9 +252,26 @@ func resume(part, recipe string, opt *train.Options) error {
 	if meta.Card["recipe"] != recipe {
 		return fmt.Errorf("%s was begun by another command (%s); remove it, or train without --resume", part, meta.Card["recipe"])
 	}
+	if meta.Card["scenarios"] != played {
+		return fmt.Errorf("%s was begun with scenarios of these names that had another content; remove it, or train without --resume", part)
+	}
 	opt.Round, err = strconv.Atoi(meta.Card["round"])
 	if err != nil {
 		return fmt.Errorf("%s: the round in its card: %w", part, err)
+	}
+	so := &opt.Before
+	for text := range strings.FieldsSeq(meta.Card["loss"]) {
+		l, err := lossOf(text)
+		if err != nil {
+			return fmt.Errorf("%s: the losses in its card: %w", part, err)
+		}
+		so.Loss = append(so.Loss, l)
+	}
+	if so.None, err = lossOf(meta.Card["loss_analytic"]); err != nil {
+		return fmt.Errorf("%s: loss_analytic in its card: %w", part, err)
+	}
+	if so.Rows, err = strconv.Atoi(meta.Card["rows"]); err != nil {
+		return fmt.Errorf("%s: the rows in its card: %w", part, err)
 	}
 	opt.Start = net
 	return nil

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -115,7 +118,9 @@ func TestTrainResumesWhenNothingIsLeftToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeModel(out+".part", net, map[string]string{"recipe": meta.Card["recipe"], "round": "1"}); err != nil {
+	card := maps.Clone(meta.Card)
+	card["round"] = "1"
+	if err := writeModel(out+".part", net, card); err != nil {
 		t.Fatal(err)
 	}
 	code, said, errs := weir(small...)
@@ -126,7 +131,95 @@ func TestTrainResumesWhenNothingIsLeftToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if other, _, err := model.Decode(again); err != nil || !net.Equal(other) {
-		t.Errorf("another model came out (%v)", err)
+	if !bytes.Equal(first, again) {
+		t.Error("another file came out")
+	}
+}
+
+// A training of several rounds that was ended after the first, in the middle of the second, makes the same file in the end.
+func TestTrainResumedMakesTheSameFileAndCard(t *testing.T) {
+	dir := t.TempDir()
+	whole, halves := filepath.Join(dir, "whole.onnx"), filepath.Join(dir, "halves.onnx")
+	small := []string{"--worlds", "12", "--rounds", "2", "--requests", "500", "--hidden", "4", "--resume"}
+	train := func(out string) {
+		t.Helper()
+		if code, _, errs := weir(append([]string{"train", "--out", out}, small...)...); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	train(whole)
+	c := trainCmd{Out: halves, Name: "default", Seed: 1, Rounds: 2, Worlds: 12, Requests: 500, Share: 0.12, Imposed: 0.75, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Resume: true}
+	c.saved = func(int) error { return errors.New("enough") }
+	if err := c.Run(streams{&output{}, &output{}}); err == nil {
+		t.Fatal("it did not stop")
+	}
+	train(halves)
+	for _, end := range []string{".onnx", ".md"} {
+		a, err := os.ReadFile(filepath.Join(dir, "whole"+end))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "halves"+end)); err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s differs (%v)", end, err)
+		}
+	}
+}
+
+func TestTrainRefusesToResumeOnScenariosThatChanged(t *testing.T) {
+	dir := t.TempDir()
+	file, out := filepath.Join(dir, "s.yaml"), filepath.Join(dir, "m.onnx")
+	write := func(speed string) {
+		text := "requests: 2000\narrivals: {load: 0.5}\nclasses: [{service_ms: {mean: 50}}]\npeers: [{slots: 2}, {slots: 2, speed: " + speed + "}]\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("0.3")
+	c := trainCmd{Out: out, Name: "default", Seed: 1, Rounds: 2, Worlds: 2, Requests: 500, Share: 0.12, Imposed: 0.75, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Scenario: []string{file}}
+	c.saved = func(int) error { return errors.New("enough") }
+	if err := c.Run(streams{&output{}, &output{}}); err == nil {
+		t.Fatal("it did not stop")
+	}
+	again := []string{"train", "--out", out, "--rounds", "2", "--worlds", "2", "--requests", "500", "--hidden", "4", "--scenario", file, "--resume"}
+	write("0.4")
+	if code, _, errs := weir(again...); code != 1 || !strings.Contains(errs, "scenarios of these names that had another content") {
+		t.Errorf("%d: %s", code, errs)
+	}
+	write("0.3")
+	if code, _, errs := weir(again...); code != 0 {
+		t.Errorf("with the scenario as it was: %d: %s", code, errs)
+	}
+}
+
+// Each is told before any world is played, and by the name of what is wrong.
+func TestTrainRefusesAtOnceWhatCannotBeTrainedOrWritten(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "m.onnx")
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"--rounds must be 1 or more, not 0", []string{"--rounds", "0"}},
+		{"--worlds must be 1 or more, not -4", []string{"--worlds=-4"}},
+		{"--requests must be 1 or more", []string{"--requests", "0"}},
+		{"--epochs must be 1 or more", []string{"--epochs", "0"}},
+		{"--share must be above 0 and at most 1, not NaN", []string{"--share", "nan"}},
+		{"--share must be above 0 and at most 1, not 2", []string{"--share", "2"}},
+		{"--imposed must be from 0 to 10, not NaN", []string{"--imposed", "nan"}},
+		{"--shrink must be above 0 and at most 1, not 5", []string{"--shrink", "5"}},
+		{"--hidden 8,0: as a network, sizes [28 8 0 1]: number 3 is 0; 1 to 4096 are allowed", []string{"--hidden", "8,0"}},
+		{"--hidden 5000: as a network", []string{"--hidden", "5000"}},
+		{"at most 16 are allowed", []string{"--hidden", strings.Repeat("4,", 16) + "4"}},
+		{"is no file; name a file", []string{"--out", dir}},
+		{"no model can be written there", []string{"--out", filepath.Join(dir, "none", "m.onnx")}},
+	} {
+		args := append([]string{"train", "--out", out, "--worlds", "2", "--rounds", "1", "--requests", "200"}, c.args...)
+		code, _, errs := weir(args...)
+		if code != 1 || !strings.Contains(errs, c.want) || strings.Contains(errs, "round 1") {
+			t.Errorf("%v: %d: %s", c.args, code, errs)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

@@ -10,7 +10,9 @@ package train
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/weirlb/weir/engine/decide"
@@ -38,11 +40,12 @@ type Options struct {
 	Data *fit.Rows
 	// Progress hears what is being done, how far it is (0 to 1 over the whole run), and figures worth a line; nil = nobody.
 	Progress func(done float64, line string)
-	// Saved is called after each round with the network as it is; an error stops the run. nil = nobody.
-	Saved func(round int, net *model.Net) error
-	// Start is a network to go on with after Round rounds; nil = a new one.
-	Start *model.Net
-	Round int
+	// Saved is called after each round with the network as it is and the result so far; an error stops the run. nil = nobody.
+	Saved func(round int, net *model.Net, so *Result) error
+	// Start is a network to go on with after Round rounds, and Before their figures; nil = a new one.
+	Start  *model.Net
+	Round  int
+	Before Result
 }
 
 // DefaultImposed is returns.DefaultImposed.
@@ -81,8 +84,13 @@ func (o Options) sane() Options {
 type Result struct {
 	Net  *model.Net
 	Rows int       // of the last round
-	Loss []float64 // on worlds that were not learned from, after each round; less is better
+	Loss []float64 // on worlds that were not learned from, after each round; less is better; NaN where there were none
 	None float64   // the same of the analytic policy, on the last round's worlds
+}
+
+// Sizes are those of a network with these hidden layers.
+func Sizes(hidden []int) []int {
+	return append(append([]int{decide.Inputs}, hidden...), 1)
 }
 
 // validation is the share of worlds kept out of the fit.
@@ -93,10 +101,9 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	opt = opt.sane()
 	net := opt.Start
 	if net == nil { // its last layer is zero: it corrects nothing
-		sizes := append(append([]int{decide.Inputs}, opt.Hidden...), 1)
-		net = model.New(sizes, rand.New(rand.NewPCG(opt.Seed, 0x1817)))
+		net = model.New(Sizes(opt.Hidden), rand.New(rand.NewPCG(opt.Seed, 0x1817)))
 	}
-	res := &Result{Net: net.Scaled(opt.Shrink)}
+	res := &Result{Net: net.Scaled(opt.Shrink), Rows: opt.Before.Rows, Loss: slices.Clone(opt.Before.Loss), None: opt.Before.None}
 	for round := opt.Round; round < opt.Rounds; round++ {
 		r := &rounds{Options: opt, round: round}
 		if round > 0 {
@@ -119,12 +126,17 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 			return nil, fmt.Errorf("round %d: %w", round+1, err)
 		}
 		res.Net, res.Rows = net.Scaled(opt.Shrink), learn.Len()
-		res.Loss = append(res.Loss, fit.Loss(net, check))
-		res.None = fit.Loss(model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(0, 0))), check)
-		r.tell(1, fmt.Sprintf("round %d of %d: %d decisions, loss %.4f on other worlds, %.4f without the model",
-			round+1, opt.Rounds, learn.Len(), res.Loss[len(res.Loss)-1], res.None))
+		loss := math.NaN()
+		res.None = loss
+		said := fmt.Sprintf("no loss: of fewer than %d worlds none is left to measure it on", validation)
+		if check.Len() > 0 {
+			loss, res.None = fit.Loss(net, check), fit.Loss(model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(0, 0))), check)
+			said = fmt.Sprintf("loss %.4f on other worlds, %.4f without the model", loss, res.None)
+		}
+		res.Loss = append(res.Loss, loss)
+		r.tell(1, fmt.Sprintf("round %d of %d: %d decisions, %s", round+1, opt.Rounds, learn.Len(), said))
 		if opt.Saved != nil {
-			if err := opt.Saved(round+1, net); err != nil {
+			if err := opt.Saved(round+1, net, res); err != nil {
 				return nil, err
 			}
 		}

@@ -54,7 +54,8 @@ func TestTrainingGoesOnFromTheLastRound(t *testing.T) {
 	opt.Worlds, opt.Requests, opt.Rounds = 4, 800, 2
 	stop := errors.New("stop")
 	var saved *model.Net
-	opt.Saved = func(_ int, net *model.Net) error { saved = net; return stop }
+	var so Result
+	opt.Saved = func(_ int, net *model.Net, r *Result) error { saved, so = net, *r; return stop }
 	if _, err := Run(context.Background(), opt); !errors.Is(err, stop) {
 		t.Fatalf("an error of Saved: %v", err)
 	}
@@ -63,13 +64,16 @@ func TestTrainingGoesOnFromTheLastRound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt.Start, opt.Round = saved, 1
+	opt.Start, opt.Round, opt.Before = saved, 1, so
 	rest, err := Run(context.Background(), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !whole.Net.Equal(rest.Net) {
 		t.Error("a training that was stopped and resumed made another model")
+	}
+	if len(rest.Loss) != 2 {
+		t.Errorf("it tells the losses %v of two rounds", rest.Loss)
 	}
 }
 
