@@ -55,7 +55,7 @@ func (c *simulateCmd) Run(to streams) error {
 		return err
 	}
 	all := make([]sim.Comparison, len(scenarios))
-	if c.Learn && (!(c.Every > 0) || c.Control < 0 || c.Control > 0.5) {
+	if c.Learn && (!(c.Every > 0) || !(c.Control >= 0 && c.Control <= 0.5)) {
 		return fmt.Errorf("--learn-every must be positive, and --learn-control from 0 to 0.5, not %v and %v", c.Every, c.Control)
 	}
 	requests := 0

@@ -73,6 +73,14 @@ func TestSimulateNamesWhatIsWrongWithAScenario(t *testing.T) {
 	if code == 0 || !strings.Contains(errs, "none.yaml") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
+	_, errs, code = simulate(t, "--scenario", scenarioFile(t, "tiny.yaml", tiny), "--learn", "--learn-control", "nan")
+	if code == 0 || !strings.Contains(errs, "--learn-control from 0 to 0.5, not 60 and NaN") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	_, errs, code = simulate(t, "--scenario", "/dev/zero")
+	if code == 0 || !strings.Contains(errs, "/dev/zero: it has more than") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
 	_, errs, code = simulate(t, "--scenario", scenarioFile(t, "tiny.yaml", tiny), "--policy", "least_con")
 	if code == 0 || !strings.Contains(errs, `unknown policy "least_con"`) {
 		t.Errorf("exit %d, %s", code, errs)

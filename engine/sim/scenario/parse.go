@@ -1,8 +1,10 @@
 package scenario
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,9 +15,17 @@ import (
 
 // Load reads one scenario file.
 func Load(file string) (*Scenario, error) {
-	data, err := os.ReadFile(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the scenario: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the scenario: %w", err)
+	case len(data) > maxFile:
+		return nil, fmt.Errorf("%s: it has more than %d bytes", file, maxFile)
 	}
 	return Parse(file, data)
 }
@@ -23,12 +33,16 @@ func Load(file string) (*Scenario, error) {
 // Parse reads a scenario from data. file is named in errors, and its base name is the scenario's when `name` is absent.
 // The error joins every problem found, one a line.
 func Parse(file string, data []byte) (*Scenario, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	var doc, more yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(data))
+	if err := documents.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
 		return nil, fmt.Errorf("%s: the file is empty; a scenario has at least requests, arrivals, classes and peers", file)
+	}
+	if err := documents.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: it holds more than one document (a line with ---): keep one", file)
 	}
 	r := &reader{file: file}
 	s := r.scenario(doc.Content[0])
@@ -72,6 +86,14 @@ func (r *reader) scenario(n *yaml.Node) *Scenario {
 	}
 	if n := f.vals["arrivals"]; n != nil && len(s.Peers) > 0 {
 		s.Arrivals = r.arrivals(n, capacity(s.Classes, s.Peers))
+	}
+	if took := float64(s.Total()) / meanRate(s.Arrivals); len(r.errs) == 0 && took > maxTimeS {
+		r.fail(f.vals["arrivals"], "arrivals: the %d requests would come in %.3g simulated seconds; at most %.0e are allowed", s.Total(), took, float64(maxTimeS))
+	}
+	for i := range s.Peers {
+		if ms := s.MixMeanMS(i) / s.Peers[i].Speed; len(r.errs) == 0 && ms > maxSpan {
+			r.fail(f.vals["peers"], "peers: on peer %d a request takes %.3g ms in the mean; at most %.0e are allowed", i, ms, maxSpan)
+		}
 	}
 	if n := f.vals["events"]; n != nil && len(s.Peers) > 0 {
 		s.Events = r.events(n, len(s.Peers))
@@ -262,6 +284,18 @@ func (r *reader) arrivals(n *yaml.Node, capacityPerS float64) []Step {
 		r.fail(sn, "arrivals.steps needs at least one step with arrivals above 0")
 	}
 	return steps
+}
+
+// meanRate is how many requests arrive a second, over all steps.
+func meanRate(steps []Step) float64 {
+	if len(steps) == 1 {
+		return steps[0].RatePerS
+	}
+	requests, seconds := 0.0, 0.0
+	for _, s := range steps {
+		requests, seconds = requests+s.ForS*s.RatePerS, seconds+s.ForS
+	}
+	return requests / seconds
 }
 
 // rate reads load or rate_per_s, whichever is there.

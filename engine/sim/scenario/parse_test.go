@@ -134,6 +134,10 @@ func TestAMistakeIsToldWithFileLineAndKey(t *testing.T) {
 		"not true":               {"leave: true", "leave: yes", `events[3].leave must be true or false, not "yes"`},
 		"a list":                 {whole, "- a\n- b\n", "x.yaml:1: the file must be a mapping"},
 		"empty":                  {whole, "", "x.yaml: the file is empty"},
+		"two documents":          {"retries: 1", "retries: 1\n---\nretries: 2", "x.yaml: it holds more than one document"},
+		"hardly any arrivals":    {"load: 0.8", "rate_per_s: 1e-300", "x.yaml:6: arrivals: the 500000 requests would come in 5e+305 simulated seconds; at most 1e+07"},
+		"hardly any in steps":    {"load: 0.8", "steps: [{for_s: 1, rate_per_s: 1}, {for_s: 1e9, rate_per_s: 0}]", "simulated seconds; at most 1e+07"},
+		"a peer that stands":     {"slots: 4, speed: 0.5", "slots: 4, speed: 1e-9", "on peer 3 a request takes"},
 		"no YAML":                {whole, "a: [", "x.yaml: line 1"},
 		"too much":               {"requests: 200000", "requests: 40000000", "at most 50000000 are allowed"},
 	} {

@@ -110,6 +110,8 @@ const (
 	maxBalancers = 1000
 	maxRetries   = 100
 	maxSpan      = 1e9 // s or ms, whatever is given as a time
+	maxTimeS     = 1e7 // simulated: a hundred million tables, some minutes
+	maxFile      = 8 << 20
 	minSpanS     = 1e-3
 	minMeanMS    = 1e-3
 )
