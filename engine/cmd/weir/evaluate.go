@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,6 +63,9 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 	}
 	where, err := historyURL(c.History)
 	if err != nil {
+		return nil, err
+	}
+	if err := isThere(where); err != nil {
 		return nil, err
 	}
 	store, err := stores.Open(ctx, config.History{URL: where})
@@ -169,6 +173,24 @@ func historyURL(s string) (config.StoreURL, error) {
 	}
 	u := url.URL{Scheme: "file", Path: path}
 	return config.StoreURL(u.String()), nil
+}
+
+// isThere refuses a file that is not: opening it would make it, and a mistyped name leave an empty history behind.
+func isThere(where config.StoreURL) error {
+	u, err := url.Parse(where.Reveal())
+	if err != nil || u.Scheme != "file" {
+		return nil // whoever opens it tells
+	}
+	info, err := os.Stat(u.Path)
+	switch {
+	case u.Path == "":
+		return fmt.Errorf("reading the history: %s names no file; write file:/PATH, or the path alone", where.Reveal())
+	case err != nil:
+		return fmt.Errorf("reading the history: %w", err)
+	case info.IsDir():
+		return fmt.Errorf("reading the history: %s is a folder; the file in it is %s", u.Path, filepath.Join(u.Path, stores.File))
+	}
+	return nil
 }
 
 // judged is the output of one model.
@@ -302,13 +324,13 @@ func verdict(low, high float64) string {
 	return "not told apart"
 }
 
-// predictorOf reads a model; nil for the analytic policy.
+// predictorOf reads a model; nil for the analytic policy, which "none" means too, as in weir.yaml.
 func predictorOf(name string) (decide.Predictor, error) {
 	if name == "analytic" {
 		return nil, nil
 	}
 	net, err := readModel(name)
-	if err != nil {
+	if err != nil || net == nil {
 		return nil, err
 	}
 	return net.Predictor(), nil

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -102,12 +104,25 @@ func TestAModelIsJudgedByRecordedHistory(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "less: better") || !strings.Contains(errs, "30000 outcomes") {
 		t.Errorf("%d: %s\n%s", code, out, errs)
 	}
+	code, out, errs = weirRun(t, "evaluate", "--model", "none", "--history", kept) // as model.file in weir.yaml: the analytic policy
+	if code != 0 || !strings.Contains(out, "+0.00 %") {
+		t.Errorf("none: %d: %s\n%s", code, out, errs)
+	}
 }
 
 func TestEvaluateSaysWhatIsMissing(t *testing.T) {
 	kept := keptHistory(t)
+	mistyped := kept + "x"
+	defer func() {
+		if _, err := os.Stat(mistyped); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a mistyped name was made a file (%v)", err)
+		}
+	}()
 	for _, c := range []struct{ want, args string }{
 		{"--history is missing", "--model analytic"},
+		{mistyped + ": no such file", "--model analytic --history " + mistyped},
+		{"is a folder; the file in it is", "--model analytic --history " + filepath.Dir(kept)},
+		{"file: names no file", "--model analytic --history file:"},
 		{"no outcomes", "--model analytic --pool other --history " + kept},
 		{"nosuch.onnx", "--model nosuch.onnx --history " + kept},
 		{"--level", "--model analytic --level 2 --history " + kept},
