@@ -230,11 +230,14 @@ func (f *folder) After(_ context.Context, seq int64, trained bool) (out []Public
 
 // read reads a publication. It is not trusted: anybody may have put it there who may write to the folder.
 func read(path string) (p Publication, err error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // of a pipe that waits for a writer no engine would get away
 	if err != nil {
 		return p, err
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return p, errors.Join(err, errors.New("it is no file"))
+	}
 	const maxHead = 64 << 10
 	data, err := io.ReadAll(io.LimitReader(file, maxFile+maxHead+1))
 	if err != nil {

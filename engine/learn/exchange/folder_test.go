@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +73,9 @@ func TestWhatIsNoPublicationInAFolderIsToldAndDoesNotStopTheRest(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(path, "0000000000000012.promoted.model"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := syscall.Mkfifo(filepath.Join(path, "0000000000000013.promoted.model"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	old := filepath.Join(path, ".writing-1")
 	put(".writing-1", "left by one that was killed")
 	put(".writing-2", "being written now")
@@ -79,7 +83,18 @@ func TestWhatIsNoPublicationInAFolderIsToldAndDoesNotStopTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish("second")
-	got, err := x.After(t.Context(), 0, true)
+	var got []exchange.Publication
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		got, err = x.After(t.Context(), 0, true)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a pipe that nobody writes to is waited for")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +110,7 @@ func TestWhatIsNoPublicationInAFolderIsToldAndDoesNotStopTheRest(t *testing.T) {
 			good += string(p.File)
 		}
 	}
-	if unreadable != 6 || good != "firstsecond" {
+	if unreadable != 7 || good != "firstsecond" {
 		t.Errorf("%d unreadable, good: %s", unreadable, good)
 	}
 	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
