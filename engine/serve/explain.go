@@ -2,6 +2,7 @@ package serve
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 
@@ -37,7 +38,7 @@ type PeerExplanation struct {
 	Cost       float64        `json:"cost_ms"`           // at Inflight, by the policy
 	Analytic   float64        `json:"analytic_ms"`
 	Correction *float64       `json:"correction"` // factor of the model on that; null = no model
-	Share      float64        `json:"share"`      // probability to be picked, were every usable peer considered
+	Share      float64        `json:"share"`      // probability to be picked, were every usable peer considered; with a split, of the requests of both sides
 	Curve      []float32      `json:"analytic_curve"`
 	Learned    []float32      `json:"learned_curve"` // null = no model
 	Values     []float32      `json:"values"`        // of the features, at Inflight
@@ -124,7 +125,8 @@ func (p *livePool) rank(x *Explanation, t *decide.Table, cases []decide.Case) {
 	}
 	rule := decide.Rule{Explore: p.conf.Explore, Spread: p.conf.Spread}
 	choice := decide.Lowest(t, 0, candidates)
-	for i, share := range decide.Shares(t, 0, candidates, rule) {
+	shares, split := p.shares(t, candidates, rule)
+	for i, share := range shares {
 		x.Peers[i].Share = share
 	}
 	order := make([]int, len(x.Peers))
@@ -151,5 +153,37 @@ func (p *livePool) rank(x *Explanation, t *decide.Table, cases []decide.Case) {
 	if len(peers) > 1 && peers[1].Usable && peers[1].Why != "" {
 		x.Reason += ": " + peers[1].Why
 	}
+	x.Reason += split
 	x.Peers = peers
+}
+
+// shares are the probabilities with which each peer is picked, and what is to be said of the pool's split, which sends requests to a side before
+// costs are looked at: "" where there is none.
+func (p *livePool) shares(t *decide.Table, all []decide.Candidate, rule decide.Rule) (shares []float64, split string) {
+	s := p.splitNow()
+	if !s.On() {
+		return decide.Shares(t, 0, all, rule), ""
+	}
+	side := func(group bool) (of []float64, usable bool) {
+		candidates := slices.Clone(all)
+		for i := range candidates {
+			candidates[i].Usable = candidates[i].Usable && (p.members[i].group == s.Group) == group
+			usable = usable || candidates[i].Usable
+		}
+		return decide.Shares(t, 0, candidates, rule), usable
+	}
+	group, someGroup := side(true)
+	rest, someRest := side(false)
+	part := s.Share
+	switch {
+	case !bool(s.Fallback):
+	case !someGroup:
+		part = 0
+	case !someRest:
+		part = 1
+	}
+	for i := range group {
+		group[i] = part*group[i] + (1-part)*rest[i]
+	}
+	return group, fmt.Sprintf("; %.4g %% of the requests go to group %s and choose among its peers alone, the others among the rest", 100*part, s.Group)
 }

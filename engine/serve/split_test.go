@@ -92,3 +92,37 @@ func TestWhatIsSaidClaimsNoMoreThanTheIntervals(t *testing.T) {
 		}
 	}
 }
+
+func TestAnExplanationKnowsTheSplit(t *testing.T) {
+	explained := func(settings string) (Explanation, map[string]float64) {
+		t.Helper()
+		e := still(t, `
+pools: [{name: api, peers: ["10.0.0.1:80", "10.0.0.3:80", {address: "10.0.0.2:80", group: canary}], split: {group: canary, share: 0.1`+settings+`}}]`)
+		if settings != "" {
+			if _, err := e.Order("api", "10.0.0.2:80", Order{Drain: ptr(true)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x, err := e.Explain("api", "*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shares := map[string]float64{}
+		for _, p := range x.Peers {
+			shares[p.Peer] = p.Share
+		}
+		return x, shares
+	}
+	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
+	x, shares := explained("")
+	if !near(shares["10.0.0.2:80"], 0.1) || !near(shares["10.0.0.1:80"]+shares["10.0.0.3:80"], 0.9) ||
+		!strings.HasSuffix(x.Reason, "; 10 % of the requests go to group canary and choose among its peers alone, the others among the rest") {
+		t.Errorf("%v: %s", shares, x.Reason)
+	}
+	if _, shares = explained(", fallback: true"); !near(shares["10.0.0.2:80"], 0) || !near(shares["10.0.0.1:80"]+shares["10.0.0.3:80"], 1) {
+		t.Errorf("with the group drained: %v", shares)
+	}
+	if _, shares = explained(", fallback: false"); !near(shares["10.0.0.1:80"]+shares["10.0.0.3:80"], 0.9) {
+		t.Errorf("with the group drained and no fallback: %v", shares)
+	}
+}
