@@ -220,6 +220,9 @@ func ReasonSized(t *Table, c int, size float64, cand []Candidate, choice Choice)
 	switch {
 	case next < 0:
 		return fmt.Sprintf("%s is the only usable peer", name)
+	case nextCost < choice.Cost*(1-tie) && cand[next].considers(1): // nobody was kept from it: Spread
+		return fmt.Sprintf("%s with %g in flight is expected to cost %.3g ms; %s would cost %.3g ms with %g, so little less that the two share the requests, the cheaper one the more",
+			name, held, choice.Cost, t.Peers[next], nextCost, cand[next].InFlight)
 	case nextCost < choice.Cost*(1-tie):
 		return fmt.Sprintf("%s with %g in flight is expected to cost %.3g ms; %s would cost %.3g ms but its share is held back",
 			name, held, choice.Cost, t.Peers[next], nextCost)

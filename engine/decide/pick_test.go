@@ -3,6 +3,7 @@ package decide_test
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -70,6 +71,17 @@ func TestWithoutSpreadOnlyTheLowestIsPicked(t *testing.T) {
 	seen, _ := shares(table, cand, decide.Rule{}, 10_000)
 	if seen[1] != 0 || math.Abs(seen[0]-0.5) > 0.03 {
 		t.Errorf("shares %v, want half, none, half", seen)
+	}
+}
+
+func TestAPickThatIsNotTheCheapestIsToldForWhatItIs(t *testing.T) {
+	table, cand := flat(10, 10.5)
+	if said := decide.Reason(table, 0, cand, decide.Choice{Peer: 1, Cost: 10.5}); !strings.Contains(said, "a would cost 10 ms with 0, so little less that the two share the requests") {
+		t.Errorf("a peer of like cost: %s", said)
+	}
+	cand[0].Admit = 0.3
+	if said := decide.Reason(table, 0, cand, decide.Choice{Peer: 1, Cost: 10.5}); !strings.Contains(said, "a would cost 10 ms but its share is held back") {
+		t.Errorf("a peer that ramps up: %s", said)
 	}
 }
 
