@@ -41,6 +41,15 @@ describe("a worker's view of a pool", function()
         assert.equal(3, pools.get("a").n)
     end)
 
+    it("has the static peers when the engine drops the pool, also where the status page was the first to ask for it", function()
+        publish("late", { "10.0.0.1:80" }, 7)
+        assert.equal(1, pools.get("late").n)
+        assert.equal(1, pools.get("late", "127.0.0.1:1, 127.0.0.1:2").n)
+        dict:delete("v:late") dict:delete("b:late")
+        shm.head.change = shm.head.change + 1
+        assert.equal(2, pools.get("late", "127.0.0.1:1, 127.0.0.1:2").n)
+    end)
+
     it("is one view, read once, for two upstreams with different static peers of their own", function()
         publish("two", { "10.0.0.1:80" }, 7)
         local v = pools.get("two", "127.0.0.1:1")

@@ -318,6 +318,7 @@ function _M.get(name, static_text)
         end
         view = fresh
     end
+    view.static_text = view.static_text or static_text -- the first to ask may have been the status page, which knows none
     local fresh = reload(name, view)
     fresh.static_text = view.static_text
     fresh.tokens, fresh.tokens_at = view.tokens, view.tokens_at
