@@ -19,6 +19,12 @@ const (
 func (s *socket) observe(c *call) {
 	tel := s.eng.Metrics()
 	tel.Batches.Inc()
+	// After a standstill of the engine copies of one batch wait here: NGINX gave up on each and sent it again. Only the last has a sender.
+	if gone(c.Conn()) {
+		tel.BadGone.Inc()
+		c.fail(fasthttp.StatusRequestTimeout, "the sender hung up before the batch was taken")
+		return
+	}
 	b := s.batches.Get().(*observe.Batch)
 	defer s.batches.Put(b)
 	var err error

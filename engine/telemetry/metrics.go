@@ -21,7 +21,7 @@ type Metrics struct {
 
 	Batches, Records, Lost        *metrics.Counter
 	BadHeader, BadRecord, BadSize *metrics.Counter
-	BadVersion, BadPool           *metrics.Counter
+	BadVersion, BadPool, BadGone  *metrics.Counter
 	SkippedPeer, SkippedPool      *metrics.Counter
 	WatchClients                  *metrics.Gauge
 	Mismatches                    *metrics.Counter
@@ -43,6 +43,7 @@ func New() *Metrics {
 		BadSize:    s.NewCounter(name("weir_observe_bad_batches_total", "reason", "size")),
 		BadVersion: s.NewCounter(name("weir_observe_bad_batches_total", "reason", "version")),
 		BadPool:    s.NewCounter(name("weir_observe_bad_batches_total", "reason", "unknown_pool")),
+		BadGone:    s.NewCounter(name("weir_observe_bad_batches_total", "reason", "sender_gone")),
 
 		SkippedPeer: s.NewCounter(name("weir_observe_skipped_records_total", "reason", "unknown_peer")),
 		SkippedPool: s.NewCounter(name("weir_observe_skipped_records_total", "reason", "unknown_pool")),
