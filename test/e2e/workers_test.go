@@ -141,6 +141,23 @@ func TestReloadsLoseNoRequest(t *testing.T) {
 	})
 }
 
+// What an old worker serves last is told as well: outcomes that come while it sends the first of them, too.
+func TestOutcomesOfRequestsThatEndAfterAReloadReachTheEngine(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
+	const held = 30
+	r.Backend("a").Set(`{"slots":1,"speed":0,"default":{"mean_ms":3}}`) // they end one after the other
+	p := r.Begin(held, rig.Request{Path: "/api/x", Fresh: true})
+	wantInFlight(r, "api", held, "a")
+	r.NGINX.Reload()
+	r.Engine.Freeze() // it takes the first batch when the others are there
+	r.Backend("a").Set(goOn)
+	r.WantAll(p.Wait(), 200)
+	time.Sleep(50 * time.Millisecond)
+	r.Engine.Thaw()
+	r.Engine.WaitAttempts("api", "a", held)
+}
+
 // There are 255 rows of counts, and each old worker that holds a connection since a reload keeps one. A worker without one serves, is heard of
 // by the engine, disturbs no other worker's counts, and gets one when it is free.
 func TestAWorkerThatFindsNoRowOfCountsServesAllTheSame(t *testing.T) {

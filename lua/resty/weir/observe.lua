@@ -288,6 +288,9 @@ function ship()
             give_back()
         end
         leader = false -- the live counts once
+        if n > 0 and not sealed[1] and exiting() then -- no tick will come for what requests left behind meanwhile
+            seal()
+        end
     until not (ok and taken) or not sealed[1]
     shipping = false
 end
