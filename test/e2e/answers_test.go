@@ -67,3 +67,19 @@ func TestAnAnswerWithoutALengthThatBreaksOffIsAFailureWhereItsEndIsLookedFor(t *
 		t.Errorf("the other peer: %d attempts, failures %v", f.Attempts, f.Failures)
 	}
 }
+
+// NGINX reads no body of an answer to post_action, where the client has been served already. The peer broke nothing off.
+func TestAnAnswerThatNGINXDoesNotReadIsNoFailure(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Pools:  []rig.Pool{{Name: "api", Peers: []string{"a"}, Location: "post_action /after/x;"}},
+		Server: "location /after/ { internal; proxy_pass http://api/; include " + programs.Repo + "/nginx/proxy.conf; }\nlocation /static { return 200 hello; post_action /after/x; }",
+	})
+	const sent = 20
+	for _, path := range []string{"/api/x", "/static"} {
+		r.WantAll(r.Send(sent, 2, rig.Request{Path: path}), 200)
+	}
+	if f := r.Engine.WaitAttempts("api", "a", 3*sent); f.Failed() > 0 {
+		t.Errorf("%d attempts, failures %v", f.Attempts, f.Failures)
+	}
+}

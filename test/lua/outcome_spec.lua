@@ -41,6 +41,15 @@ describe("how an attempt ended", function()
         end)
     end
 
+    it("is a broken answer when less came than was announced, but where nothing was asked for", function()
+        assert.is_true(outcome.cut_short(200, "GET", "5", "10", "5"))
+        assert.is_true(outcome.cut_short(200, "GET", "0", "10", "0"))
+        assert.is_false(outcome.cut_short(200, "GET", "10", "10", "10"))
+        assert.is_false(outcome.cut_short(200, "HEAD", "0", "10", "0"))
+        assert.is_false(outcome.cut_short(304, "GET", "0", "10", "0"))
+        assert.is_false(outcome.cut_short(200, "GET", "0", "10", "700")) -- post_action
+    end)
+
     it("tells streams from answers", function()
         assert.is_true(outcome.is_stream(101, nil, 5))
         assert.is_true(outcome.is_stream("101"))

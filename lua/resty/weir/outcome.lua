@@ -115,12 +115,16 @@ end
 
 -- Did the peer break its answer off? NGINX takes such a request for complete (a client that left is not), so only the length tells:
 -- shorter than announced. length, announced: $upstream_response_length and Content-Length, nil when there is none; an answer without
--- a body may announce one.
-function _M.cut_short(status, method, length, announced)
+-- a body may announce one. sent: $body_bytes_sent. When the client got bytes and none of them can be this answer's, NGINX did not ask for a body:
+-- the request came here by post_action, with the client served already.
+function _M.cut_short(status, method, length, announced, sent)
     if not announced or length == announced or method == "HEAD" or status == 304 or status == 204 then
         return false
     end
     local have, want = tonumber(length), tonumber(announced)
+    if have == 0 and (tonumber(sent) or 0) > 0 then
+        return false
+    end
     return have ~= nil and want ~= nil and have < want
 end
 
