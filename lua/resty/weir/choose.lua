@@ -101,6 +101,23 @@ local function cost_at(view, row, i)
 end
 _M.cost_at = cost_at
 
+-- One of k by their weights, which are behind their costs in value[] and have this sum.
+local function drawn(k, sum)
+    local draw = rnd() * sum
+    local j = 0
+    while j < k - 1 do
+        draw = draw - value[k + j]
+        if draw < 0 then
+            break
+        end
+        j = j + 1
+    end
+    while value[k + j] == 0 do -- rounding left the draw past the last one with a weight
+        j = j - 1
+    end
+    return j
+end
+
 -- By the costs of the table, with some chance for what is nearly as cheap, and for anyone to learn from. first: it is the request's first attempt.
 function _M.by_table(view, row, k, first)
     if k == 1 then
@@ -132,18 +149,7 @@ function _M.by_table(view, row, k, first)
         local j = floor(rnd() * k)
         return settle(view, cand[j], value[j], explore / k + (1 - explore) * value[k + j] / sum, 1)
     end
-    local draw = rnd() * sum
-    local j = 0
-    while j < k - 1 do
-        draw = draw - value[k + j]
-        if draw < 0 then
-            break
-        end
-        j = j + 1
-    end
-    while value[k + j] == 0 do -- rounding left the draw past the last peer with a weight
-        j = j - 1
-    end
+    local j = drawn(k, sum)
     return settle(view, cand[j], value[j], explore / k + (1 - explore) * value[k + j] / sum, 0)
 end
 
@@ -203,18 +209,7 @@ function _M.by_whole_table(view, row)
         local i = view.cand[floor(rnd() * k)]
         return settle(view, i, value[i], explore / k + (1 - explore) * value[n + i] / sum, 1)
     end
-    local draw = rnd() * sum
-    local i = 0
-    while i < n - 1 do
-        draw = draw - value[n + i]
-        if draw < 0 then
-            break
-        end
-        i = i + 1
-    end
-    while value[n + i] == 0 do
-        i = i - 1
-    end
+    local i = drawn(n, sum)
     return settle(view, i, value[i], explore / view.ncand + (1 - explore) * value[n + i] / sum, 0)
 end
 
