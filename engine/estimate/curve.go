@@ -22,11 +22,11 @@ type curve struct {
 	like   [kGrid]float64 // log likelihood, scratch of fit
 	proof  float64        // log evidence of a K of its own
 	k      float64        // geometric posterior mean, over the last while
-	fits   float64
-	excess float64 // (cv2 - 1) / 2 of the peer's mix
-	n      float64 // samples
-	news   bool    // samples since the last fit
-	seen   float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
+	fits   float64        // ever: the first ones count more
+	excess float64        // (cv2 - 1) / 2 of the peer's mix
+	n      float64        // samples
+	news   bool           // samples since the last fit
+	seen   float64        // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 
 	picks, held [levels]float64 // by level: requests, and their in-flight counts
 
@@ -125,11 +125,16 @@ func (c *curve) age(part float64) { c.decay(math.Exp(-part)) }
 func (c *curve) busy(k float64) float64 {
 	b := c.late
 	for l := range c.time {
-		if c.time[l] > 0 {
-			b += c.time[l] * min(c.mass[l]/c.time[l], k)
-		}
+		b += c.busyAt(l, k)
 	}
 	return b
+}
+
+func (c *curve) busyAt(l int, k float64) float64 {
+	if c.time[l] > 0 {
+		return c.time[l] * min(c.mass[l]/c.time[l], k)
+	}
+	return 0
 }
 
 // usual is the work finished in a ms of busy slot-time at each level, over the long run: that of all levels, so far as little was seen of one. Where K is right
@@ -141,10 +146,8 @@ func (c *curve) usual(k, all, prior float64) (u [levels]float64) {
 		if l >= exact {
 			done, busy = 0, 0
 		}
-		if c.time[l] > 0 {
-			done += c.done[l]
-			busy += c.time[l] * min(c.mass[l]/c.time[l], k)
-		}
+		done += c.done[l]
+		busy += c.busyAt(l, k)
 		u[l] = (done + prior) / (busy + prior/all)
 	}
 	for l := range exact {

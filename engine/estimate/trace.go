@@ -208,7 +208,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	usual := (c.work + prior) / (c.busy(k) + prior*p.work*pe.slowness())
 	at, count := t.start, t.n
 	elsewhere, _ := pe.others.at(t.start, pe.latency)
-	done, busy := 0.0, settled // in mean jobs, and slot-time in ms
+	done := 0.0 // in mean requests of the peer
 	rates := c.usual(k, usual, levelPrior*mean)
 	due := settled * usual // what that brings as a rule
 	idle := 0.0
@@ -222,7 +222,6 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 				slots := min(total, k) * active / total
 				c.hold(total, d*active/total)
 				d = min(d*slots, max(patience*slots*mean/usual-t.silent, 0))
-				busy += d
 				due += d * rates[level(total)]
 				t.silent += d
 			} else {
@@ -239,7 +238,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 			t.silent = 0
 			if sized {
 				c.sized.answer(s.answer)
-				busy, due = 0, 0 // the answer tells of that time itself
+				due = 0 // the answer tells of that time itself
 			}
 			c.work += s.work
 			c.done[level(max(count-t.residents, 0)+elsewhere)] += s.work
