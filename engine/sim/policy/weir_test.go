@@ -3,6 +3,7 @@ package policy
 import (
 	"testing"
 
+	"github.com/weirlb/weir/engine/sim/scenario"
 	"github.com/weirlb/weir/engine/sim/world"
 )
 
@@ -167,22 +168,11 @@ peers: [{count: 3, slots: 1}, {count: 3, slots: 1, speed: 0.4}]
 
 // Heavy requests that others sent to the peer that serves them badly stay there for long. Taken for load like any other they read as 12 to 19 engines.
 func TestEnginesInFrontOfUnevenPeersFindOutHowManyTheyAre(t *testing.T) {
-	s := parse(t, `
-requests: 100000
-warmup: 1000
-balancers: 4
-arrivals: {rate_per_s: 480}
-classes:
-  - {name: light, share: 0.70, service_ms: {mean: 10}}
-  - {name: page, share: 0.25, service_ms: {mean: 30}}
-  - {name: heavy, share: 0.05, service_ms: {mean: 160, dist: pareto, shape: 2.2}}
-peers:
-  - {count: 3, slots: 4}
-  - {slots: 4, speed: 0.4}
-  - {slots: 4, affinity: {light: 0.5, heavy: 3}}
-  - {slots: 4}
-events: [{peer: 5, from_s: 10, for_s: 5, every_s: 15, speed: 0.15}]
-`)
+	s, err := scenario.Load("../../../bench/scenarios/uneven-balancers.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Requests, s.Warmup = 100_000, 1000
 	for seed := range uint64(3) {
 		var engines []*weir
 		run(t, s, seed, func(set *world.Setup) world.Balancer {
