@@ -44,7 +44,7 @@ func (c *serveCmd) Run(to streams) error {
 	return c.until(ctx, hup, to)
 }
 
-// settled is when what only starting needs has run.
+// settled is when what only starting needs has run in the background too: opening the store of the history, the first answers.
 const settled = 2 * time.Second
 
 // until runs the engine until ctx ends.
@@ -93,14 +93,16 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	log.Info().Str("version", b.Version).Str("revision", b.Revision).Int("protocol", b.Protocol).Int("pools", len(conf.Pools)).
 		Str("socket", conf.Socket.Path).Str("admin", admin.Addr().String()).Msg("engine is running")
 
-	leave := time.AfterFunc(settled, func() {
+	leave := func() {
 		if n, err := leavePages(); err != nil {
 			log.Debug().Str("error", err.Error()).Msg("pages of the program that only starting needed stay in memory")
 		} else {
 			log.Debug().Int64("kib", n>>10).Msg("pages of the program that only starting needed were left")
 		}
-	})
-	defer leave.Stop()
+	}
+	leave() // before there is traffic, so that they do not add to what that takes
+	later := time.AfterFunc(settled, leave)
+	defer later.Stop()
 
 	reload := func() {
 		conf, warnings, err := config.Load(c.Config, nil)
