@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -128,7 +129,7 @@ func (f *filler) day() error {
 				up.Add(&o)
 			}
 		}
-		batch := &history.Batch{Rollups: up.Take(nil, math.MaxInt64)}
+		batch := &history.Batch{Rollups: slices.Collect(up.Take(math.MaxInt64, math.MaxInt))[0]}
 		for i := range up.Known() {
 			batch.Series = append(batch.Series, up.Series(uint32(i)))
 		}

@@ -2,6 +2,7 @@ package history
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -22,7 +23,17 @@ type Minutes struct {
 	all    []uint32 // for each series the one of its peer with class ""
 	open   map[int64]map[uint32]*sum
 	spare  []*sum
-	peeked []byte // the sketches of the last Peek
+
+	// Memory that Take and Peek use again.
+	order  []rowKey
+	list   []Rollup
+	peeked []byte // sketches that Peek yielded
+}
+
+// rowKey is where a sum is.
+type rowKey struct {
+	minute int64
+	series uint32
 }
 
 // sum is a rollup in the making.
@@ -142,60 +153,79 @@ func (s *sum) merge(r *Rollup) error {
 	return s.times.MergeEncoded(r.Sketch)
 }
 
-// rollup is the sum as a row. The sketch is appended to arena.
-func (s *sum) rollup(minute int64, series uint32, arena []byte) (Rollup, []byte) {
+// rollup appends the sum as a row to dst, and its sketch to arena.
+func (s *sum) rollup(dst []Rollup, at rowKey, arena []byte) ([]Rollup, []byte) {
 	from := len(arena)
 	arena = s.times.Append(arena)
-	return Rollup{
-		MinuteMS: minute, Series: series, Count: s.count, Failures: s.failures, Others: s.others, Bytes: s.bytes,
+	return append(dst, Rollup{
+		MinuteMS: at.minute, Series: at.series, Count: s.count, Failures: s.failures, Others: s.others, Bytes: s.bytes,
 		SumMS: s.ms, MaxMS: float32(s.max), P50: float32(s.times.Quantile(0.5)), P90: float32(s.times.Quantile(0.9)),
 		P99: float32(s.times.Quantile(0.99)), Sketch: arena[from:len(arena):len(arena)],
-	}, arena
+	}), arena
 }
 
-// Take appends the rollups of minutes that ended at or before endMS and forgets them. Outcomes of such a minute that come later
-// make further rollups of it. Rollups of peers come before those of their classes, so that stores keep them close together.
-func (m *Minutes) Take(dst []Rollup, endMS int64) []Rollup {
-	return m.collect(dst, endMS, true)
-}
-
-// Peek appends the rollups of all minutes in progress and keeps counting. They are valid until the next Peek.
-func (m *Minutes) Peek(dst []Rollup) []Rollup { return m.collect(dst, math.MaxInt64, false) }
-
-func (m *Minutes) collect(dst []Rollup, endMS int64, remove bool) []Rollup {
-	from := len(dst)
-	var arena []byte
-	if !remove {
-		arena = m.peeked[:0]
+// Take yields the rollups of minutes that ended at or before endMS, at most so many at a time, and forgets them. A list is valid until the
+// next one, its sketches for ever. Outcomes of such a minute that come later make further rollups of it. Rollups of peers come before
+// those of their classes, so that stores keep them close together.
+func (m *Minutes) Take(endMS int64, most int) iter.Seq[[]Rollup] {
+	return func(yield func([]Rollup) bool) {
+		for keys := range slices.Chunk(m.inOrder(endMS), most) {
+			var arena []byte
+			m.list = m.list[:0]
+			for _, k := range keys {
+				rows := m.open[k.minute]
+				s := rows[k.series]
+				m.list, arena = s.rollup(m.list, k, arena)
+				if delete(rows, k.series); len(rows) == 0 {
+					delete(m.open, k.minute)
+				}
+				if len(m.spare) < 4096 {
+					times := s.times
+					times.Reset()
+					*s = sum{times: times}
+					m.spare = append(m.spare, s)
+				}
+			}
+			if !yield(m.list) {
+				return
+			}
+		}
 	}
+}
+
+// Peek yields the rollups of all minutes in progress, at most so many at a time, and keeps counting. A list and its sketches are valid
+// until the next one.
+func (m *Minutes) Peek(most int) iter.Seq[[]Rollup] {
+	return func(yield func([]Rollup) bool) {
+		for keys := range slices.Chunk(m.inOrder(math.MaxInt64), most) {
+			m.list, m.peeked = m.list[:0], m.peeked[:0]
+			for _, k := range keys {
+				m.list, m.peeked = m.open[k.minute][k.series].rollup(m.list, k, m.peeked)
+			}
+			if !yield(m.list) {
+				return
+			}
+		}
+	}
+}
+
+// inOrder is where the sums of minutes are that ended at or before endMS.
+func (m *Minutes) inOrder(endMS int64) []rowKey {
+	m.order = m.order[:0]
 	for minute, rows := range m.open {
 		if minute > endMS-MinuteMS {
 			continue
 		}
-		for series, s := range rows {
-			var r Rollup
-			r, arena = s.rollup(minute, series, arena)
-			dst = append(dst, r)
-			if remove && len(m.spare) < 4096 {
-				times := s.times
-				times.Reset()
-				*s = sum{times: times}
-				m.spare = append(m.spare, s)
-			}
-		}
-		if remove {
-			delete(m.open, minute)
+		for series := range rows {
+			m.order = append(m.order, rowKey{minute, series})
 		}
 	}
-	if !remove {
-		m.peeked = arena
-	}
-	slices.SortFunc(dst[from:], func(a, b Rollup) int {
-		if a.MinuteMS != b.MinuteMS {
-			return cmp.Compare(a.MinuteMS, b.MinuteMS)
+	slices.SortFunc(m.order, func(a, b rowKey) int {
+		if a.minute != b.minute {
+			return cmp.Compare(a.minute, b.minute)
 		}
-		x, y := m.series[a.Series], m.series[b.Series]
+		x, y := m.series[a.series], m.series[b.series]
 		return cmp.Or(cmp.Compare(min(len(x.Class), 1), min(len(y.Class), 1)), strings.Compare(x.Pool, y.Pool), strings.Compare(x.Peer, y.Peer), strings.Compare(x.Class, y.Class))
 	})
-	return dst
+	return m.order
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"math"
 	"strconv"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/weirlb/weir/engine/config"
@@ -15,37 +14,19 @@ import (
 
 // The JSON of tables is written by hand: it is built thousands of times an hour, of parts that are mostly the same.
 
-// encodedCost is a table's costs in base64, made when first asked for.
-type encodedCost struct {
-	once sync.Once
-	text []byte
-}
-
-func (e *encodedCost) of(t *decide.Table) []byte {
-	e.once.Do(func() {
-		raw := make([]byte, 0, 4*len(t.Cost))
-		for _, x := range t.Cost {
-			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
-		}
-		e.text = base64.StdEncoding.AppendEncode(nil, raw)
-	})
-	return e.text
-}
-
-// encodedWork is the same for what a table knows of sizes.
-type encodedWork struct{ encodedCost }
-
-func (e *encodedWork) of(w *decide.Work) []byte {
-	e.once.Do(func() {
-		var raw []byte
-		for _, part := range w.Parts() {
-			for _, x := range part {
-				raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+// appendFloats appends numbers in base64, each in four bytes with the lowest first. parts are encoded as if they were one.
+func appendFloats(dst []byte, parts ...[]float32) []byte {
+	var raw [12]byte // three numbers are sixteen characters
+	n := 0
+	for _, part := range parts {
+		for _, x := range part {
+			binary.LittleEndian.PutUint32(raw[n:], math.Float32bits(x))
+			if n += 4; n == len(raw) {
+				dst, n = base64.StdEncoding.AppendEncode(dst, raw[:]), 0
 			}
 		}
-		e.text = base64.StdEncoding.AppendEncode(nil, raw)
-	})
-	return e.text
+	}
+	return base64.StdEncoding.AppendEncode(dst, raw[:n])
 }
 
 // appendString appends a JSON string. What is no UTF-8 becomes U+FFFD.
@@ -247,7 +228,12 @@ func (s *Snapshot) Watch() []byte {
 	if built := s.watch.Load(); built != nil {
 		return *built
 	}
-	b := s.appendWatch(nil, false)
+	// Most of it is numbers: a buffer that grows to hold them would be thrown away several times, ten times a second.
+	numbers := len(s.Table.Cost)
+	for _, part := range s.Table.Work.Parts() {
+		numbers += len(part)
+	}
+	b := s.appendWatch(make([]byte, 0, 1024+len(s.meta)+len(s.shape.classesJSON)+base64.StdEncoding.EncodedLen(4*numbers)), false)
 	s.watch.Store(&b)
 	return b
 }
@@ -270,10 +256,11 @@ func (s *Snapshot) appendWatch(dst []byte, readable bool) []byte {
 		}
 		dst = append(dst, ']')
 	} else {
-		dst = append(append(append(dst, `,"cost":"`...), s.cost.of(s.Table)...), '"')
+		dst = append(appendFloats(append(dst, `,"cost":"`...), s.Table.Cost), '"')
 	}
 	if s.Table.Sized() {
-		dst = append(append(append(dst, `,"sizes":"`...), s.work.of(&s.Table.Work)...), '"')
+		parts := s.Table.Work.Parts()
+		dst = append(appendFloats(append(dst, `,"sizes":"`...), parts[:]...), '"')
 	}
 	dst = append(append(dst, `,"settings":`...), s.settings...)
 	return append(dst, '}')

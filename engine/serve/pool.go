@@ -348,10 +348,9 @@ func (p *livePool) snapshot() *Snapshot {
 		s.shape = newShape(p.table.Peers, p.table.Classes)
 	}
 	if before != nil && s.shape == before.shape && slices.Equal(before.Table.Cost, p.table.Cost) && before.Table.Work.Equal(&p.table.Work) {
-		s.Table, s.cost, s.work = before.Table, before.cost, before.work
+		s.Table = before.Table
 	} else {
 		s.Table = &decide.Table{Classes: s.shape.classes, Peers: s.shape.peers, Cost: slices.Clone(p.table.Cost), Work: p.table.Work.Clone()}
-		s.cost, s.work = &encodedCost{}, &encodedWork{}
 	}
 	s.Peers = make([]Peer, len(p.members))
 	for i, m := range p.members {

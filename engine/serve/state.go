@@ -74,10 +74,8 @@ type Snapshot struct {
 	Pending     bool // who is in it is not known yet: NGINX is told to keep what it knows
 
 	shape    *shape
-	meta     []byte // JSON of peers and settings; what it says decides MetaVersion
-	settings []byte // JSON of the settings
-	cost     *encodedCost
-	work     *encodedWork
+	meta     []byte                   // JSON of peers and settings; what it says decides MetaVersion
+	settings []byte                   // JSON of the settings
 	rows     []atomic.Pointer[[]byte] // answers of /decide by class, built when first asked for
 	watch    atomic.Pointer[[]byte]   // the pool's object in an answer of /watch, built when first asked for
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ func BenchmarkDay(b *testing.B) {
 				up.Add(&o)
 			}
 		}
-		batch := &history.Batch{Writer: "w", Seq: uint64(m + 1), Rollups: up.Take(nil, math.MaxInt64)}
+		batch := &history.Batch{Writer: "w", Seq: uint64(m + 1), Rollups: slices.Collect(up.Take(math.MaxInt64, math.MaxInt))[0]}
 		for i := range up.Known() {
 			batch.Series = append(batch.Series, up.Series(uint32(i)))
 		}

@@ -10,6 +10,10 @@ import (
 // maxBatch bounds the outcomes of a batch, and so what one write to a store holds up.
 const maxBatch = 20_000
 
+// maxRollups bounds the rollups of a batch. A large pool has ten thousand a minute, and every batch is in memory several times over: as
+// rows, encoded, compressed, handed over.
+const maxRollups = 2048
+
 // graceMS is how long after its end a minute is still counted into: outcomes are reported some hundred milliseconds late. What
 // comes later still makes a rollup of its own.
 const graceMS = 5000
@@ -50,8 +54,8 @@ func (p *packer) rate(list []Observed, seconds float64) float32 {
 	return float32(min(1, max(budget-float64(failures), budget/10)/successes))
 }
 
-// make cuts the list, whose oldest entry is at the index at, into batches and hands each to send. What follows the outcomes goes into the
-// last batch: events, and the rollups of minutes that are over. Series that no store can hold cost their outcomes.
+// make cuts the list, whose oldest entry is at the index at, into batches and hands each to send. What follows the outcomes goes with the
+// last of them and into batches after it: the rollups of minutes that are over, and events. Series that no store can hold cost their outcomes.
 func (p *packer) make(list []Observed, at int, events []history.Event, values []Measured, seconds float64, nowMS int64, send func(*history.Batch)) (bad, sampledOut int) {
 	rate := p.rate(list, seconds)
 	p.reset()
@@ -88,9 +92,15 @@ func (p *packer) make(list []Observed, at int, events []history.Event, values []
 	if p.minutes.Full() {
 		end = 1 << 62
 	}
-	p.batch.Rollups = p.minutes.Take(p.batch.Rollups[:0], end)
-	for i := range p.batch.Rollups {
-		p.batch.Rollups[i].Series = p.put(p.batch.Rollups[i].Series)
+	for part := range p.minutes.Take(end, maxRollups) {
+		for i := range part {
+			part[i].Series = p.put(part[i].Series)
+		}
+		p.batch.Rollups = part // valid until the next part
+		if len(part) == maxRollups {
+			send(&p.batch)
+			p.reset()
+		}
 	}
 	p.batch.Events = append(p.batch.Events[:0], events...)
 	if p.batch.Rows() > 0 {

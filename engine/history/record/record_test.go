@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -134,6 +135,37 @@ func TestAKilledEngineLosesAtMostTheLastSecondAndRepeatsNothing(t *testing.T) {
 	}
 	if got := r.metered(); got.Samples != 81 || got.Min != 0 || got.Max != 400 || math.Abs(got.Mean-(2*40*19.5+400)/81) > 1e-9 {
 		t.Errorf("server metrics: %+v", got)
+	}
+}
+
+// A large pool has more rollups in a minute than are in memory, or in a batch, at a time.
+func TestMinutesOfManySeriesAreSavedAndGivenOutInParts(t *testing.T) {
+	const series = 2*maxRollups + 100
+	spread := func(at int64) []Observed {
+		list := numbered(0, series)
+		for i := range list {
+			list[i].AtMS, list[i].Class = at, fmt.Sprintf("GET /%d", i)
+		}
+		return list
+	}
+	r := newRig(t, nil)
+	r.rec.Measured(cpu(time.Now().UnixMilli(), 7))
+	r.rec.Add(spread(time.Now().UnixMilli()))
+	within(t, 10*time.Second, "they are stored", func() bool { return len(r.stored()) == series && r.rec.State().Rows == 0 })
+	time.Sleep(saveEvery + 2*flushEvery)
+	r.kill()
+	r.start(nil)
+	r.rec.Add(spread(time.Now().UnixMilli() - 600_000)) // a minute that is over
+	within(t, 10*time.Second, "those are rolled up, and those of before too when their minute is over", func() bool { return r.rolledUp() >= series })
+	r.close()
+	if all, metric := r.rolledUp(), r.metered(); all != 2*series || metric.Samples != 1 {
+		t.Errorf("rollups of %d attempts, want %d; %d values of a metric, want 1", all, 2*series, metric.Samples)
+	}
+	if _, _, err := savedPart([]byte{0, 0, 0, 9, 1}); err == nil {
+		t.Error("a part that is cut off was taken for whole")
+	}
+	if part, rest, err := savedPart([]byte("WH before parts")); string(part) != "WH before parts" || rest != nil || err != nil {
+		t.Errorf("of a file of before there were parts: %q %q %v", part, rest, err)
 	}
 }
 

@@ -3,8 +3,10 @@ package record
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -95,80 +97,140 @@ func writerOf(dir, fresh string) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	return fresh, replace(path, []byte(fresh+"\n"))
+	return fresh, replace(path, func(file io.Writer) error {
+		_, err := io.WriteString(file, fresh+"\n")
+		return err
+	})
 }
 
 // replace writes a file so that it is the old one or the new one, whole.
-func replace(path string, data []byte) error {
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+func replace(path string, write func(io.Writer) error) error {
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(write(file), file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
 }
 
 // saveMinutes keeps the minutes in progress, so that a killed engine's are complete but for its last half second. Seq says up to
-// which batch they are up to date.
+// which batch they are up to date. The file is a row of batches, each with its length in four bytes before it, so that those of a large
+// pool are in memory a part at a time.
 func (r *Recorder) saveMinutes(codec *history.Codec, nowMS int64) {
 	if r.lock == nil {
 		return
 	}
-	b := &r.progress
-	b.Writer, b.Seq, b.AtMS = r.writer, r.spool.Last(), nowMS
-	b.Series, b.Rollups = b.Series[:0], r.pack.minutes.Peek(b.Rollups[:0])
-	for i := range b.Rollups {
-		b.Series = append(b.Series, r.pack.minutes.Series(b.Rollups[i].Series))
-		b.Rollups[i].Series = uint32(i)
-	}
-	b.Metrics = r.pack.metrics.Peek(b.Metrics[:0])
-	r.saving = codec.Append(r.saving[:0], b)
-	if err := replace(filepath.Join(r.opt.Dir, minutesFile), r.saving); err != nil {
+	err := replace(filepath.Join(r.opt.Dir, minutesFile), func(file io.Writer) error {
+		b := &r.progress
+		b.Writer, b.Seq, b.AtMS = r.writer, r.spool.Last(), nowMS
+		b.Series, b.Rollups, b.Metrics = b.Series[:0], nil, r.pack.metrics.Peek(b.Metrics[:0])
+		save := func() error {
+			r.saving = codec.Append(append(r.saving[:0], 0, 0, 0, 0), b)
+			binary.BigEndian.PutUint32(r.saving, uint32(len(r.saving)-4))
+			_, err := file.Write(r.saving)
+			b.Series, b.Rollups, b.Metrics = b.Series[:0], nil, b.Metrics[:0]
+			return err
+		}
+		for part := range r.pack.minutes.Peek(maxRollups) {
+			b.Rollups = part
+			for i := range part {
+				b.Series = append(b.Series, r.pack.minutes.Series(part[i].Series))
+				part[i].Series = uint32(i)
+			}
+			if err := save(); err != nil {
+				return err
+			}
+		}
+		return save() // of what there are no rollups with, and of Seq where there is nothing else
+	})
+	if err != nil {
 		r.opt.Log.Repeated("history minutes").Str("error", err.Error()).Msg("the minute in progress cannot be saved: it would end with the engine")
 	}
 }
 
-// restoreMinutes takes over the minutes of an engine that was killed. Batches after the last saving may hold some of them: those
-// are out already.
+// savedPart cuts the first batch off what saveMinutes wrote. Engines of before there were parts wrote one batch, without a length.
+func savedPart(data []byte) (part, rest []byte, err error) {
+	switch {
+	case bytes.HasPrefix(data, []byte("WH")):
+		return data, nil, nil
+	case len(data) < 4 || uint64(binary.BigEndian.Uint32(data)) > uint64(len(data)-4):
+		return nil, nil, errors.New("it is cut off")
+	}
+	n := 4 + binary.BigEndian.Uint32(data)
+	return data[4:n], data[n:], nil
+}
+
+// restoreMinutes takes over the minutes of an engine that was killed.
 func (r *Recorder) restoreMinutes() {
 	data, err := os.ReadFile(filepath.Join(r.opt.Dir, minutesFile))
 	if err != nil {
 		return // none yet
 	}
 	codec := history.NewCodec()
-	var saved, later history.Batch
-	if err := codec.Decode(data, &saved); err != nil {
-		r.opt.Log.Warn().Str("error", err.Error()).Msg("the minutes in progress at the last stop cannot be read; they have a gap")
-		return
+	var saved history.Batch
+	var out *givenOut
+	for len(data) > 0 {
+		var part []byte
+		if part, data, err = savedPart(data); err == nil {
+			err = codec.Decode(part, &saved)
+		}
+		if err != nil {
+			r.opt.Log.Warn().Str("error", err.Error()).Msg("the minutes in progress at the last stop cannot be read; they have a gap")
+			return
+		}
+		if out == nil {
+			out = r.givenOutSince(saved.Seq, codec)
+		}
+		r.restore(&saved, out)
 	}
-	type minute struct {
-		at int64
-		history.Series
-	}
-	type metricMinute struct {
-		at int64
-		history.MetricSeries
-	}
-	out, outMetrics := map[minute]bool{}, map[metricMinute]bool{}
-	r.spool.Pending(saved.Seq+1, func(w spoolBatch) {
+}
+
+// givenOut is what is in batches that were made after the minutes in progress were saved last: it is not to be counted twice.
+type givenOut struct {
+	minutes map[minute]bool
+	metrics map[metricMinute]bool
+}
+
+type minute struct {
+	at int64
+	history.Series
+}
+
+type metricMinute struct {
+	at int64
+	history.MetricSeries
+}
+
+func (r *Recorder) givenOutSince(seq uint64, codec *history.Codec) *givenOut {
+	out := &givenOut{map[minute]bool{}, map[metricMinute]bool{}}
+	var later history.Batch
+	r.spool.Pending(seq+1, func(w spoolBatch) {
 		if codec.Decode(w.Data, &later) != nil {
 			return
 		}
 		for _, one := range later.Rollups {
 			if int(one.Series) < len(later.Series) {
-				out[minute{one.MinuteMS, later.Series[one.Series]}] = true
+				out.minutes[minute{one.MinuteMS, later.Series[one.Series]}] = true
 			}
 		}
 		for _, one := range later.Metrics {
-			outMetrics[metricMinute{one.MinuteMS, one.MetricSeries}] = true
+			out.metrics[metricMinute{one.MinuteMS, one.MetricSeries}] = true
 		}
 	})
+	return out
+}
+
+func (r *Recorder) restore(saved *history.Batch, out *givenOut) {
 	for i := range saved.Metrics {
-		if one := &saved.Metrics[i]; !outMetrics[metricMinute{one.MinuteMS, one.MetricSeries}] {
+		if one := &saved.Metrics[i]; !out.metrics[metricMinute{one.MinuteMS, one.MetricSeries}] {
 			r.pack.metrics.Restore(one)
 		}
 	}
 	for i := range saved.Rollups {
 		one := &saved.Rollups[i]
-		if int(one.Series) >= len(saved.Series) || out[minute{one.MinuteMS, saved.Series[one.Series]}] {
+		if int(one.Series) >= len(saved.Series) || out.minutes[minute{one.MinuteMS, saved.Series[one.Series]}] {
 			continue
 		}
 		r.pack.index(saved.Series[one.Series])
