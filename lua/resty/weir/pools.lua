@@ -327,6 +327,16 @@ function _M.get(name, static_text)
     return fresh
 end
 
+-- The set of addresses that the table of a pool has; empty when no engine has spoken of it.
+function _M.told(name)
+    local blob, set = dict:get("b:" .. name), {}
+    local meta = blob and cjson.decode(blob:sub(HEAD + 1, HEAD + tonumber(ffi.cast(u32p, blob)[0])))
+    for _, peer in ipairs(meta and meta.peers or {}) do
+        set[peer.addr] = true
+    end
+    return set
+end
+
 -- Views this worker has, by name.
 function _M.all()
     return pools

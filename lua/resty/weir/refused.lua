@@ -3,6 +3,7 @@
 -- The counts are in the shared dict and only grow, so that they outlive a worker; a pool has one for each cause at most. The elected worker tells
 -- the engine, if that takes them (`accepts` of /watch): one that does not know the key would refuse the batch.
 local orca = require "resty.weir.orca"
+local shm = require "resty.weir.shm"
 
 local pairs = pairs
 
@@ -17,8 +18,8 @@ end
 
 -- Notes a refusal; why is a key of orca.WHY.
 function _M.count(pool, why)
-    dict:incr("refused:" .. pool .. ":" .. why, 1, 0)
-    dict:incr("refused", 1, 0)
+    shm.add(dict, "refused:" .. pool .. ":" .. why, 1)
+    shm.add(dict, "refused", 1)
 end
 
 -- What the engine has not been told yet of these pools (a set of names), as a list of {pool, why, count}; and a number for tell().
@@ -44,7 +45,7 @@ end
 -- Notes that the engine took them.
 function _M.tell(list, now)
     for i = 1, #list do
-        dict:incr("refused told:" .. list[i][1] .. ":" .. list[i][2], list[i][3], 0)
+        shm.add(dict, "refused told:" .. list[i][1] .. ":" .. list[i][2], list[i][3])
     end
     heard = now
 end

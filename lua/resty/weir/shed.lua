@@ -80,7 +80,7 @@ function _M.count(name, reason)
         end
         keys[name] = of
     end
-    dict:incr(of[reason], 1, 0)
+    shm.add(dict, of[reason], 1)
 end
 
 -- How many were refused since NGINX was started, by reason.
@@ -95,7 +95,10 @@ end
 -- Notes that the pool has a rate limit. The list is in the dict, for the elected worker may never have served the pool.
 function _M.rated(name)
     if dict:safe_add("rated:" .. name, true) then
-        dict:safe_set("rated." .. dict:incr("nrated", 1, 0), name)
+        local n = shm.add(dict, "nrated", 1)
+        if n then
+            dict:safe_set("rated." .. n, name)
+        end
     end
 end
 
@@ -113,7 +116,7 @@ end
 
 function _M.tell(entry)
     for i = 1, FULL do
-        dict:incr("told:" .. entry[1] .. ":" .. REASONS[i], entry[i + 1], 0)
+        shm.add(dict, "told:" .. entry[1] .. ":" .. REASONS[i], entry[i + 1])
     end
 end
 
@@ -132,7 +135,7 @@ end
 
 function _M.tell_rates(list)
     for _, entry in ipairs(list) do
-        dict:incr("told:" .. entry[1] .. ":rate", entry[2], 0)
+        shm.add(dict, "told:" .. entry[1] .. ":rate", entry[2])
     end
 end
 

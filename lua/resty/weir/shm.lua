@@ -123,6 +123,20 @@ function _M.attach(dict)
     return true
 end
 
+-- Adds to a number in the shared dict, and makes it, from `first` on, where there is none. incr() with a first value would, in a full dict, throw
+-- out what was not read for longest: the address of this memory, who has which slot. Returns nil, err where there is no room.
+function _M.add(dict, key, by, first)
+    local n, err = dict:incr(key, by)
+    if not n and err == "not found" then
+        local ok, why = dict:safe_add(key, first or 0)
+        if not ok and why ~= "exists" then
+            return nil, why
+        end
+        n, err = dict:incr(key, by)
+    end
+    return n, err
+end
+
 local function over_rows(count, slot)
     local sum = 0
     for row = 0, _M.head.nrows - 1 do

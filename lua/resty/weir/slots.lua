@@ -14,10 +14,13 @@ local _M = {}
 local GRACE_S = 30
 
 local dict
+local generation = 0 -- of the NGINX configuration that this worker has
 local info = {} -- slot -> {pool=, addr=, host=, port=}; this worker's cache. meet() replaces an entry whose slot another peer has got since
 
+-- In the master, with each configuration that it reads.
 function _M.init(d)
     dict = d
+    generation = shm.add(d, "generation", 1) or 0
 end
 
 local function key_of(pool, addr)
@@ -41,7 +44,7 @@ local function allocate(key)
     if free then
         return free
     end
-    local n, err = dict:incr("nslots", 1, -1)
+    local n, err = shm.add(dict, "nslots", 1, -1)
     if not n then
         return nil, err
     end
@@ -63,7 +66,7 @@ local function meet(slot, pool, addr, host, port)
     end
 end
 
--- The slot of a peer, made when it has none. static: never given back.
+-- The slot of a peer, made when it has none. static: not given back while a configuration has the peer.
 -- Returns nil, err when shared memory is full or the address makes no sense.
 function _M.of(pool, addr, static)
     local host, port = split(addr)
@@ -92,7 +95,8 @@ function _M.of(pool, addr, static)
         end
     end
     if static then
-        dict:safe_set("static:" .. slot, true)
+        dict:safe_set("static:" .. slot, generation)
+        dict:delete("gone:" .. slot)
     end
     meet(slot, pool, addr, host, port)
     return slot
@@ -130,6 +134,22 @@ function _M.leave(pool, addr, now_s)
     local slot = dict:get(key_of(pool, addr))
     if slot and not dict:get("static:" .. slot) then
         dict:safe_set("gone:" .. slot, now_s)
+    end
+end
+
+-- Static peers of earlier configurations have left, but for those that a table has: told(pool) is the set of its addresses. One that is static
+-- still, in a pool that no worker has served since, gets a slot again with the first request. Elected worker only.
+function _M.leave_statics(told, now_s)
+    for slot = 0, _M.count() - 1 do
+        local of = dict:get("static:" .. slot)
+        if of and (of == true or of < generation) then -- true: of a version that did not count
+            dict:delete("static:" .. slot)
+            local key = dict:get("s:" .. slot)
+            local pool, addr = (key or ""):match("^p:([^|]*)|(.*)$")
+            if pool and not told(pool)[addr] then
+                _M.leave(pool, addr, now_s)
+            end
+        end
     end
 end
 

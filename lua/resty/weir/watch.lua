@@ -14,7 +14,7 @@ local notice = require "resty.weir.notice"
 local clock = require "resty.weir.clock"
 
 local exiting, sleep, decode_base64 = ngx.worker.exiting, ngx.sleep, ngx.decode_base64
-local ipairs, pairs = ipairs, pairs
+local ipairs, pairs, next = ipairs, pairs, next
 
 local _M = {
     guarded = {}, -- pools that have a limit or caps
@@ -28,6 +28,8 @@ local LEASE_S = 2
 local TICK_S = 0.25
 local WAIT_MS = 1000 -- of one long poll; short, so that a worker that must exit is not held up by it
 local COLLECT_S = 5
+local ASK_AGAIN_S = 5
+local MORE = ": raise the size of lua_shared_dict weir"
 local PAUSE_S, MAX_PAUSE_S = 0.1, 1 -- between polls that fail
 
 local dict, socket
@@ -36,6 +38,10 @@ local pause
 local epoch, since = "", 0
 local known = _M.known -- pool -> {key=epoch:meta_version, number=, addrs=}
 local last_collect = 0
+local collected = false -- what a configuration before this worker's left behind
+-- Pools whose last update was not taken, for want of slots or memory. The engine told it and will not again while nothing changes, so all pools
+-- are asked for again, from time to time, until there is room.
+local missed, ask_at = {}, 0
 
 -- Not ngx.now(): a clock that is set must not keep slots and rows for hours.
 local function now_s()
@@ -53,7 +59,14 @@ local function lead()
         dict:delete("leader")
         leader = nil
     end
-    return not leader and dict:safe_add("leader", mine, LEASE_S) or false
+    if leader then
+        return false
+    end
+    local ok, err = dict:safe_add("leader", mine, LEASE_S)
+    if not ok and err ~= "exists" then
+        notice.error("no worker can follow the engine: " .. err .. MORE)
+    end
+    return ok
 end
 
 -- Puts one pool of a /watch answer into shared memory.
@@ -102,7 +115,7 @@ local function store(p)
             addrs[peer.addr] = true
         else
             -- without a slot the columns of the cost table would not match: leave the pool as it was
-            return nil, "peer " .. peer.addr .. ": " .. err
+            return nil, "peer " .. peer.addr .. ": " .. err .. (err == "no memory" and MORE or "")
         end
     end
     local cost = decode_base64(p.cost or "")
@@ -117,15 +130,20 @@ local function store(p)
     end
     local key = epoch .. ":" .. p.meta_version
     if k.key ~= key then
-        k.key = key
-        k.number = dict:incr("metas", 1, 0)
+        local number, err = shm.add(dict, "metas", 1)
+        if not number then
+            return nil, err .. MORE
+        end
+        k.key, k.number = key, number
         k.meta = cjson.encode({ peers = peers, classes = p.classes, grid = p.grid, settings = p.settings })
     end
     local ok, err = dict:safe_set("b:" .. p.name, pools.pack(k.meta, k.number, cost, sizes))
-    if not ok then
-        return nil, err .. ": raise the size of lua_shared_dict weir"
+    if ok then
+        ok, err = shm.add(dict, "v:" .. p.name, 1)
     end
-    dict:incr("v:" .. p.name, 1, 0)
+    if not ok then
+        return nil, err .. MORE
+    end
     for addr in pairs(k.addrs) do
         if not addrs[addr] then
             slots.leave(p.name, addr, now_s())
@@ -140,7 +158,7 @@ local function remove(name)
     dict:delete("b:" .. name)
     dict:delete("v:" .. name)
     slots.keep_only(name, {}, slotted(name), now_s())
-    known[name], _M.guarded[name], _M.kept[name] = nil, nil, nil
+    known[name], _M.guarded[name], _M.kept[name], missed[name] = nil, nil, nil, nil
     dict:delete("limit:" .. name)
 end
 
@@ -157,6 +175,7 @@ local function apply(answer)
     for _, p in ipairs(answer.pools or {}) do
         named[p.name] = true
         local ok, err = store(p)
+        missed[p.name] = not ok or nil
         if ok then
             changed = true
         else
@@ -187,9 +206,13 @@ local function apply(answer)
 end
 
 local function poll()
+    local from = since
+    if next(missed) and now_s() >= ask_at then
+        from, ask_at = 0, now_s() + ASK_AGAIN_S
+    end
     local answer, err, mismatch = http.request(socket, {
         method = "GET",
-        target = "/watch?since=" .. since .. "&epoch=" .. epoch .. "&wait=" .. WAIT_MS,
+        target = "/watch?since=" .. from .. "&epoch=" .. epoch .. "&wait=" .. WAIT_MS,
         read_ms = WAIT_MS + 4000,
     })
     if not answer then
@@ -230,7 +253,7 @@ local function follow(premature, on)
     end
     following = true
     if not on then
-        epoch, since, known = "", 0, {}
+        epoch, since, known, missed = "", 0, {}, {}
         _M.known, _M.accepts = known, {}
         pause = PAUSE_S
     end
@@ -273,6 +296,14 @@ local function tick(premature)
             last_collect = now
             workers.reap()
             workers.shrink()
+            if not collected then
+                collected = true
+                local told = {}
+                slots.leave_statics(function(name)
+                    told[name] = told[name] or pools.told(name)
+                    return told[name]
+                end, now)
+            end
             slots.collect(now)
         end
         if not following then
