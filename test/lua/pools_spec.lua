@@ -139,7 +139,7 @@ describe("a worker's view of a pool", function()
         for i = 1, 3 do
             assert.equal(100, dict:get("gone:" .. slots.of("many" .. i, "10.0.0.1:80")))
             assert.is_nil(dict:get("gone:" .. slots.of("many" .. i, "10.0.0.2:80")))
-            slots.join(slots.of("many" .. i, "10.0.0.1:80"))
+            slots.join("many" .. i, "10.0.0.1:80")
         end
     end)
 
@@ -153,7 +153,7 @@ describe("a worker's view of a pool", function()
         assert.equal(slot, slots.of("e", "10.0.0.1:80"), "too early")
         slots.collect(200)
         assert.equal(slot, slots.of("e", "10.0.0.1:80"), "still holds a request")
-        slots.join(slot)
+        assert.equal(slot, slots.join("e", "10.0.0.1:80"))
         assert.equal(0, shm.peer[slot].fails)
         shm.count[slot].n = 0
         slots.leave("e", "10.0.0.1:80", 300)

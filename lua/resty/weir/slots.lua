@@ -5,6 +5,10 @@
 -- given back by the elected worker only, when its peer has been out of every list for GRACE_S and holds no request:
 -- by then no worker can still have it in a table. A peer that comes back within that time has its old slot (and its
 -- requests still running are counted) but no old evidence.
+--
+-- A peer may come back in the instant in which its slot is given back, and two workers may take themselves for the elected one for a while. So
+-- whoever takes a slot into use says so (static:, no gone:) and then looks whether the slot is the peer's still; whoever gives one back first takes
+-- it from the peer and then looks whether anyone has said so. One of the two sees the other. At worst a slot is lost; none has two peers.
 local shm = require "resty.weir.shm"
 
 local tonumber, ipairs = tonumber, ipairs
@@ -66,6 +70,50 @@ local function meet(slot, pool, addr, host, port)
     end
 end
 
+-- The slot that the key has, made when there is none.
+local function find(key)
+    local slot = dict:get(key)
+    if slot then
+        return slot
+    end
+    local fresh, err = allocate(key)
+    if not fresh then
+        return nil, err
+    end
+    local ok, aerr = dict:safe_add(key, fresh)
+    if ok then
+        dict:safe_set("s:" .. fresh, key)
+        shm.forget(fresh)
+        shm.peer[fresh].picks = 0
+        return fresh
+    end
+    dict:rpush("free", fresh)
+    if aerr ~= "exists" then
+        return nil, aerr
+    end
+    return dict:get(key)
+end
+
+-- The slot is a static peer's, by the newest configuration there is: one that a worker of an older one holds stays until the next reload. What is
+-- left in the dict is never less than what a newer worker wrote meanwhile.
+local function hold(slot)
+    local newest
+    repeat
+        newest = dict:get("generation") or 0
+        local ok, err = dict:safe_set("static:" .. slot, newest)
+        if not ok then
+            return nil, err
+        end
+    until newest == (dict:get("generation") or 0)
+    dict:delete("gone:" .. slot)
+    return true
+end
+
+-- Does the configuration of this worker, or a newer one, have the peer as a static one?
+local function held(slot)
+    return (tonumber(dict:get("static:" .. slot)) or -1) >= generation -- of a version that did not count: true
+end
+
 -- The slot of a peer, made when it has none. static: not given back while a configuration has the peer.
 -- Returns nil, err when shared memory is full or the address makes no sense.
 function _M.of(pool, addr, static)
@@ -74,30 +122,17 @@ function _M.of(pool, addr, static)
         return nil, "peer address \"" .. addr .. "\" is not IP:port, [IPv6]:port or unix:/path"
     end
     local key = key_of(pool, addr)
-    local slot = dict:get(key)
-    if not slot then
-        local fresh, err = allocate(key)
-        if not fresh then
+    local slot
+    repeat
+        local ok, err
+        slot, err = find(key)
+        if slot and static then
+            ok, err = hold(slot)
+        end
+        if not slot or static and not ok then
             return nil, err
         end
-        local ok, aerr = dict:safe_add(key, fresh)
-        if ok then
-            slot = fresh
-            dict:safe_set("s:" .. slot, key)
-            shm.forget(slot)
-            shm.peer[slot].picks = 0
-        else
-            dict:rpush("free", fresh)
-            if aerr ~= "exists" then
-                return nil, aerr
-            end
-            slot = dict:get(key)
-        end
-    end
-    if static then
-        dict:safe_set("static:" .. slot, generation)
-        dict:delete("gone:" .. slot)
-    end
+    until not static or dict:get(key) == slot
     meet(slot, pool, addr, host, port)
     return slot
 end
@@ -132,20 +167,18 @@ end
 -- The engine no longer lists the peer.
 function _M.leave(pool, addr, now_s)
     local slot = dict:get(key_of(pool, addr))
-    if slot and not dict:get("static:" .. slot) then
+    if slot and not held(slot) then
         dict:safe_set("gone:" .. slot, now_s)
     end
 end
 
 -- Static peers of earlier configurations have left, but for those that a table has: told(pool) is the set of its addresses. One that is static
--- still, in a pool that no worker has served since, gets a slot again with the first request. Elected worker only.
+-- still, and that no worker has met since, keeps its slot if one does before that is given back; later it gets one with the first request.
+-- Elected worker only.
 function _M.leave_statics(told, now_s)
     for slot = 0, _M.count() - 1 do
-        local of = dict:get("static:" .. slot)
-        if of and (of == true or of < generation) then -- true: of a version that did not count
-            dict:delete("static:" .. slot)
-            local key = dict:get("s:" .. slot)
-            local pool, addr = (key or ""):match("^p:([^|]*)|(.*)$")
+        if dict:get("static:" .. slot) and not held(slot) then
+            local pool, addr = (dict:get("s:" .. slot) or ""):match("^p:([^|]*)|(.*)$")
             if pool and not told(pool)[addr] then
                 _M.leave(pool, addr, now_s)
             end
@@ -178,12 +211,47 @@ function _M.keep_only(pool, addrs, list, now_s)
     end
 end
 
--- The engine lists the peer (again). One that had left starts without old evidence: it may be another process.
-function _M.join(slot)
-    if dict:get("gone:" .. slot) then
-        dict:delete("gone:" .. slot)
-        shm.forget(slot)
+-- The slot of a peer that the engine lists (again), as of(). One that had left starts without old evidence: it may be another process.
+function _M.join(pool, addr)
+    local key = key_of(pool, addr)
+    local slot, err
+    repeat
+        slot, err = _M.of(pool, addr)
+        if not slot then
+            return nil, err
+        end
+        if dict:get("gone:" .. slot) then
+            dict:delete("gone:" .. slot)
+            shm.forget(slot)
+        end
+    until dict:get(key) == slot
+    return slot
+end
+
+-- Gives a slot back whose peer has been gone for long; one whose peer has come back in the meantime stays. The claim lets one worker at a time do it.
+local function give_back(slot, now_s)
+    if not dict:safe_add("claim:" .. slot, true) then
+        return
     end
+    local since, key = dict:get("gone:" .. slot), dict:get("s:" .. slot)
+    if since and now_s - since > GRACE_S then
+        if key then
+            dict:delete(key)
+        end
+        if held(slot) or not dict:get("gone:" .. slot) then
+            if key then
+                dict:safe_add(key, slot) -- it may have another already: then this one is lost
+            end
+            dict:delete("gone:" .. slot)
+        else
+            dict:delete("gone:" .. slot)
+            dict:delete("static:" .. slot)
+            dict:delete("s:" .. slot)
+            info[slot] = nil
+            dict:rpush("free", slot)
+        end
+    end
+    dict:delete("claim:" .. slot)
 end
 
 -- Gives back what nobody holds any more. Elected worker only.
@@ -193,14 +261,7 @@ function _M.collect(now_s)
         if since and since > now_s then -- of a version whose clock was another
             dict:safe_set("gone:" .. slot, now_s)
         elseif since and now_s - since > GRACE_S and shm.inflight(slot) + shm.inflight_streams(slot) == 0 then
-            local key = dict:get("s:" .. slot)
-            if key then
-                dict:delete(key)
-            end
-            dict:delete("gone:" .. slot)
-            dict:delete("s:" .. slot)
-            info[slot] = nil
-            dict:rpush("free", slot)
+            give_back(slot, now_s)
         end
     end
 end

@@ -107,9 +107,8 @@ local function store(p)
     local peers = {}
     local addrs = {}
     for _, peer in ipairs(p.peers) do
-        local slot, err = slots.of(p.name, peer.addr)
+        local slot, err = slots.join(p.name, peer.addr)
         if slot then
-            slots.join(slot)
             peer.slot = slot
             peers[#peers + 1] = peer
             addrs[peer.addr] = true
