@@ -47,7 +47,7 @@ func (r Rule) weight(c, best float64) float64 {
 // weight (Rule.weight). lua/resty/weir/choose.lua (by_table) is the same rule.
 //
 // Considered are the usable peers whose Admit is above a number drawn anew for each request; if that leaves nobody, all
-// usable ones are. The draw does not depend on costs, so the propensity is stated given the considered set: off-policy estimates
+// usable ones are; and so they are when all that are considered hang (hangs). But for that the draw does not depend on costs, so the propensity is stated given the considered set: off-policy estimates
 // that compare policies on the set that was considered stay unbiased, and it is exact without summing over all possible draws:
 //
 //	Explore / considered + (1 - Explore) * weight / sum of weights
@@ -66,7 +66,7 @@ func PickSized(t *Table, c int, size float64, cand []Candidate, rule Rule, rnd *
 	}
 	draw := rnd.Float64()
 	best, considered := lowest(t, c, size, cand, draw)
-	if considered == 0 {
+	if considered == 0 || hangs(t, c, size, cand, draw, best) {
 		draw = -1 // below every Admit
 		if best, considered = lowest(t, c, size, cand, draw); considered == 0 {
 			return Choice{Peer: -1}
@@ -91,6 +91,34 @@ func lowest(t *Table, c int, size float64, cand []Candidate, draw float64) (best
 		considered++
 	}
 	return best, considered
+}
+
+// far is how many times as much as the cheapest a peer that hangs costs.
+const far = 10
+
+// hangs reports whether every peer that is considered hangs: it costs far times as much as the cheapest usable one, which is held back by its Admit,
+// and holds more than that one by counts alone, with a weight of Admit. So a wrong table cannot flood a newcomer, and a bounded share does not
+// send all that is above it to a peer that no longer answers. lua/resty/weir/hung.lua has the same rule, for tiers too.
+func hangs(t *Table, c int, size float64, cand []Candidate, draw, best float64) bool {
+	at, cost := -1, best/far
+	for i := range cand {
+		if !cand[i].Usable || cand[i].considers(draw) {
+			continue
+		}
+		if p := t.Price(c, i, cand[i].InFlight, cand[i].Work, size); p <= cost {
+			at, cost = i, p
+		}
+	}
+	if at < 0 {
+		return false
+	}
+	bound := (cand[at].InFlight + 1) / cand[at].Admit // Admit is in (0, 1): it is held back
+	for i := range cand {
+		if cand[i].considers(draw) && cand[i].InFlight+1 <= bound {
+			return false
+		}
+	}
+	return true
 }
 
 func choose(t *Table, c int, size float64, cand []Candidate, draw, best float64, considered int, rule Rule, rnd *rand.Rand) Choice {

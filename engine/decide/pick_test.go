@@ -98,6 +98,25 @@ func TestAdmitBoundsTheShareWhateverTheCost(t *testing.T) {
 	}
 }
 
+func TestABoundedShareSendsNothingToAPeerThatHangs(t *testing.T) {
+	for _, x := range []struct {
+		name       string
+		costs      [2]float64
+		held       [2]float64
+		want, near float64 // share of the second, which is held back
+	}{
+		{"it hangs", [2]float64{1640, 50}, [2]float64{40, 4}, 1, 0},
+		{"it holds no more than its part", [2]float64{1640, 50}, [2]float64{15, 4}, 0.25, 0.02},
+		{"it is not that much dearer", [2]float64{400, 50}, [2]float64{40, 4}, 0.25, 0.02},
+	} {
+		table, cand := flat(x.costs[:]...)
+		cand[0].InFlight, cand[1].InFlight, cand[1].Admit = x.held[0], x.held[1], 0.25
+		if seen, _ := shares(table, cand, decide.Rule{}, 20000); math.Abs(seen[1]-x.want) > x.near+1e-9 {
+			t.Errorf("%s: the other has %.2f, want %.2f", x.name, seen[1], x.want)
+		}
+	}
+}
+
 func TestAPickIsAlwaysOneOfTheUsableWithAPropensityAboveZero(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 12).Draw(t, "peers")

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,6 +152,46 @@ func TestBackupsAreThereAtOnceWhenTheEngineIsFrozen(t *testing.T) {
 		return nil
 	})
 	r.Engine.Thaw()
+}
+
+// No check and no failure tells of a peer that hangs; what it holds does. The other primary is held back by slow start, which must not send
+// everything to the one that hangs, nor keep the backup out.
+func TestAPrimaryThatHangsIsLeftThoughTheOtherOneIsInSlowStart(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Config: "model: {file: none}", Pools: []rig.Pool{{ // a model may foresee that it fails
+		Name: "api", Peers: []string{"a", "b", "c"}, PeerSettings: map[string]string{"c": "backup: true"}, Settings: "slow_start_ms: 3000\n",
+	}}})
+	get := rig.Request{Path: "/api/x"}
+	r.WantAll(r.Send(200, 4, get), 200)
+	r.Engine.Patch(r.Engine.PeerPath("api", "b"), `{"drain":true}`)
+	r.Engine.WaitState("api", "b", "draining")
+	r.Engine.Patch(r.Engine.PeerPath("api", "b"), `{"drain":false}`)
+	r.Engine.WaitState("api", "b", "slow_start")
+	r.Eventually("b has so much of its share that with a the primaries suffice", func() error {
+		if admit := r.Engine.Figures("api", "b").Admit; admit < 0.45 {
+			return fmt.Errorf("it has %.2f", admit)
+		}
+		return nil
+	})
+	r.Backend("a").Freeze()
+	ctx, cancel := context.WithCancel(t.Context())
+	answers := make([]rig.Answer, 250)
+	var wg sync.WaitGroup
+	for i := range answers {
+		wg.Go(func() { answers[i] = r.DoContext(ctx, get) })
+		time.Sleep(4 * time.Millisecond)
+	}
+	held := r.NGINX.InFlight("api", "a")
+	cancel()
+	wg.Wait()
+	t.Logf("the peer that hangs holds %d of %d requests, the backup had %.2f", held, len(answers), rig.Share(answers, "c"))
+	if held > len(answers)/5 {
+		t.Errorf("the peer that hangs holds %d of %d requests", held, len(answers))
+	}
+	if s := rig.Share(answers, "c"); s < 0.03 {
+		t.Errorf("the backup got %.0f %%", 100*s)
+	}
+	r.WantIdle()
 }
 
 func TestBackupsWorkWithoutAnEngine(t *testing.T) {

@@ -179,6 +179,23 @@ describe("the picking rule", function()
         assert.equal(-1, pick.pick(v, 0, 1000, false))
     end)
 
+    it("does not send to a peer that hangs what a bounded share leaves, as far as the other one holds its part of the requests at most", function()
+        local v = view({ linear(40), linear(10), flat(1e6) }, { bounded = true })
+        v.usable[2] = 0
+        v.admit[1] = 0.25
+        inflight(40, 4) -- costs 1640 and 50; by counts 41 against 5 / 0.25
+        assert.equal(1, shares(v, 2000)[1])
+        v.hung = nil
+        inflight(15, 4) -- 12.8 times as dear, but 16 against 20: the share holds
+        assert.is_near(0.25, shares(v, 20000)[1], 0.02)
+        v.hung = nil
+        inflight(40, 4)
+        v.cost[0], v.cost[1], v.cost[2], v.cost[3], v.cost[4] = 100, 100, 100, 100, 100 -- not 10 times as dear
+        assert.is_near(0.25, shares(v, 20000)[1], 0.02)
+        v.hung, v.usable[1] = nil, 0
+        assert.equal(1, shares(v, 100)[0]) -- nobody else is left
+    end)
+
     it("bounds the share of a peer by its admit, whatever its cost", function()
         local v = view({ flat(1), flat(100), flat(100) }, { explore = 0 })
         v.admit[0] = 0.1

@@ -93,6 +93,19 @@ describe("tiers", function()
         assert.is_false(refuse(v, 1, 1000))
     end)
 
+    it("let backups take part when a primary hangs, as what the others are admitted to has it", function()
+        local v = view({ "up", "up", "standby" }, { 0, 0, 1 }, { admit = { 1, 0.35 } })
+        for g = 0, 2 do v.cost[g] = 1000 end
+        shm.count[v.slot[0]].n = 20
+        -- the primaries carry 0.35 / 1.4: the backup may have 3/4. Where both may be picked, or neither by its share, they are equals
+        local s = shares(v, 20000)
+        assert.equal(0, s[0])
+        assert.is_near(0.35 / 2 + 0.4 + 0.25 / 2, s[2], 0.02)
+        shm.count[v.slot[0]].n = 0
+        v.hung, v.tiers.at = nil, -1
+        assert.equal(0, shares(v, 2000)[2])
+    end)
+
     it("send a retry to a backup when the request has been to every primary", function()
         local v = view({ "up", "up", "standby" }, { 0, 0, 1 })
         pick.add_tried(v.slot[0])

@@ -136,14 +136,16 @@ end
 _M.read = read_peers
 
 -- Candidates for this request into cand[]; returns how many. A peer is one unless the engine says not usable, this NGINX
--- has set it aside, its admit share excludes it this time, or the request has been there. To peers whose time aside is over a request goes once: one
--- that found such a peer still down must not spend its other tries on the next ones.
+-- has set it aside, its admit share excludes it this time, the request has been there, or it hangs (hung.lua).
+-- To peers whose time aside is over a request goes once: one that found such a peer still down must not spend its other tries on the next ones.
+-- heed_admit: false when nobody is left otherwise; then admit shares and what hangs count for nothing.
 local function candidates(view, m, now, heed_admit)
     if view.tiers then
         return tiers.candidates(view, order, m, now, heed_admit, cand, was_tried, ntried > 0)
     end
     local again, doubtful = ntried > 0, 0
     local slot, usable, admit, peer = view.slot, view.usable, view.admit, shm.peer
+    local hung = heed_admit and view.hangs and view.hung
     local k = 0
     local draw = heed_admit and -1 or 0
     for j = 0, m - 1 do
@@ -157,7 +159,7 @@ local function candidates(view, m, now, heed_admit)
                 end
                 in_share = draw < admit[i]
             end
-            if in_share and (not again or not was_tried(s)) then
+            if in_share and (not again or not was_tried(s)) and not (hung and hung[i] == 1) then
                 if again and peer[s].aside_ms ~= 0 then
                     doubt[doubtful] = i
                     doubtful = doubtful + 1

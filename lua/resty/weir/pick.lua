@@ -6,10 +6,12 @@
 --   cost float[class][peer][grid], grid double[ng], gi uint16[max+1] and gf float[max+1]: where an in-flight count falls in the grid,
 --   past: 1 / width of the grid's last step, for counts past its end, split: nil or what split.lua made,
 --   cap: nil, or int32[i], the most requests in flight on a peer,
+--   bounded: some usable peer's admit is below 1; hung uint8[i] and hangs: see hung.lua,
 --   simple: whether by_whole_table() may decide; then cand int32[ncand], the usable positions, and bar[i] double, 0 or infinite
 local shm = require "resty.weir.shm"
 local candidates = require "resty.weir.candidates"
 local choose = require "resty.weir.choose"
+local hung = require "resty.weir.hung"
 local random = require "resty.weir.random"
 
 local rnd = random.float
@@ -122,7 +124,15 @@ function _M.pick(view, row, now, local_rule, with_streams)
     end
     local first = not candidates.again()
     local control = not local_rule and view.control > 0 and first and rnd() < view.control
-    if view.simple and not control and not local_rule and first and not with_streams then
+    local hangs = false
+    if view.bounded or view.tiers then
+        if local_rule then
+            view.hangs = false -- there are no costs to tell by
+        else
+            hangs = hung.any(view, row, now)
+        end
+    end
+    if view.simple and not hangs and not control and not local_rule and first and not with_streams then
         local i = by_whole_table(view, row)
         if i then
             _M.sure = true

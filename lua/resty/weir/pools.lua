@@ -59,16 +59,17 @@ function _M.shortcut(view)
     local n = view.n
     view.cand, view.bar, view.ncand = ffi.new("int32_t[?]", n), ffi.new("double[?]", n), 0
     view.simple = n <= pick.FULL_SCAN and not view.cap
+    view.bounded = false -- a usable peer's share is
     for i = 0, n - 1 do
         if view.usable[i] == 1 then
             view.cand[view.ncand] = i
             view.ncand = view.ncand + 1
-            view.simple = view.simple and view.admit[i] >= 1
+            view.bounded = view.bounded or view.admit[i] < 1
         else
             view.bar[i] = math.huge
         end
     end
-    view.simple = view.simple and view.ncand > 1
+    view.simple = view.simple and view.ncand > 1 and not view.bounded
     return view
 end
 

@@ -46,17 +46,23 @@ function _M.stand_by(peers)
     end
 end
 
--- Fills view.tiers.lack[t]: the share of the traffic that tiers before t cannot carry.
+-- Fills view.tiers.lack[t]: the share of the traffic that tiers before t cannot carry. What hangs (hung.lua) carries nothing, and beside it the
+-- others as much as they are admitted to: the engine, which has reckoned that in for the backups it wants used, does not know of the hanging.
 local function reckon(view, now)
     local t = view.tiers
     local tier, lack, usable, standby, slot, weight, peer = t.tier, t.lack, view.usable, view.standby, view.slot, t.weight, shm.peer
+    local hung, admit = view.hangs and now - view.hung_at < 1000 and view.hung, view.admit -- affinity does not look anew
     ffi.fill(have, TIERS * 8)
     ffi.fill(all, TIERS * 8)
     for i = 0, view.n - 1 do
         local s, n = slot[i], tier[i]
         all[n] = all[n] + weight[i]
         if usable[i] + standby[i] > 0 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
-            have[n] = have[n] + weight[i]
+            if not hung then
+                have[n] = have[n] + weight[i]
+            elseif hung[i] == 0 then
+                have[n] = have[n] + weight[i] * (usable[i] == 1 and min(admit[i], 1) or 1)
+            end
         end
     end
     local carried = 0
@@ -77,6 +83,7 @@ function _M.candidates(view, order, m, now, heed_admit, cand, was_tried, again)
         reckon(view, now)
     end
     local tier, lack, usable, standby, slot, admit, peer = t.tier, t.lack, view.usable, view.standby, view.slot, view.admit, shm.peer
+    local hung = heed_admit and view.hangs and view.hung
     local draw = heed_admit and rnd() or 0
     local k = 0
     for j = 0, m - 1 do
@@ -86,6 +93,9 @@ function _M.candidates(view, order, m, now, heed_admit, cand, was_tried, again)
         local share = usable[i] == 1 and (heed_admit and admit[i] or 1) or 0
         if tier[i] > 0 and (usable[i] == 1 or standby[i] == 1) then
             share = max(share, lack[tier[i]])
+        end
+        if hung and hung[i] == 1 then
+            share = 0
         end
         if draw < share and peer[s].aside_ms <= now and peer[s].trial_ms <= now and not was_tried(s) and (not again or peer[s].aside_ms == 0) then
             cand[k] = i

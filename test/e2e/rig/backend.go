@@ -120,6 +120,14 @@ func (b *Backend) Alive() bool { return b.proc.pid() != 0 }
 // Kill ends the process as a crash does: every connection is lost and the port refuses.
 func (b *Backend) Kill() { _ = b.proc.stop(syscall.SIGKILL, Patience) }
 
+// Freeze stops the process from running: connections to it are accepted by the kernel, and no request is answered.
+func (b *Backend) Freeze() {
+	b.rig.T.Helper()
+	if err := b.proc.signal(syscall.SIGSTOP); err != nil {
+		b.rig.T.Fatal(err)
+	}
+}
+
 // Stop ends the process in order.
 func (b *Backend) Stop() { _ = b.proc.stop(syscall.SIGTERM, time.Second) }
 
