@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/weirlb/weir/test/e2e/rig"
 )
@@ -237,4 +241,58 @@ func TestTheRigsOwnConfigurationPassesTheCheck(t *testing.T) {
 	if ok, said := r.NGINX.Test(); !ok {
 		t.Errorf("nginx -t: %s", said)
 	}
+}
+
+// NGINX escapes quotes and control characters for JSON and leaves other bytes alone; strict readers refuse a line that is no UTF-8.
+func TestTheJSONLogIsUTF8WhateverTheClientSends(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{NoEngine: true, Workers: 1, Server: "access_log access.json weir_json; location /x { return 204; }"})
+	var want []string
+	for _, x := range []struct{ path, host, line string }{
+		{"/x/%C3%A9t%C3%A9/%E2%82%AC/%F0%9F%98%80", "app", "app /x/été/€/😀"},
+		{"/x/%ff%00", "app", ""}, // NGINX refuses a NUL
+		{"/x/%22%5C%0a", "app", "app /x/\"\\\n"},
+		{"/x/%ff?q=1", "app", "app /x/%ff?q=1"},
+		{"/x/%C0%AF", "app", "app /x/%C0%AF"},             // overlong
+		{"/x/%ED%A0%80", "app", "app /x/%ED%A0%80"},       // a surrogate
+		{"/x/%F4%90%80%80", "app", "app /x/%F4%90%80%80"}, // above U+10FFFF
+		{"/x/%C3", "app", "app /x/%C3"},                   // cut off
+		{"/x/\xff", "app", "app -"},
+		{"/x/\xc3\xa9", "\xffapp", "- /x/é"},
+		{"/x/" + strings.Repeat("%C3%A9", 900) + "%ff", "app", "app /x/" + strings.Repeat("%C3%A9", 900) + "%ff"},
+	} {
+		c := r.NGINX.Dial()
+		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", x.path, x.host); err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(c)
+		if bytes.HasPrefix(answer, []byte("HTTP/1.1 204 ")) {
+			want = append(want, x.line)
+		} else {
+			t.Logf("%q: %.20q", x.path, answer)
+		}
+	}
+	r.Eventually("all are logged", func() error {
+		log, err := os.ReadFile(r.File("access.json"))
+		if err != nil {
+			return err
+		}
+		var got []string
+		for line := range bytes.Lines(log) {
+			var e struct {
+				Host, URI string
+				Status    int
+			}
+			if err := json.Unmarshal(line, &e); err != nil || !utf8.Valid(line) {
+				t.Fatalf("%q is no JSON in UTF-8: %v", line, err)
+			}
+			if e.Status == 204 {
+				got = append(got, e.Host+" "+e.URI)
+			}
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("got %q, want %q", got, want)
+		}
+		return nil
+	})
 }
