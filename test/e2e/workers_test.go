@@ -263,3 +263,23 @@ func TestTheEngineIsFollowedThroughManyTimers(t *testing.T) {
 	r.WaitConnected()
 	r.WantAll(l.Stop(), 200)
 }
+
+// NGINX takes no names in this place and failed each request that was sent to one; a weight that is no number broke the status page.
+func TestMistakesInTheListOfStaticPeersCostTheOthersNothing(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{NoEngine: true, Workers: 1, Pools: []rig.Pool{
+		{Name: "api", Peers: []string{"a", "b"}, Static: []string{"a weight=nan", "b weight=inf, localhost:80 weight=9, 999.1.1.1:80, [fe80::1%lo]:80 backup"}},
+	}})
+	answers := r.Send(60, 4, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	if s := rig.Share(answers, "a"); s < 0.2 || s > 0.8 {
+		t.Errorf("a got %.2f, with b as its equal", s)
+	}
+	status := r.NGINX.Status()
+	if n := len(status.Pools["api"].Peers); n != 2 {
+		t.Errorf("there are %d peers", n)
+	}
+	if text := fmt.Sprint(status.Errors); !strings.Contains(text, `"weight=nan": weight=NUMBER from 0.01 to 1000`) {
+		t.Errorf("NGINX says %s", text)
+	}
+}

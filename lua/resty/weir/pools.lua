@@ -17,8 +17,11 @@ local clock = require "resty.weir.clock"
 local notice = require "resty.weir.notice"
 local sizes = require "resty.weir.sizes"
 
+local C = ffi.C
 local tonumber, ipairs = tonumber, ipairs
 local worker_count = ngx.worker.count
+
+ffi.cdef [[ int inet_pton(int family, const char *text, void *address); ]]
 
 local _M = {}
 
@@ -135,45 +138,65 @@ local function grid_index(view, grid)
     end
 end
 
+local AF_INET, AF_INET6 = 2, ffi.os == "OSX" and 30 or 10
+local parsed = ffi.new("uint8_t[16]")
+
+-- Is it one that NGINX can connect to? It takes no names here, and fails each request that is sent to one.
+local function is_address(word)
+    local host, port = slots.split(word)
+    if not host or not port or port > 65535 or #word > 255 then
+        return false
+    end
+    if word:find("^unix:") then
+        return #word > 5
+    end
+    local v6 = host:match("^%[(.*)%]$")
+    return port > 0 and C.inet_pton(v6 and AF_INET6 or AF_INET, v6 or host, parsed) == 1
+end
+
 -- "10.0.0.1:8080 weight=2, [::1]:9001 backup; unix:/run/app.sock tier=2"
--- Returns a list of {addr=, weight=, tier=}, or nil and what is wrong.
+-- Returns a list of {addr=, weight=, tier=}; and what is wrong, the first of it, if anything is. The list has what is right: one bad peer must not
+-- cost the others their requests.
 function _M.parse_static(text)
-    local list, seen = {}, {}
+    local list, seen, wrong = {}, {}, nil
+    local last -- peer of the last address, false when that was bad
     for word in text:gmatch("[^%s,;]+") do
         local w = word:match("^weight=(.+)$")
         local tier = word == "backup" and "1" or word:match("^tier=(.+)$")
         if tier then
-            if #list == 0 or not tier:match("^%d%d?$") or tonumber(tier) > 15 then
-                return nil, "\"" .. word .. "\": backup, or tier=0 to tier=15, is given after an address"
+            if last == nil or not tier:match("^%d%d?$") or tonumber(tier) > 15 then
+                wrong = wrong or "\"" .. word .. "\": backup, or tier=0 to tier=15, is given after an address"
+            elseif last then
+                last.tier = tonumber(tier)
             end
-            list[#list].tier = tonumber(tier)
         elseif w then
             local weight = tonumber(w)
-            if #list == 0 or not weight or weight <= 0 then
-                return nil, "\"" .. word .. "\": weight=NUMBER above 0 is given after an address"
+            if last == nil or not weight or not (weight >= 0.01 and weight <= 1000) then -- NaN is neither
+                wrong = wrong or "\"" .. word .. "\": weight=NUMBER from 0.01 to 1000 is given after an address"
+            elseif last then
+                last.weight = weight
             end
-            list[#list].weight = weight
+        elseif is_address(word) then
+            last = seen[word]
+            if not last then
+                last = { addr = word, weight = 1 }
+                seen[word] = last
+                list[#list + 1] = last
+            end
         else
-            local host, port = slots.split(word)
-            if not host or not port or port > 65535 or (port == 0 and not word:find("^unix:")) then
-                return nil, "\"" .. word .. "\" is not IP:port, [IPv6]:port or unix:/path"
-            end
-            if not seen[word] then
-                seen[word] = true
-                list[#list + 1] = { addr = word, weight = 1 }
-            end
+            last = false
+            wrong = wrong or "\"" .. word .. "\" is not IP:port, [IPv6]:port or unix:/path"
         end
     end
-    return list
+    return list, wrong
 end
 
 local function from_static(name, text)
     local view = { name = name, static = true, blob_version = 0, row_of = {}, classes = { "*" } }
     settle(view, nil)
-    local list, err = _M.parse_static(text or "")
-    if not list then
-        notice.error("static peers of pool \"" .. name .. "\": " .. err)
-        list = {}
+    local list, wrong = _M.parse_static(text or "")
+    if wrong then
+        notice.error("static peers of pool \"" .. name .. "\": " .. wrong .. "; what is right in the list is used")
     end
     local peers = {}
     for _, p in ipairs(list) do
