@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 	"math"
-	"slices"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/weirlb/weir/engine/config"

@@ -29,6 +29,10 @@ type curve struct {
 	seen   float64        // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 
 	picks, held [levels]float64 // by level: requests, and their in-flight counts
+	// By level: response times at the long-run speed, by the drift of their time and by its mean over settleMS. The fit takes the latter. What drift
+	// is now follows from K and the in-flight count: peers of 64 slots taken for 20 looked slow while they held few, and short answers of small
+	// counts are what a peer of few slots has. In one start of eight that ended with 2.3 times the mean of least_conn.
+	swift, steady [levels]float64
 
 	// Throughput over the long run: time at each level, work finished. Their ratio is what drift compares with.
 	time, mass [levels]float64
@@ -81,11 +85,13 @@ func (c *curve) hold(n, ms float64) {
 	c.mass[l] += n * ms
 }
 
-// count notes a request that found n others.
-func (c *curve) count(n float64) {
+// count notes an answered request that found n others, and its response time (ms, at the long-run speed, as swift and as steady).
+func (c *curve) count(n, swift, steady float64) {
 	l := level(n)
 	c.picks[l]++
 	c.held[l] += n
+	c.swift[l] += swift
+	c.steady[l] += steady
 	c.n++
 	c.news = true
 }
@@ -111,6 +117,8 @@ func (c *curve) decay(f float64) {
 		c.done[l] *= f
 		c.picks[l] *= f
 		c.held[l] *= f
+		c.swift[l] *= f
+		c.steady[l] *= f
 	}
 	c.work *= f
 	c.late *= f
@@ -156,14 +164,17 @@ func (c *curve) usual(k, all, prior float64) (u [levels]float64) {
 	return u
 }
 
-// settleMS is how long c.k takes to follow.
+// settleMS is how long c.k and drift.steady take to follow.
 const settleMS = 5_000
 
-// fit recomputes the posterior of K from response times by level.
+// fit recomputes the posterior of K from response times by level, the sums of which it sets right by what steady says.
 func (c *curve) fit(t *levelSums, prior, base, told *[kGrid]float64, dt float64) {
 	total := 0.0
 	for l := range levels {
 		total += t.count[l]
+		if c.swift[l] > 0 {
+			t.sum[l] *= c.steady[l] / c.swift[l]
+		}
 	}
 	best := math.Inf(-1)
 	for i := range kGrid {

@@ -15,6 +15,7 @@ type drift struct {
 	belief [factors]float64
 	factor float64 // 1 / E[1/f], so that service times over it are what is to be expected of them, with the chance that the peer just turned slow
 	slow   float64 // probability that the peer works at less than half its long-run speed
+	steady float64 // mean logarithm of factor over the last settleMS
 }
 
 const (
@@ -80,6 +81,11 @@ func (d *drift) update(t *priors, done, expected, others, hazard float64) {
 		d.belief[i] /= sum
 	}
 	d.read(t)
+}
+
+// settle moves steady on by dt ms.
+func (d *drift) settle(dt float64) {
+	d.steady += (math.Log(d.factor) - d.steady) * (1 - math.Exp(-dt/settleMS))
 }
 
 func (d *drift) read(t *priors) {

@@ -98,14 +98,15 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) answer {
 	cl := &pe.cells[o.Class]
 	cl.seen++
 	// While little is known of the pair the cap must not cut what is merely unexpected.
-	at = min(at, max(k.outlier()*expect+outlier*wait, outlier*p.slow.value()*max(0, 1-cl.seen/50)))
+	most := max(k.outlier()*expect+outlier*wait, outlier*p.slow.value()*max(0, 1-cl.seen/50))
+	at = min(at, most)
 	keep := (1 - 1/cl.memory()) * p.faded(pe, cl)
 	if cl.at > 0 {
 		cl.gap += (p.now - cl.at - cl.gap) / min(cl.seen, 100)
 	}
 	cl.add(held, at, size, weighs, keep)
 	cl.at, cl.lean = p.now, pe.lean
-	pe.curve.count(held)
+	pe.curve.count(held, at, min(ms*math.Exp(pe.drift.steady), most))
 
 	p.seen++
 	gain := 1 / min(p.seen, 200)

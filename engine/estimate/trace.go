@@ -263,6 +263,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	pe.drift.update(p.priors, done, expected, idle*p.rate, p.opt.Hazard)
 
 	if length > 0 {
+		pe.drift.settle(length)
 		// Rates are means over the time seen, at most over about 100 arrivals of a typical peer.
 		memory := 1e12
 		if p.rate > 0 {

@@ -3,20 +3,22 @@ package policy
 import "testing"
 
 // Peers of one to four slots were all that was simulated for long, and with more of them Weir had 3 to 17 times the mean response time of least_conn: the delay
-// imposed was rounded to 10^7 ms, K slid down where every request waits, and a peer that held less than usual looked slow.
+// imposed was rounded to 10^7 ms, K slid down where every request waits, and a peer that held less than usual looked slow. What was left of that showed in few
+// seeds, of which two of 100 slots near saturation had 7 and 9 times least_conn's mean: the drift that follows from a wrong K told the fit of K that it is right.
 func TestPeersOfManySlotsAreServedAsWellAsPeersOfFew(t *testing.T) {
 	for name, w := range map[string]struct {
 		load, peers string
 		most        float64 // of least_conn's mean
 	}{
-		"2 and 16 slots":              {"0.85", "{count: 5, slots: 2}, {count: 5, slots: 16}", 0.8},
-		"2 and 32 slots":              {"0.8", "{count: 8, slots: 2}, {count: 2, slots: 32}", 0.8},
+		"2 and 16 slots":              {"0.85", "{count: 5, slots: 2}, {count: 5, slots: 16}", 0.7},
+		"2 and 32 slots":              {"0.8", "{count: 8, slots: 2}, {count: 2, slots: 32}", 0.4},
 		"16 slots, near saturation":   {"0.95", "{count: 6, slots: 16}", 1.1},
-		"64 slots":                    {"0.8", "{count: 3, slots: 64}", 1.15},
+		"64 slots":                    {"0.8", "{count: 3, slots: 64}", 1.05},
 		"100 slots, two speeds":       {"0.5", "{count: 2, slots: 100}, {count: 2, slots: 100, speed: 0.5}", 1},
 		"100 slots, two speeds, full": {"0.9", "{count: 2, slots: 100}, {count: 2, slots: 100, speed: 0.5}", 1.6},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := parse(t, `
 requests: 40000
 warmup: 20000
@@ -24,7 +26,7 @@ arrivals: {load: `+w.load+`}
 classes: [{service_ms: {mean: 20}}]
 peers: [`+w.peers+`]
 `)
-			for seed := range uint64(2) {
+			for seed := range uint64(6) {
 				weir, least := run(t, s, seed, newWeir).MeanMS, run(t, s, seed, newLeastConn).MeanMS
 				if weir > w.most*least {
 					t.Errorf("seed %d: %.1f ms, least_conn %.1f", seed, weir, least)
