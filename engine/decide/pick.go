@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 )
 
@@ -66,7 +67,7 @@ func PickSized(t *Table, c int, size float64, cand []Candidate, rule Rule, rnd *
 	}
 	draw := rnd.Float64()
 	best, considered := lowest(t, c, size, cand, draw)
-	if considered == 0 || hangs(t, c, size, cand, draw, best) {
+	if considered == 0 || hangs(t, cand, draw) {
 		draw = -1 // below every Admit
 		if best, considered = lowest(t, c, size, cand, draw); considered == 0 {
 			return Choice{Peer: -1}
@@ -98,18 +99,23 @@ const far = 10
 
 // hangs reports whether every peer that is considered hangs: it costs far times as much as the cheapest usable one, which is held back by its Admit,
 // and holds more than that one by counts alone, with a weight of Admit. So a wrong table cannot flood a newcomer, and a bounded share does not
-// send all that is above it to a peer that no longer answers. lua/resty/weir/hung.lua has the same rule, for tiers too.
-func hangs(t *Table, c int, size float64, cand []Candidate, draw, best float64) bool {
-	at, cost := -1, best/far
+// send all that is above it to a peer that no longer answers. Costs are those of the shared class: a peer that takes ten times as long for some
+// class, and is full of another, does not hang. lua/resty/weir/hung.lua has the same rule, for tiers too.
+func hangs(t *Table, cand []Candidate, draw float64) bool {
+	const shared = 0
+	at, cost := -1, math.Inf(1)
 	for i := range cand {
 		if !cand[i].Usable || cand[i].considers(draw) {
 			continue
 		}
-		if p := t.Price(c, i, cand[i].InFlight, cand[i].Work, size); p <= cost {
+		if p := t.Price(shared, i, cand[i].InFlight, cand[i].Work, 1); p < cost {
 			at, cost = i, p
 		}
 	}
 	if at < 0 {
+		return false
+	}
+	if best, _ := lowest(t, shared, 1, cand, draw); best < far*cost {
 		return false
 	}
 	bound := (cand[at].InFlight + 1) / cand[at].Admit // Admit is in (0, 1): it is held back

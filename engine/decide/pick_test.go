@@ -115,6 +115,18 @@ func TestABoundedShareSendsNothingToAPeerThatHangs(t *testing.T) {
 			t.Errorf("%s: the other has %.2f, want %.2f", x.name, seen[1], x.want)
 		}
 	}
+	table, cand := flat(40, 10)
+	table.Classes = append(table.Classes, "heavy")
+	heavy, _ := flat(1640, 50)
+	table.Cost = append(table.Cost, heavy.Cost...)
+	cand[0].InFlight, cand[1].InFlight, cand[1].Admit = 40, 4, 0.25
+	rnd, n := rand.New(rand.NewPCG(1, 2)), 0
+	for range 20000 {
+		n += decide.Pick(table, 1, cand, decide.Rule{}, rnd).Peer
+	}
+	if n > 5500 {
+		t.Errorf("a peer that only one class finds dear is left: the other has %d of 20000", n)
+	}
 }
 
 func TestAPickIsAlwaysOneOfTheUsableWithAPropensityAboveZero(t *testing.T) {

@@ -196,6 +196,17 @@ describe("the picking rule", function()
         assert.equal(1, shares(v, 100)[0]) -- nobody else is left
     end)
 
+    it("does not take a peer for hanging that only some class finds ten times as dear", function()
+        local v = view({ flat(40), flat(10) }, { bounded = true })
+        local cost = ffi.new("float[?]", 2 * 2 * 5)
+        for g = 0, 4 do
+            cost[g], cost[5 + g], cost[10 + g], cost[15 + g] = 40, 10, 400, 10
+        end
+        v.cost, v.admit[1] = cost, 0.25
+        inflight(40, 4)
+        assert.is_near(0.25, shares(v, 20000, false, 1)[1], 0.02)
+    end)
+
     it("bounds the share of a peer by its admit, whatever its cost", function()
         local v = view({ flat(1), flat(100), flat(100) }, { explore = 0 })
         v.admit[0] = 0.1

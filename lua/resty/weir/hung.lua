@@ -21,9 +21,10 @@ local FRESH_MS = 10 -- how old a look may be
 local best = ffi.new("double[?]", TIERS)
 local at = ffi.new("int32_t[?]", TIERS)
 
--- Is there a peer that hangs? Looks anew at all peers of the view every FRESH_MS, with the costs of this row, and fills view.hung uint8[i].
+-- Is there a peer that hangs? Looks anew at all peers of the view every FRESH_MS and fills view.hung uint8[i]. By the costs of the shared class, which are
+-- those of all requests together: a peer that takes ten times as long for some class, and is full of another, does not hang.
 -- Only for views with a table, and only those with a bounded share or tiers need ask.
-function _M.any(view, row, now)
+function _M.any(view, now)
     local hung = view.hung
     if not hung then
         hung = ffi.new("uint8_t[?]", view.n)
@@ -43,7 +44,7 @@ function _M.any(view, row, now)
     for i = 0, n - 1 do
         local s = slot[i]
         if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
-            local t, c = tier and tier[i] or 0, cost_at(view, row, i)
+            local t, c = tier and tier[i] or 0, cost_at(view, 0, i)
             if c < best[t] then
                 best[t], at[t] = c, i
             end
@@ -52,7 +53,7 @@ function _M.any(view, row, now)
     for i = 0, n - 1 do
         local t = tier and tier[i] or 0
         local b = at[t]
-        local hangs = usable[i] == 1 and b >= 0 and b ~= i and cost_at(view, row, i) >= _M.FAR * best[t]
+        local hangs = usable[i] == 1 and b >= 0 and b ~= i and cost_at(view, 0, i) >= _M.FAR * best[t]
             and (load[i] + 1) / weight[i] > (load[b] + 1) / (weight[b] * (admit[b] > 0 and admit[b] or 1))
         hung[i] = hangs and 1 or 0
         view.hangs = view.hangs or hangs

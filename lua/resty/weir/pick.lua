@@ -129,7 +129,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
         if local_rule then
             view.hangs = false -- there are no costs to tell by
         else
-            hangs = hung.any(view, row, now)
+            hangs = hung.any(view, now)
         end
     end
     if view.simple and not hangs and not control and not local_rule and first and not with_streams then
