@@ -2,10 +2,14 @@
 package telemetry
 
 import (
+	"bufio"
 	"bytes"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +22,11 @@ import (
 type Metrics struct {
 	set      *metrics.Set
 	declared map[string]family
+
+	// The series of each peer, by pool and address. A set of their own: to take one series out, the library searches all of its set, and with a
+	// shared one the leaving of 4000 peers kept the pool's lock for most of a minute.
+	peers   map[[2]string]*metrics.Set
+	peersMu sync.Mutex // guards peers
 
 	Batches, Records, Lost        *metrics.Counter
 	BadHeader, BadRecord, BadSize *metrics.Counter
@@ -33,7 +42,7 @@ type Metrics struct {
 func New() *Metrics {
 	s := metrics.NewSet()
 	m := &Metrics{
-		set: s, declared: make(map[string]family),
+		set: s, declared: make(map[string]family), peers: make(map[[2]string]*metrics.Set),
 		Batches: s.NewCounter("weir_observe_batches_total"),
 		Records: s.NewCounter("weir_observe_records_total"),
 		Lost:    s.NewCounter("weir_observe_lost_records_total"),
@@ -71,24 +80,40 @@ func (m *Metrics) Build(version, revision string, protocol int, engine string) {
 // process, and some of its process metrics have types that linters refuse. So it is left off and the lines are
 // written here from the declarations; a line whose family is not declared is left out.
 func (m *Metrics) Write(w io.Writer) error {
-	var raw, out bytes.Buffer
+	var raw bytes.Buffer
 	m.set.WritePrometheus(&raw)
+	for _, s := range m.peerSets() {
+		s.WritePrometheus(&raw)
+	}
 	metrics.WriteProcessMetrics(&raw)
 	metrics.WriteFDMetrics(&raw)
-	last := ""
+	lines := map[string][][]byte{} // by family
 	for line := range bytes.Lines(raw.Bytes()) {
-		f, ok := m.family(line)
-		if !ok {
-			continue
+		if f, ok := m.family(line); ok {
+			lines[f.name] = append(lines[f.name], line)
 		}
-		if f.name != last {
-			last = f.name
-			out.WriteString("# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + f.kind + "\n")
-		}
-		out.Write(line)
 	}
-	_, err := w.Write(out.Bytes())
-	return err
+	out := bufio.NewWriter(w)
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		f := m.declared[name]
+		_, _ = out.WriteString("# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + f.kind + "\n")
+		for _, line := range lines[name] {
+			_, _ = out.Write(line) // Flush tells
+		}
+	}
+	return out.Flush()
+}
+
+// peerSets is the sets of all peers, by pool and address.
+func (m *Metrics) peerSets() []*metrics.Set {
+	m.peersMu.Lock()
+	defer m.peersMu.Unlock()
+	keys := slices.SortedFunc(maps.Keys(m.peers), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	sets := make([]*metrics.Set, 0, len(keys))
+	for _, k := range keys {
+		sets = append(sets, m.peers[k])
+	}
+	return sets
 }
 
 func (m *Metrics) family(line []byte) (family, bool) {
@@ -182,11 +207,20 @@ type Peer struct {
 	checks      [2]*metrics.Counter // failed, passed; nil until Checked
 
 	pool, addr string
+	metrics    *Metrics
 }
 
 // Peer registers a peer's series.
 func (m *Metrics) Peer(poolName, addr string) *Peer {
-	p := &Peer{series: series{set: m.set}, pool: poolName, addr: addr}
+	key := [2]string{poolName, addr}
+	m.peersMu.Lock()
+	set := m.peers[key]
+	if set == nil {
+		set = metrics.NewSet()
+		m.peers[key] = set
+	}
+	m.peersMu.Unlock()
+	p := &Peer{series: series{set: set}, pool: poolName, addr: addr, metrics: m}
 	labels := p.labels
 	for k := range p.Attempts {
 		p.Attempts[k] = p.counter("weir_attempts_total", labels("kind", pool.Kind(k).String())...)
@@ -200,6 +234,13 @@ func (m *Metrics) Peer(poolName, addr string) *Peer {
 		p.Transitions[s] = p.counter("weir_peer_transitions_total", labels("to", pool.State(s).String())...)
 	}
 	return p
+}
+
+// Remove takes the peer's series out of the exposition, as that of any series.
+func (p *Peer) Remove() {
+	p.metrics.peersMu.Lock()
+	defer p.metrics.peersMu.Unlock()
+	delete(p.metrics.peers, [2]string{p.pool, p.addr})
 }
 
 func (p *Peer) labels(more ...string) []string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -210,5 +211,29 @@ func TestARepeatedCauseIsWrittenOnceAMinuteWithTheNumberLeftOut(t *testing.T) {
 	}
 	if len(l.said) > maxCauses {
 		t.Errorf("%d causes are kept", len(l.said))
+	}
+}
+
+// With one set for all, which the library searches for each series that goes, this took most of a minute, with the pool's lock held.
+func TestThousandsOfPeersLeaveInNoTime(t *testing.T) {
+	t.Parallel()
+	m := New()
+	peers := make([]*Peer, 4000)
+	for i := range peers {
+		peers[i] = m.Peer("api", fmt.Sprintf("10.0.%d.%d:80", i/250, i%250))
+	}
+	start := time.Now()
+	for _, p := range slices.Backward(peers[1:]) { // the order in which the search is the longest
+		p.Remove()
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	var page strings.Builder
+	if err := m.Write(&page); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(page.String(), "\nweir_peer_inflight{"); n != 1 {
+		t.Errorf("%d peers are left", n)
 	}
 }
