@@ -74,13 +74,17 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 			part = sizedDelay
 		}
 	}
+	mix := 1.0
 	if t.Sized() {
-		t.Work.fillPool(est, min(max(part, 0), 1))
+		mix = t.Work.fillPool(est, min(max(part, 0), 1))
 		part, slope, waiting = -1, sizedSlope, sizedWait // the delay imposed is part of the price, not of the row
 	}
 	for i := range t.Peers {
 		v := est.Peer(i)
 		mean := v.WorkMS
+		if t.Sized() {
+			mean *= t.Work.waits(i, mix) / v.Mix
+		}
 		var wait, spread, delay [GridPoints]float64
 		if part > 0 {
 			a.delays(v, min(part, 1))

@@ -35,3 +35,30 @@ peers: [`+w.peers+`]
 		})
 	}
 }
+
+// Work that is left says less of how long a request waits the more slots a peer has, for a large request holds up one of them. As long as it was counted whole,
+// even peers of 64 slots had 1.06 of least_conn's mean, and uneven ones of two slots .83 instead of .75.
+func TestSizesCountByTheSlotsThatTheyHoldUp(t *testing.T) {
+	for name, w := range map[string]struct {
+		load, cv, peers string
+		most            float64 // of least_conn's mean
+	}{
+		"two slots, two speeds": {"0.8", "4", "{count: 5, slots: 2, speed: 1.4}, {count: 5, slots: 2, speed: 0.6}", 0.8},
+		"64 slots":              {"0.85", "2", "{count: 3, slots: 64}", 1.03},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := parse(t, `
+requests: 100000
+warmup: 20000
+arrivals: {load: `+w.load+`}
+classes: [{service_ms: {mean: 20, dist: lognormal, cv: `+w.cv+`}, weight_hint: true}]
+peers: [`+w.peers+`]
+`)
+			weir, least := run(t, s, 1, newWeir).MeanMS, run(t, s, 1, newLeastConn).MeanMS
+			if weir > w.most*least {
+				t.Errorf("%.1f ms, least_conn %.1f", weir, least)
+			}
+		})
+	}
+}

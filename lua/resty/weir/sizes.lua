@@ -7,7 +7,7 @@
 local ffi = require "ffi"
 local progress = require "resty.weir.progress"
 
-local floor, min, max = math.floor, math.min, math.max
+local floor, min, max, sqrt = math.floor, math.min, math.max, math.sqrt
 
 local UNIT = progress.UNIT
 local MOST = 1e6   -- mean requests in one
@@ -36,6 +36,7 @@ function _M.take(view, bytes, classes)
         view.sized = true
         view.own, view.unit_load = doubles(cells), doubles(cells) -- [class][peer]
         view.mean, view.knee, view.known, view.follow, view.hint = doubles(n), doubles(n), doubles(n), doubles(n), doubles(classes)
+        view.root = doubles(n) -- the power of the work that a peer counts by
     end
     local own = ffi.cast(float_p, bytes)
     local load = own + cells
@@ -44,6 +45,7 @@ function _M.take(view, bytes, classes)
     for i = 0, n - 1 do
         view.mean[i] = within(mean[i], 1e-9, MOST, 1)
         view.knee[i] = within(knee[i], 1, 1e9, 1)
+        view.root[i] = 1 / sqrt(view.knee[i])
         view.known[i] = within(known[i], 0, 1, 0)
         view.follow[i] = within(follow[i], 0, 1e12, 0)
         -- All workers write the same, each when it comes to see the table. The slot's, not the view's: work is taken off when the view at hand
@@ -82,7 +84,11 @@ function _M.price(view, row, i, n, left, size)
     if n <= knee - 1 then -- a slot is free; fewer of those who come meanwhile find none
         held_up = view.busy ^ (knee - 1 - n)
     elseif left > 0 then
-        m = knee - 1 + (n + 1 - knee) * min(left / (UNIT * n * mean), WORST)
+        local over = min(left / (UNIT * n * mean), WORST)
+        if knee > 1 then -- a large request holds one slot up, not all
+            over = over ^ view.root[i]
+        end
+        m = knee - 1 + (n + 1 - knee) * over
     end
     local grid, cost = view.grid, view.cost
     local g = view.gi[min(floor(m), view.gmax)]
