@@ -101,6 +101,14 @@ local function cost_at(view, row, i)
 end
 _M.cost_at = cost_at
 
+-- What a request of the usual size costs there by the shared class.
+function _M.shared_cost_at(view, i)
+    if view.sized then
+        return sizes.price(view, 0, i, load[i], work[i], 1)
+    end
+    return cost_at(view, 0, i)
+end
+
 -- One of k by their weights, which are behind their costs in value[] and have this sum.
 local function drawn(k, sum)
     local draw = rnd() * sum

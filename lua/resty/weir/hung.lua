@@ -36,7 +36,7 @@ function _M.any(view, now)
     view.hung_at, view.hangs = now, false
     local n, slot, usable, admit, weight, peer = view.n, view.slot, view.usable, view.admit, view.weight, shm.peer
     local tier = view.tiers and view.tiers.tier
-    local cost_at = choose.cost_at
+    local cost_at = choose.shared_cost_at
     candidates.read(view, candidates.all(n), now, false)
     for t = 0, TIERS - 1 do
         best[t], at[t] = huge, -1
@@ -44,7 +44,7 @@ function _M.any(view, now)
     for i = 0, n - 1 do
         local s = slot[i]
         if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
-            local t, c = tier and tier[i] or 0, cost_at(view, 0, i)
+            local t, c = tier and tier[i] or 0, cost_at(view, i)
             if c < best[t] then
                 best[t], at[t] = c, i
             end
@@ -53,7 +53,7 @@ function _M.any(view, now)
     for i = 0, n - 1 do
         local t = tier and tier[i] or 0
         local b = at[t]
-        local hangs = usable[i] == 1 and b >= 0 and b ~= i and cost_at(view, 0, i) >= _M.FAR * best[t]
+        local hangs = usable[i] == 1 and b >= 0 and b ~= i and cost_at(view, i) >= _M.FAR * best[t]
             and (load[i] + 1) / weight[i] > (load[b] + 1) / (weight[b] * (admit[b] > 0 and admit[b] or 1))
         hung[i] = hangs and 1 or 0
         view.hangs = view.hangs or hangs
