@@ -179,7 +179,7 @@ func TestAPrimaryThatHangsIsLeftThoughTheOtherOneIsInSlowStart(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range answers {
 		wg.Go(func() { answers[i] = r.DoContext(ctx, get) })
-		time.Sleep(4 * time.Millisecond)
+		time.Sleep(4 * time.Millisecond) // the pace of the requests
 	}
 	held := r.NGINX.InFlight("api", "a")
 	cancel()

@@ -153,7 +153,7 @@ func TestOutcomesOfRequestsThatEndAfterAReloadReachTheEngine(t *testing.T) {
 	r.Engine.Freeze() // it takes the first batch when the others are there
 	r.Backend("a").Set(goOn)
 	r.WantAll(p.Wait(), 200)
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // until the old worker has sent what it then waits with; of that nothing shows while the engine is frozen
 	r.Engine.Thaw()
 	r.Engine.WaitAttempts("api", "a", held)
 }

@@ -117,7 +117,7 @@ func TestAKilledEngineLosesAtMostTheLastSecondAndRepeatsNothing(t *testing.T) {
 	r.gate.set("down")
 	r.rec.Add(numbered(2000, 1000))
 	within(t, 10*time.Second, "the third are written down", func() bool { return r.rec.State().Rows >= 2000 })
-	time.Sleep(saveEvery + 2*flushEvery) // the minutes follow the batch
+	r.minutesSaved()
 	r.kill()
 
 	r.gate.set("")
@@ -152,7 +152,7 @@ func TestMinutesOfManySeriesAreSavedAndGivenOutInParts(t *testing.T) {
 	r.rec.Measured(cpu(time.Now().UnixMilli(), 7))
 	r.rec.Add(spread(time.Now().UnixMilli()))
 	within(t, 10*time.Second, "they are stored", func() bool { return len(r.stored()) == series && r.rec.State().Rows == 0 })
-	time.Sleep(saveEvery + 2*flushEvery)
+	r.minutesSaved()
 	r.kill()
 	r.start(nil)
 	r.rec.Add(spread(time.Now().UnixMilli() - 600_000)) // a minute that is over
@@ -167,6 +167,21 @@ func TestMinutesOfManySeriesAreSavedAndGivenOutInParts(t *testing.T) {
 	if part, rest, err := savedPart([]byte("WH before parts")); string(part) != "WH before parts" || rest != nil || err != nil {
 		t.Errorf("of a file of before there were parts: %q %q %v", part, rest, err)
 	}
+}
+
+// minutesSaved waits until the minutes in progress are saved with all that is in batches by now.
+func (r *rig) minutesSaved() {
+	r.t.Helper()
+	last := r.rec.spool.Last()
+	within(r.t, 10*time.Second, "the minutes are saved", func() bool {
+		data, err := os.ReadFile(filepath.Join(r.dir, minutesFile))
+		if err != nil {
+			return false
+		}
+		part, _, err := savedPart(data)
+		var saved history.Batch
+		return err == nil && history.NewCodec().Decode(part, &saved) == nil && saved.Seq >= last
+	})
 }
 
 // cpu is a value of a server metric.
