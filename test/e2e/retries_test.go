@@ -330,6 +330,7 @@ func TestAPoolBehindAnErrorPageHasTriesOfItsOwn(t *testing.T) {
 func TestRequestsOnAPeerThatIsRemovedAndFailsAreServedByAnother(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Location: "proxy_read_timeout 1500ms;"}}})
+	r.Backend("a").Set(`{"slots":40,"default":{"mean_ms":500}}`) // one that answers at once would get nearly all
 	r.Backend("b").Set(`{"hang":1}`)
 	p := r.Begin(40, rig.Request{Path: "/api/x"})
 	r.Eventually("some are on b", func() error {
