@@ -91,7 +91,7 @@ func (c *ablationCmd) parts(b *bench) ([]part, error) {
 		return nil, err
 	}
 	noDelay := policy.Weir(func(*world.Setup) policy.Variant {
-		return policy.Variant{Policy: &decide.Analytic{Delay: -1}, Explore: -1}
+		return policy.Variant{Policy: &decide.Analytic{Own: true}, Explore: -1}
 	})
 	analytic, err := policy.ByName("weir_analytic")
 	if err != nil {

@@ -14,28 +14,16 @@ import (
 //	cost(n)     = (response + delay + failing) / weight x (1 + Away.Share) + Away.MS
 //	failing     = f / (1 - f) x (response + delay + penalty)
 //
-// delay is what the request costs those that come after it. In a queue with arrival rate a, working at rate min(n, K) / S, the total
-// cost of a state differs from that of the state with one request less by d(n) (the relative value of a Markov decision process);
-// d(n) less the request's own response time is the delay it imposes. Adding it to the cost is one step of policy improvement over
-// routing at the present rates (Krishnan 1990; Sassen, Tijms and Nobel 1997). Since a slow peer that is little used has few that
-// come after, it makes the slow peers carry more at high load, where "own response time only" overloads the fast ones.
+// delay is what the request costs those that come after it (delays). "Own response time only" overloads the fast peers at high load.
 //
 // Where a peer reports what it holds for other balancers, all of it counts: n is this engine's own requests, and the cost at n is the
 // mean of the cost at n + others over what is believed of the others (estimate, others.go). The rate is that of all balancers then: a
 // request delays theirs too.
-//
-// The theory takes arrivals to go on at the mean rate whatever the queue. A balancer sends fewer while the queue is long, so only a
-// part of the rate is charged.
 type Analytic struct {
-	// Delay is that part; 0 = DefaultDelay, negative = none: own response time only.
-	Delay      float64
-	value      []float64 // scratch: d(n)
-	rate, g, r float64   // of the queue value is of: arrivals a ms, mean number, ratio of its tail
+	// Own leaves the delay out: own response time only.
+	Own   bool
+	delay delays // scratch
 }
-
-// DefaultDelay was measured with the peers' true parameters, speeds 0.15..1.05 and Pareto 2.2 sizes: mean response times at loads
-// 0.5, 0.8 and 0.92 of 1.32, 2.15 and 3.90 without the term, 1.32, 1.95 and 3.32 at 0.7, 1.37, 2.04 and 3.68 at 1.
-const DefaultDelay = 0.75
 
 // sizedDelay is the default where sizes are known (Work). More of it is better for the mean and worse for the tail: in 100 episodes of the Park
 // world 657 / 2999 ms (mean / p99, medians of five seeds) at 0.2, 645 / 2954 at this, 648 / 3143 at 0.4; greedy_oracle, which knows every size and
@@ -67,17 +55,21 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 	t.shape(est, par.Sizes)
 	grid, spreadOut, certain := Grid(), quadrature(), [1]node{{0, 1}}
 	penalty := est.SlowMS()
-	part, slope, waiting := a.Delay, slope, 1.0
-	if part == 0 {
-		part = DefaultDelay
-		if t.Sized() {
+	slope, waiting, others := slope, 1.0, !a.Own
+	mix, rate := 1.0, 0.0
+	if t.Sized() {
+		part := 0.0
+		if others {
 			part = sizedDelay
 		}
+		mix = t.Work.fillPool(est, part)
+		slope, waiting, others = sizedSlope, sizedWait, false // the delay imposed is part of the price, not of the row
 	}
-	mix := 1.0
-	if t.Sized() {
-		mix = t.Work.fillPool(est, min(max(part, 0), 1))
-		part, slope, waiting = -1, sizedSlope, sizedWait // the delay imposed is part of the price, not of the row
+	if others {
+		for i := range t.Peers {
+			v := est.Peer(i)
+			rate += v.TotalRate
+		}
 	}
 	for i := range t.Peers {
 		v := est.Peer(i)
@@ -86,8 +78,8 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 			mean *= t.Work.waits(i, mix) / v.Mix
 		}
 		var wait, spread, delay [GridPoints]float64
-		if part > 0 {
-			a.delays(v, min(part, 1))
+		if others {
+			a.delay.of(&v, rate)
 		}
 		nodes := spreadOut[:]
 		if v.OthersVar == 0 {
@@ -101,8 +93,8 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				wait[g] += waiting * o.weight * (w + slope*min(n, v.Concurrency)/v.Concurrency*mean)
 				// Variance of the wait: queued departures, each an interval of mean S/K.
 				spread[g] += o.weight * queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
-				if part > 0 {
-					delay[g] += o.weight * a.delay(v, n)
+				if others {
+					delay[g] += o.weight * a.delay.at(n)
 				}
 			}
 		}
@@ -147,70 +139,6 @@ func bounded(ms float64) float64 {
 	return min(ms, 1e12)
 }
 
-// levels is how many in-flight counts the relative values are computed for before the closed form takes over.
-const levels = 257
-
-// delays computes the delay a mean request imposes on those that come after it, for whole n up to K.
-//
-// For a birth-death queue with arrival rate a, g the mean number in it and pi its stationary distribution,
-// d(n) = sum over j > n of pi[j] (j - g) / (a pi[n]); past K the tail is geometric with ratio r = a S / K, so
-// d(n) = ((n - g) r / (1 - r) + r / (1 - r)^2) / a, and below K the recursion a d(n) = g - n + mu(n) d(n-1) follows from balance.
-func (a *Analytic) delays(v estimate.PeerView, part float64) {
-	a.value = a.value[:0]
-	k, s := v.Concurrency, v.WorkMS
-	rate := min(part*v.TotalRate, 0.95*k/s)
-	a.rate = rate
-	if !(rate*s > 1e-6) {
-		return
-	}
-	r := rate * s / k
-	g := meanNumber(rate*s, k)
-	a.g, a.r = g, r
-	top := min(int(math.Ceil(k)), levels-1)
-	for range top + 1 {
-		a.value = append(a.value, 0)
-	}
-	// The recursion multiplies errors by a / mu(n) going down and by mu(n) / a going up, so each is used where that is below 1: where few are there, from
-	// d(0) = g / a on. Going down all the way, rounding came out as 10^7 ms at 64 slots, and a K that is not whole, for which top is no exact start, as
-	// thousands at 16.
-	middle := min(int(rate*s), top)
-	a.value[top] = a.beyond(float64(top))
-	for n := top; n > middle+1; n-- {
-		a.value[n-1] = (rate*a.value[n] - g + float64(n)) * s / min(float64(n), k)
-	}
-	if middle < top {
-		a.value[0] = g / rate
-		for n := 1; n <= middle; n++ {
-			a.value[n] = (g - float64(n) + min(float64(n), k)/s*a.value[n-1]) / rate
-		}
-	}
-	for n := range a.value {
-		a.value[n] = max(a.value[n]-s*max(1, float64(n+1)/k), 0)
-	}
-	for n := 1; n < len(a.value); n++ {
-		a.value[n] = max(a.value[n], a.value[n-1])
-	}
-}
-
-// beyond is d(n) for n from K on.
-func (a *Analytic) beyond(n float64) float64 {
-	r := a.r
-	return ((n-a.g)*r/(1-r) + r/((1-r)*(1-r))) / a.rate
-}
-
-// delay is the delay imposed at n, whole or not, as of the last call of delays.
-func (a *Analytic) delay(v estimate.PeerView, n float64) float64 {
-	top := len(a.value) - 1
-	if top < 0 {
-		return 0
-	}
-	if n >= float64(top) {
-		return max(a.beyond(n)-v.WorkMS*max(1, (n+1)/v.Concurrency), a.value[top])
-	}
-	i := int(n)
-	return a.value[i] + (a.value[i+1]-a.value[i])*(n-float64(i))
-}
-
 // node is a point of a normal distribution, in standard deviations, and its weight.
 type node struct{ at, weight float64 }
 
@@ -223,21 +151,4 @@ func quadrature() [5]node {
 		{1.35562617997427, 0.222075922005613},
 		{2.85697001387281, 0.0112574113277207},
 	}
-}
-
-// meanNumber is the mean number in an M/M/K queue with offered load, K not necessarily whole.
-func meanNumber(load, k float64) float64 {
-	term, sum, mean := 1.0, 1.0, 0.0
-	n := 1.0
-	for ; n < k && n < levels; n++ {
-		term *= load / n
-		sum += term
-		mean += n * term
-	}
-	// From here on the rate is k: a geometric tail of ratio r, starting at n.
-	r := load / k
-	term *= r
-	sum += term / (1 - r)
-	mean += term * (n/(1-r) + r/((1-r)*(1-r)))
-	return mean / sum
 }

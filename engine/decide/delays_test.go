@@ -9,43 +9,32 @@ import (
 	"github.com/weirlb/weir/engine/estimate"
 )
 
-// byDefinition is the delay imposed at n by the definition: the sums over the stationary distribution of an M/M/K queue.
-func byDefinition(n, k int, rate, s float64) float64 {
-	const most = 6000
-	logs := make([]float64, most)
-	for j := 1; j < most; j++ {
-		logs[j] = logs[j-1] + math.Log(rate*s/float64(min(j, k)))
+// admitted is the mean number and the throughput of a peer that takes requests only while it holds fewer than most: the stationary
+// distribution of an M/M/K/most queue, by its sums.
+func admitted(most, k int, rate, s float64) (number, throughput float64) {
+	weight, all := 1.0, 1.0
+	for n := 1; n <= most; n++ {
+		weight *= rate * s / float64(min(n, k))
+		all += weight
+		number += float64(n) * weight
 	}
-	all, mean := 0.0, 0.0
-	for j, l := range logs {
-		p := math.Exp(l - logs[min(int(rate*s), k)])
-		all += p
-		mean += float64(j) * p
-	}
-	mean /= all
-	sum := 0.0
-	for j := range most { // over j > n, or, which is the same as both together are 0, less those up to n
-		switch {
-		case float64(n) < mean && j <= n:
-			sum += math.Exp(logs[j]-logs[n]) * (mean - float64(j))
-		case float64(n) >= mean && j > n:
-			sum += math.Exp(logs[j]-logs[n]) * (float64(j) - mean)
-		}
-	}
-	return sum/rate - s*max(1, float64(n+1)/float64(k))
+	return number / all, rate * (1 - weight/all)
 }
 
-func TestTheDelayImposedIsThatOfTheQueueForAnyNumberOfSlots(t *testing.T) {
-	for _, k := range []int{1, 2, 4, 16, 64, 200} {
-		for _, load := range []float64{0.05, 0.3, 0.6, 0.9} {
-			const s = 20.0
+func TestTheIndexIsThePriceAtWhichOneMoreRequestIsWorthIt(t *testing.T) {
+	const s = 20.0
+	for _, k := range []int{1, 2, 4, 16, 64} {
+		for _, load := range []float64{0.05, 0.5, 0.9, 1} {
 			rate := load * float64(k) / s
-			var a Analytic
-			v := estimate.PeerView{Concurrency: float64(k), WorkMS: s, TotalRate: rate}
-			a.delays(v, 1)
-			for _, n := range []int{0, 1, k / 2, k - 1, k, k + 5, 2 * k} {
-				want := max(byDefinition(n, k, rate, s), 0)
-				if got := a.delay(v, float64(n)); math.Abs(got-want) > 0.01*want+0.001*s {
+			x := newIndex(float64(k), s, rate)
+			for _, n := range []int{0, 1, k / 2, k - 1, k, k + 1, k + 3, k + 9} {
+				fewerN, fewerX := admitted(n, k, rate, s)
+				moreN, moreX := admitted(n+1, k, rate, s)
+				if moreX-fewerX < 1e-9*rate {
+					continue // the definition is rounding
+				}
+				want := (moreN - fewerN) / (moreX - fewerX)
+				if got := x.at(float64(n)); math.Abs(got-want) > 0.001*want {
 					t.Errorf("%d slots, load %v, %d there: %.3f ms, by the definition %.3f", k, load, n, got, want)
 				}
 			}
@@ -53,23 +42,47 @@ func TestTheDelayImposedIsThatOfTheQueueForAnyNumberOfSlots(t *testing.T) {
 	}
 }
 
-// Of 64 slots rounding made 10^7 ms, of a K that is not whole thousands.
-func TestTheDelayImposedRisesSmoothlyWhateverTheSlots(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		k, s, load := rapid.Float64Range(1, 256).Draw(t, "slots"), rapid.Float64Range(0.1, 10_000).Draw(t, "service"), rapid.Float64Range(0.001, 3).Draw(t, "load")
-		var a Analytic
-		v := estimate.PeerView{Concurrency: k, WorkMS: s, TotalRate: load * k / s}
-		a.delays(v, 0.75)
-		last := 0.0
-		for n := range 2 * int(k) {
-			d := a.delay(v, float64(n))
-			if !(d >= last-1e-9) {
-				t.Fatalf("%v at %d after %v", d, n, last)
-			}
-			last = d
+func TestALoneSlotHasTheTriangularNumbers(t *testing.T) {
+	x := newIndex(1, 10, 7) // of a pool with far more than it can serve
+	for n, want := range []float64{10, 30, 60, 100, 150} {
+		if got := x.at(float64(n)); math.Abs(got-want) > 0.01 {
+			t.Errorf("%d there: %v, want %v", n, got, want)
 		}
-		if d := a.delay(v, 0); d > 20*s {
-			t.Fatalf("an idle peer imposes %v times its service time", d/s)
+	}
+}
+
+func TestOwnTimeAndDelayRiseWithTheCountWhateverIsBelieved(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := estimate.PeerView{
+			Concurrency: rapid.Float64Range(1, 256).Draw(t, "slots"), WorkMS: rapid.Float64Range(0.001, 100_000).Draw(t, "service"),
+			Unseen: rapid.SampledFrom([]float64{0, 0.5, 0.99}).Draw(t, "unseen"),
+		}
+		capacity := v.Concurrency / v.WorkMS
+		v.TotalRate = rapid.Float64Range(0, 3).Draw(t, "load") * capacity
+		var d delays
+		d.of(&v, v.TotalRate+rapid.SampledFrom([]float64{0, 1, 1000}).Draw(t, "elsewhere")*capacity)
+		last := 0.0
+		for n := 0.0; n < 3*v.Concurrency+20; n += 0.5 {
+			x := d.at(n) + v.WorkMS*max(1, (n+1)/v.Concurrency)
+			if !(x >= last-1e-9*(v.WorkMS+last)) || math.IsInf(x, 0) {
+				t.Fatalf("%v at %v after %v", x, n, last)
+			}
+			last = x
+		}
+		if x := d.at(0); v.Unseen == 0 && x > v.WorkMS {
+			t.Fatalf("an idle peer imposes %v of its service times", x/v.WorkMS)
 		}
 	})
+}
+
+// Balancers that see nothing of each other must not all wait until the fast peers' slots are full by their own count.
+func TestRequestsThatAreNotSeenComeWhateverThePeerHolds(t *testing.T) {
+	v := estimate.PeerView{Concurrency: 4, WorkMS: 10, TotalRate: 0.35}
+	var alone, one delays
+	alone.of(&v, 4)
+	v.Unseen = 0.9
+	one.of(&v, 4)
+	if a, b := alone.at(1), one.at(1); a > 0.1 || b < 2 {
+		t.Errorf("beside one request, of four slots: %.2f ms imposed where all is seen, %.2f of ten balancers", a, b)
+	}
 }

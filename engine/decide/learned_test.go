@@ -108,16 +108,16 @@ func TestFeaturesOfACountBetweenGridPointsLieBetweenTheirs(t *testing.T) {
 	l.Fill(0, est, decide.Params{}, &table)
 	at := slices.Index(decide.InputNames(), "log_n")
 	a, b, mid := make([]float32, decide.Inputs), make([]float32, decide.Inputs), make([]float32, decide.Inputs)
-	l.Features(1, 1, 4, a)
-	l.Features(1, 1, 8, b)
-	if cost := l.Features(1, 1, 6, mid); math.Abs(cost-table.At(1, 1, 6)) > 1e-4*cost {
-		t.Errorf("cost %v, the table has %v", cost, table.At(1, 1, 6))
+	l.Features(1, 1, 8, a)
+	l.Features(1, 1, 12, b)
+	if cost := l.Features(1, 1, 10, mid); math.Abs(cost-table.At(1, 1, 10)) > 1e-4*cost {
+		t.Errorf("cost %v, the table has %v", cost, table.At(1, 1, 10))
 	}
 	if d := float64(mid[at]) - (float64(a[at])+float64(b[at]))/2; math.Abs(d) > 1e-6 {
 		t.Errorf("log_n is %v between %v and %v", mid[at], a[at], b[at])
 	}
-	if got := float64(a[at]); math.Abs(got-math.Log(5)) > 1e-6 {
-		t.Errorf("log_n of 4 in flight is %v", got)
+	if got := float64(a[at]); math.Abs(got-math.Log(9)) > 1e-6 {
+		t.Errorf("log_n of 8 in flight is %v", got)
 	}
 }
 

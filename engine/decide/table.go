@@ -6,11 +6,14 @@ package decide
 
 import "github.com/weirlb/weir/engine/estimate"
 
-// GridPoints is the number of in-flight counts a table holds costs for.
-const GridPoints = 10
+// GridPoints is the number of in-flight counts a table holds costs for. Two a doubling: costs turn up sharply where a peer's slots are full, and a
+// straight line over a whole doubling blunts that. With one a doubling, 200 peers of 4 slots had .89 of least_conn's mean instead of .87.
+const GridPoints = 17
 
 // Grid returns those counts.
-func Grid() [GridPoints]int { return [GridPoints]int{0, 1, 2, 4, 8, 16, 32, 64, 128, 256} }
+func Grid() [GridPoints]int {
+	return [GridPoints]int{0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}
+}
 
 // Table is the decision table of one pool: what it costs to send one more request of a class to a peer that holds n.
 type Table struct {

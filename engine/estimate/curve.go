@@ -44,19 +44,23 @@ type curve struct {
 
 const (
 	exact  = 8 // levels 0..7 are single counts
-	levels = exact + 9
+	levels = exact + 16
 	kGrid  = 24
 	// dispersion flattens likelihoods: service times that vary more than exponential ones bring completions in bursts.
 	dispersion = 1.5
 	fitsAtOnce = 32
 )
 
-// level of an in-flight count: exact to 7, then steps of a factor 1.5.
+// levelStep is the ratio of levels beyond the exact ones. A policy that keeps a peer just full shows its K only by how answers differ between nearly equal
+// counts: with steps of 1.5 four peers of 100 slots, two speeds, were taken for 105 in one start and for 157 in another, .90 and 1.04 of least_conn's mean.
+const levelStep = 1.25
+
+// level of an in-flight count: exact to 7, then by steps.
 func level(n float64) int {
 	if n < exact {
 		return int(n)
 	}
-	return min(exact+int(math.Log(n/exact)/math.Log(1.5)), levels-1)
+	return min(exact+int(math.Log(n/exact)/math.Log(levelStep)), levels-1)
 }
 
 // kAt is the i-th candidate of K.
@@ -104,7 +108,7 @@ func (c *curve) heldAt(l int) float64 {
 	if l < exact {
 		return float64(l)
 	}
-	return exact * math.Pow(1.5, float64(l-exact)+0.5)
+	return exact * math.Pow(levelStep, float64(l-exact)+0.5)
 }
 
 func (c *curve) decay(f float64) {

@@ -16,6 +16,7 @@ type PeerView struct {
 	Known        float64 // how far class and size tell how long a request takes: 1 = all, 0 = no better than a memoryless service time
 	ArrivalRate  float64 // requests a ms, decayed
 	TotalRate    float64 // the same of all balancers, as far as the peer reports its load or its answers show it
+	Unseen       float64 // part of that which comes through balancers that this engine sees nothing of
 	Others       float64 // requests of other balancers there now, by its reports; 0 = none, or it does not report
 	OthersVar    float64 // variance of that
 	InFlight     int     // last sample
@@ -51,6 +52,7 @@ func (p *Pool) Peer(i int) PeerView {
 	}
 	v.Others, v.OthersVar = pe.others.at(p.now, pe.latency)
 	v.TotalRate = v.ArrivalRate * p.loadRatio(pe)
+	v.Unseen = 1 - 1/p.loadRatio(pe)
 	if pe.others.busyN > 0 {
 		v.TotalRate = max(pe.others.busy*v.Concurrency/v.WorkMS, v.ArrivalRate)
 	}

@@ -31,7 +31,8 @@ peers: [`+w.peers+`]
 }
 
 // Work that is left says less of how long a request waits the more slots a peer has, for a large request holds up one of them. As long as it was counted whole,
-// even peers of 64 slots had 1.06 of least_conn's mean, and uneven ones of two slots .83 instead of .75.
+// even peers of 64 slots had 1.06 of least_conn's mean, and uneven ones of two slots .83 instead of .76. Of one seed that is chance where sizes vary so much: .67 to
+// .90 over forty.
 func TestSizesCountByTheSlotsThatTheyHoldUp(t *testing.T) {
 	for name, w := range map[string]struct {
 		load, cv, peers string
@@ -42,7 +43,7 @@ func TestSizesCountByTheSlotsThatTheyHoldUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			atMost(t, w.most, 2, `
+			inTheMean(t, w.most, 8, `
 requests: 100000
 warmup: 20000
 arrivals: {load: `+w.load+`}
@@ -62,5 +63,18 @@ func atMost(t *testing.T, most float64, seeds uint64, world string) {
 		if weir > most*least {
 			t.Errorf("seed %d: %.1f ms, least_conn %.1f", seed, weir, least)
 		}
+	}
+}
+
+// inTheMean is atMost of the mean over the seeds.
+func inTheMean(t *testing.T, most float64, seeds int, world string) {
+	t.Helper()
+	s := parse(t, world)
+	sum := 0.0
+	for seed := range uint64(seeds) {
+		sum += run(t, s, seed, newWeir).MeanMS / run(t, s, seed, newLeastConn).MeanMS
+	}
+	if mean := sum / float64(seeds); mean > most {
+		t.Errorf("%.3f of least_conn's mean, over %d seeds", mean, seeds)
 	}
 }
