@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/weirlb/weir/engine/sim"
@@ -16,6 +17,8 @@ import (
 // the world itself, with millions of requests of which everything is known, by policy iteration: measure what requests cost at each
 // peer and count under the present table, make that the table, and again (Krishnan 1990 is one such step by formula; Sutton and Barto
 // 2018, section 5.3). What Weir misses of the result, it misses by not knowing; what the result misses of a target, no such table has.
+// The same is done for tables over the work that each peer really has left, where peers have one slot: no balancer sees that. And beside both
+// is the formula that prices are made by (the Whittle index, decide/delays.go), with the world known, offered so many times what a peer can serve.
 type limitsCmd struct {
 	Seeds  int      `default:"5" help:"Seeds; figures are medians over them."`
 	Only   []string `default:"mixed-1slot-50,mixed-1slot-80,mixed-1slot-92,mixed-4slot-92" help:"Scenarios: one class, no events." placeholder:"NAME"`
@@ -42,8 +45,14 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 			"known, charging a part of the delay a request imposes on later ones; they are measured without exploration, control slice or estimates.", c.Rounds, c.Requests),
 	}
 	t := table{Title: "Mean and 99th percentile, of least_conn's", Columns: []string{"scenario", "sed_oracle", "greedy_oracle"}}
+	for _, over := range offered() {
+		t.Columns = append(t.Columns, fmt.Sprintf("index, %g offered", over))
+	}
 	for _, part := range imposedParts() {
 		t.Columns = append(t.Columns, fmt.Sprintf("table, %g of the delay", part))
+	}
+	for _, part := range imposedParts() {
+		t.Columns = append(t.Columns, fmt.Sprintf("by work left, %g", part))
 	}
 	for i, s := range files {
 		if len(s.Classes) != 1 || len(s.Events) > 0 {
@@ -52,14 +61,24 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 		b.say("%s, %d of %d", s.Name, i+1, len(files))
 		makers := map[string]policy.New{}
 		policies := []string{"least_conn", "sed_oracle", "greedy_oracle"}
-		for _, part := range imposedParts() {
-			found, err := c.iterate(b, s, part)
-			if err != nil {
-				return nil, err
-			}
-			name := fmt.Sprint("table_", part)
+		for _, over := range offered() {
+			name, found := fmt.Sprint("index_", over), indexTable(s, over)
 			policies = append(policies, name)
 			makers[name] = func(set *world.Setup) world.Balancer { return &tableBalancer{rnd: set.Rand, cost: found} }
+		}
+		for _, work := range []bool{false, true} {
+			for _, part := range imposedParts() {
+				if work && !lone(s) {
+					continue
+				}
+				found, err := c.iterate(b, s, part, work)
+				if err != nil {
+					return nil, err
+				}
+				name := fmt.Sprint("table_", part, work)
+				policies = append(policies, name)
+				makers[name] = func(set *world.Setup) world.Balancer { return newTableBalancer(set, s, found, work) }
+			}
 		}
 		rows, err := (&sim.Comparison{Scenario: s, Policies: policies, Seed: 1, Seeds: c.Seeds, Jobs: jobs(c.Jobs), Makers: makers, Progress: b.goOn}).Run()
 		if err != nil {
@@ -69,23 +88,38 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 		for j := range rows[1:] {
 			line = append(line, fmt.Sprintf("%.3f %.3f", rows[j+1].Ratio(&rows[0], figure("mean_ms")), rows[j+1].Ratio(&rows[0], figure("p99_ms"))))
 		}
+		for len(line) < len(t.Columns) {
+			line = append(line, "-")
+		}
 		t.Rows = append(t.Rows, line)
 	}
 	r.Tables = append(r.Tables, t)
 	return r, nil
 }
 
-// counts is how many in-flight counts a table has a cost for; a longer queue costs as the last.
-const counts = 256
+// counts is how many states a table has a cost for; a longer queue costs as the last.
+const counts = 512
 
-// iterate returns cost[peer][n].
-func (c *limitsCmd) iterate(b *bench, s *scenario.Scenario, part float64) ([][]float64, error) {
+// perMean is how many of them there are to a mean request where the state is the work left: a state of 0 is an idle peer.
+const perMean = 4
+
+// lone tells whether every peer has one slot.
+func lone(s *scenario.Scenario) bool {
+	return !slices.ContainsFunc(s.Peers, func(p scenario.Peer) bool { return p.Slots != 1 })
+}
+
+// iterate returns cost[peer][state], the state being an in-flight count or the work left.
+func (c *limitsCmd) iterate(b *bench, s *scenario.Scenario, part float64, work bool) ([][]float64, error) {
 	known := *s
 	known.Requests, known.Warmup, known.Episodes = c.Requests, 0, 1
 	cost := make([][]float64, len(s.Peers))
 	for i, p := range s.Peers {
 		for n := range counts {
-			cost[i] = append(cost[i], s.MixMeanMS(i)/p.Speed*math.Max(1, float64(n+1)/float64(p.Slots)))
+			held := float64(n)
+			if work {
+				held /= perMean
+			}
+			cost[i] = append(cost[i], s.MixMeanMS(i)/p.Speed*math.Max(1, (held+1)/float64(p.Slots)))
 		}
 	}
 	const step = 0.3
@@ -93,7 +127,8 @@ func (c *limitsCmd) iterate(b *bench, s *scenario.Scenario, part float64) ([][]f
 		var seen *tableBalancer
 		run := sim.Comparison{Scenario: &known, Policies: []string{"table"}, Seed: uint64(1000 + round), Seeds: 1, Jobs: 1, Progress: b.goOn, Makers: map[string]policy.New{
 			"table": func(set *world.Setup) world.Balancer {
-				seen = &tableBalancer{rnd: set.Rand, cost: cost, spread: 0.1, learn: newReturns(s)}
+				seen = newTableBalancer(set, s, cost, work)
+				seen.spread, seen.learn = 0.1, newReturns(s)
 				return seen
 			},
 		}}
@@ -114,12 +149,30 @@ type tableBalancer struct {
 	spread float64
 	learn  *returnsOf // nil = only picks
 	weight []float64
+	left   func(peer int32) float64 // work left at a peer, in mean requests; nil = the state is the in-flight count
+}
+
+func newTableBalancer(set *world.Setup, s *scenario.Scenario, cost [][]float64, work bool) *tableBalancer {
+	t := &tableBalancer{rnd: set.Rand, cost: cost}
+	if work {
+		set.Truth.TrackBacklog()
+		t.left = func(p int32) float64 { return set.Truth.Backlog(p) * s.Peers[p].Speed / s.MixMeanMS(int(p)) }
+	}
+	return t
+}
+
+// state is that of a peer which holds n requests.
+func (t *tableBalancer) state(p, n int32) int {
+	if t.left != nil && n > 0 {
+		return min(1+int(perMean*t.left(p)), counts-1)
+	}
+	return min(int(n), counts-1)
 }
 
 // Pick implements world.Balancer.
 func (t *tableBalancer) Pick(a *world.Attempt) int32 {
 	best := math.Inf(1)
-	at := func(p int32) float64 { return t.cost[p][min(int(a.InFlight[p]), counts-1)] }
+	at := func(p int32) float64 { return t.cost[p][t.state(p, a.InFlight[p])] }
 	for _, p := range a.Present {
 		best = math.Min(best, at(p))
 	}
@@ -144,7 +197,7 @@ func (t *tableBalancer) Pick(a *world.Attempt) int32 {
 		}
 	}
 	if t.learn != nil {
-		a.Cookie = t.learn.arrived(to, int(a.InFlight[to]))
+		a.Cookie = t.learn.arrived(to, t.state(to, a.InFlight[to]))
 	}
 	return to
 }
@@ -154,4 +207,36 @@ func (t *tableBalancer) Done(o *world.Outcome) {
 	if t.learn != nil {
 		t.learn.ended(o)
 	}
+}
+
+// offered is the rates that index tables take to be offered to a peer, over what it can serve; 0 = all requests of the pool.
+func offered() []float64 { return []float64{0.5, 1, 1.5, 2, 0} }
+
+// indexTable has the Whittle index of every peer and in-flight count, by its definition: what one more place for a request adds to the mean number at the peer, over
+// what it adds to its throughput. Engines compute the same in closed form.
+func indexTable(s *scenario.Scenario, over float64) [][]float64 {
+	cost := make([][]float64, len(s.Peers))
+	for i, p := range s.Peers {
+		service := s.MixMeanMS(i) / p.Speed
+		rate := over * float64(p.Slots) / service
+		if over == 0 {
+			rate = s.Arrivals[0].RatePerS / 1000
+		}
+		full, number := 1.0, 0.0 // the chance that the peer is full, and the mean number, where it takes no more than n
+		rising := 0.0
+		for n := range counts {
+			next := rate * service / float64(min(n+1, p.Slots)) // arrivals over departures of n + 1
+			// The throughput with n places is rate (1 - full), with one more rate (1 - fuller).
+			fuller := full * next / (1 + full*next)
+			more := (1-fuller)*number + fuller*float64(n+1)
+			if gain := rate * (full - fuller); gain > 1e-12*rate {
+				rising = math.Max(rising, (more-number)/gain)
+			} else {
+				rising *= 1 + 1/float64(n+1)
+			}
+			cost[i] = append(cost[i], rising)
+			full, number = fuller, more
+		}
+	}
+	return cost
 }

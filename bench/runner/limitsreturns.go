@@ -102,8 +102,8 @@ func (r *returnsOf) improve(peer int, part, step float64, cost []float64) {
 		switch {
 		case p.seen[n] >= enough:
 			cost[n] += step * ((p.response[n]+part*p.imposed[n])/p.seen[n] - cost[n])
-		case n > 1:
-			cost[n] = max(2*cost[n-1]-cost[n-2], 1.02*cost[n-1])
+		case n > perMean:
+			cost[n] = max(cost[n-1]+(cost[n-1]-cost[n-1-perMean])/perMean, 1.005*cost[n-1])
 		}
 		if n > 0 {
 			cost[n] = max(cost[n], cost[n-1])

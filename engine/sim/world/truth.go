@@ -30,7 +30,7 @@ func (t *Truth) TrackWork() {
 // Work is how many requests of each class a peer has waiting or in its slots, whoever sent them. Not to be changed.
 func (t *Truth) Work(peer int32) []int32 { return t.w.peers[peer].work }
 
-// TrackBacklog makes Completion available. To be called by the policy's constructor.
+// TrackBacklog makes Completion and Backlog available. To be called by the policy's constructor.
 func (t *Truth) TrackBacklog() {
 	t.w.trackSlots = true
 	for i := range t.w.peers {
@@ -45,6 +45,12 @@ func (t *Truth) Completion(peer int32) float64 {
 	p := &t.w.peers[peer]
 	begin := math.Max(t.w.now, p.slotFree[p.freeFirst()])
 	return begin + p.duration(begin, &t.w.reqs[t.w.deciding])
+}
+
+// Backlog is how long it takes until a peer has a slot free for a request that comes now, ms, if no speed changed.
+func (t *Truth) Backlog(peer int32) float64 {
+	p := &t.w.peers[peer]
+	return math.Max(p.slotFree[p.freeFirst()]-t.w.now, 0)
 }
 
 // RecordLatencies makes Probe available. To be called by the policy's constructor.
