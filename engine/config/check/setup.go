@@ -51,7 +51,7 @@ func (c *checker) setup(http *nginxconf.Directive) {
 		there bool
 		what  string
 	}{
-		{dict != nil, "lua_shared_dict " + c.dictName + " 32m;"},
+		{dict != nil, "lua_shared_dict " + c.dictName + " 64m;"},
 		{initialise != nil, `init_by_lua_block { require("resty.weir").init() }`},
 		{worker, `init_worker_by_lua_block { require("resty.weir").init_worker() }`},
 		{log, `log_by_lua_block { require("resty.weir").log() }`},
