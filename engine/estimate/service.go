@@ -29,7 +29,8 @@ const (
 // the long-run speed), sizes relative to the class's usual, and the peer's mean request of the time (in mean requests of the
 // pool).
 type cell struct {
-	count, sum, size, mix [levels]float32
+	count, sum, mix [levels]float32
+	size            *[levels]float32 // nil = as count: none told a size other than the usual, and 10,000 cells are a megabyte smaller
 
 	seen float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 	at   float64 // time of the last sample
@@ -49,15 +50,24 @@ func (c *cell) add(n, ms, size, mix, keep float64) {
 		if c.count[l] > 0 {
 			c.count[l] *= f
 			c.sum[l] *= f
-			c.size[l] *= f
 			c.mix[l] *= f
+		}
+	}
+	if c.size == nil && size != 1 {
+		sizes := c.count
+		c.size = &sizes
+	} else if c.size != nil {
+		for l := range c.size {
+			c.size[l] *= f
 		}
 	}
 	l := level(n)
 	c.count[l]++
 	c.sum[l] += float32(ms)
-	c.size[l] += float32(size)
 	c.mix[l] += float32(mix)
+	if c.size != nil {
+		c.size[l] += float32(size)
+	}
 }
 
 // learn takes the response time of a success and returns what it is evidence of.
@@ -152,7 +162,10 @@ func (p *Pool) split(pe *peer) (t levelSums) {
 			if n < 1e-3 {
 				continue
 			}
-			sum, own, mix := float64(cl.sum[l]), s*float64(cl.size[l]), float64(cl.mix[l])
+			sum, own, mix := float64(cl.sum[l]), s*n, float64(cl.mix[l])
+			if cl.size != nil {
+				own = s * float64(cl.size[l])
+			}
 			m := own + wait[l]*mix*p.work
 			w := n * own / m
 			surprise += w * sum / m
