@@ -26,7 +26,7 @@ const blindDelay = 0.75
 func (d *delays) of(v *estimate.PeerView, rate float64) {
 	d.slots, d.service = v.Concurrency, v.WorkMS
 	d.index = newIndex(v.Concurrency, v.WorkMS, rate)
-	// Four balancers are an index and a queue in about equal parts, ten a queue.
+	// Squared, of four balancers a queue is .56, of ten .81. Of many balancers by the index alone the mean was 1.01 of least_conn's instead of .84.
 	if d.unseen = v.Unseen * v.Unseen; d.unseen > 0 {
 		d.queue.of(v, blindDelay)
 	}
@@ -90,8 +90,7 @@ func (x *index) at(n float64) float64 {
 // inverseLoss is 1 / B, B the part of the requests that k slots without a queue lose when a slot-times of them come in each slot-time (Erlang 1917), by the recursion
 // that is stable (Jagerman 1974). Between 0 and 1 slots 1 / B is taken for a power.
 func inverseLoss(k, a float64) float64 {
-	whole := math.Floor(k)
-	at := k - whole
+	at := k - math.Floor(k)
 	x := math.Pow(1+1/a, at)
 	for at < k-0.5 {
 		at++
