@@ -275,6 +275,10 @@ func (e *evaluator) value(d *replay.Decision, i int, most, cost, share float64) 
 	}
 	d.Rule.Distribution(e.qc, e.pc)
 	d.Rule.Distribution(e.q, e.p)
+	least := slices.Min(e.q)
+	for j := range n {
+		e.q[j] = min(e.q[j], mostTimes*least)
+	}
 	for j := range n {
 		v.candidate += e.pc[j] * e.q[j] * share
 		v.current += e.p[j] * e.q[j] * share
@@ -289,6 +293,10 @@ func (e *evaluator) value(d *replay.Decision, i int, most, cost, share float64) 
 	v.current += min(w0, most) * rest
 	return v
 }
+
+// mostTimes bounds q by the cheapest peer's. Any q that does not know the return is as right, and costs are prices: of a peer with a long queue many times what
+// its answer takes, so that a few picks of such peers would outweigh all others.
+const mostTimes = 10
 
 // corrected is decide.Learned's cost.
 func corrected(analytic, z float32) float64 {
