@@ -7,14 +7,14 @@
 //	sum over i of pi_i q_i  +  pi_a/p (r - q_a)
 //
 // has the policy's expected return as its mean if the propensities are right, whatever q is; and also if q is right, whatever the
-// propensities are. q is the current model's cost. The propensities are as logged, given the considered set, and the candidate is
-// given the same set; so nobody needs to know how the set came to be.
+// propensities are. q is what decisions on record returned at the current model's cost (calibrate.go). The propensities are as logged,
+// given the considered set, and the candidate is given the same set; so nobody needs to know how the set came to be.
 //
 // What it cannot see: a policy changes the queues that later decisions find. The delay imposed is in the return, as far as it falls
 // on requests that came; the rest shows live only, which is why a candidate is watched after it (package gate).
 //
 // Weights pi/p are cut at max(10, sqrt(n)) for n decisions (Ionides 2008: the variance stays finite and the bias goes to 0 as n
-// grows). What is cut counts as if q were right for it. As q is the current model's cost, and the current model sends few requests
+// grows). What is cut counts as if q were right for it. As q goes by the current model's cost, and the current model sends few requests
 // where it reckons costs are high, the bias is against candidates that differ much: they look as the current model thinks of them.
 package ope
 
@@ -77,7 +77,7 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 	}
 	var r Result
 	used := make([]*replay.Decision, 0, len(list))
-	type total struct{ sum, whole, n float64 }
+	type total struct{ sum, n float64 }
 	pools := map[int32]*total{}
 	for i := range list {
 		d := &list[i]
@@ -92,7 +92,6 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 			pools[d.Pool] = t
 		}
 		t.sum += opt.cost(d)
-		t.whole += capped(d)
 		t.n++
 		r.MeanMS += opt.cost(d)
 		if len(d.Cost) > 1 && d.Propensity > certain {
@@ -119,8 +118,11 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 		*b = make([]blocks.Block, count)
 	}
 	e := evaluator{candidate: candidate, current: current}
+	expected, err := e.calibrate(used, &opt)
+	if err != nil {
+		return r, err
+	}
 	weights, squares := 0.0, 0.0
-	const batch = 64
 	for at := 0; at < len(used); at += batch {
 		part := used[at:min(at+batch, len(used))]
 		if err := e.costs(part); err != nil {
@@ -129,12 +131,8 @@ func Evaluate(ctx context.Context, candidate, current decide.Predictor, list []r
 		for i, d := range part {
 			t := pools[d.Pool]
 			scale := max(t.sum/t.n, 1e-9)
-			own := 1.0 // how much of a model's cost is what is judged
-			if opt.Own {
-				own = t.sum / max(t.whole, 1e-9)
-			}
 			cost := opt.cost(d)
-			v := e.value(d, i, r.Most, cost, own)
+			v := e.value(d, i, r.Most, cost, expected[d.Pool])
 			b := (at + i) / per
 			for _, x := range []struct {
 				to *blocks.Block
@@ -194,7 +192,7 @@ func Moved(candidate, current decide.Predictor, list []replay.Decision) (float64
 		if err := e.costs(part); err != nil {
 			return 0, err
 		}
-		sum += e.value(d, 0, 0, 0, 1).moved
+		sum += e.value(d, 0, 0, 0, nil).moved
 		n++
 	}
 	return sum / float64(max(n, 1)), nil
@@ -215,6 +213,9 @@ func (o *Options) cost(d *replay.Decision) float64 {
 func capped(d *replay.Decision) float64 {
 	return min(d.Return, fit.MostRatio*float64(d.Cost[d.Chosen]))
 }
+
+// batch is how many decisions are evaluated at a time.
+const batch = 64
 
 // evaluator holds the memory of an evaluation.
 type evaluator struct {
@@ -264,8 +265,8 @@ type judged struct {
 	cut                bool
 }
 
-// value judges decision i of the part, which cost so much; q is this share of the models' costs.
-func (e *evaluator) value(d *replay.Decision, i int, most, cost, share float64) (v judged) {
+// value judges decision i of the part, which cost so much.
+func (e *evaluator) value(d *replay.Decision, i int, most, cost float64, expected *calibration) (v judged) {
 	n := len(d.Cost)
 	e.q, e.qc, e.p, e.pc = sized(e.q, n), sized(e.qc, n), sized(e.p, n), sized(e.pc, n)
 	for j := range n {
@@ -275,16 +276,17 @@ func (e *evaluator) value(d *replay.Decision, i int, most, cost, share float64) 
 	}
 	d.Rule.Distribution(e.qc, e.pc)
 	d.Rule.Distribution(e.q, e.p)
-	least := slices.Min(e.q)
-	for j := range n {
-		e.q[j] = min(e.q[j], mostTimes*least)
+	if expected != nil {
+		for j, price := range e.q {
+			e.q[j] = expected.at(price)
+		}
 	}
 	for j := range n {
-		v.candidate += e.pc[j] * e.q[j] * share
-		v.current += e.p[j] * e.q[j] * share
+		v.candidate += e.pc[j] * e.q[j]
+		v.current += e.p[j] * e.q[j]
 		v.moved += math.Abs(e.pc[j]-e.p[j]) / 2
 	}
-	rest := cost - e.q[d.Chosen]*share
+	rest := cost - e.q[d.Chosen]
 	v.weight = e.pc[d.Chosen] / d.Propensity
 	w0 := e.p[d.Chosen] / d.Propensity
 	v.cut = v.weight > most || w0 > most
@@ -293,10 +295,6 @@ func (e *evaluator) value(d *replay.Decision, i int, most, cost, share float64) 
 	v.current += min(w0, most) * rest
 	return v
 }
-
-// mostTimes bounds q by the cheapest peer's. Any q that does not know the return is as right, and costs are prices: of a peer with a long queue many times what
-// its answer takes, so that a few picks of such peers would outweigh all others.
-const mostTimes = 10
 
 // corrected is decide.Learned's cost.
 func corrected(analytic, z float32) float64 {

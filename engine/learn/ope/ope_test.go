@@ -205,3 +205,32 @@ func TestPropensitiesThatCannotBeShowInTheWeights(t *testing.T) {
 		t.Errorf("too small: weights %+v", r.Weight)
 	}
 }
+
+// Behind a queue the analytic cost, a price index, rises far faster than the return.
+func TestPricesThatAreNoReturnsWidenNoInterval(t *testing.T) {
+	rule := decide.Rule{Explore: 0.05, Spread: 1e-9} // the cheapest but for exploring: the same choices whatever the power
+	dev := func(power float64) float64 {
+		rnd := rand.New(rand.NewPCG(12, 12))
+		sum := 0.0
+		for i := range uint64(10) {
+			list, _ := bandit(rnd, 4000, rule, func(x float64) (float64, float64) { return x + 0.1*rnd.NormFloat64(), x })
+			for _, d := range list {
+				for p := range d.Cost {
+					x := d.Row(p)
+					more := (power - 1) * float64(x[current])
+					d.Cost[p] *= float32(math.Exp(more))
+					x[candidate] = float32(power*float64(x[candidate]) - more)
+				}
+			}
+			r, err := ope.Evaluate(context.Background(), candidate, current, list, ope.Options{Seed: i})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += r.Difference.Dev / 10
+		}
+		return sum
+	}
+	if plain, steep := dev(1), dev(4); steep > 1.3*plain {
+		t.Errorf("standard errors %.4f of prices that are returns, %.4f of their fourth powers", plain, steep)
+	}
+}
