@@ -22,10 +22,10 @@ type delays struct {
 // 0.5, 0.8 and 0.92 of 1.32, 2.15 and 3.90 without the term, 1.32, 1.95 and 3.32 at 0.7, 1.37, 2.04 and 3.68 at 1.
 const blindDelay = 0.75
 
-// of sets it for a peer of a pool that gets so many requests a ms.
-func (d *delays) of(v *estimate.PeerView, rate float64) {
+// of sets it for a peer of a pool that gets so many requests a ms, of which it might get this part of what it can serve at most.
+func (d *delays) of(v *estimate.PeerView, rate, offered float64) {
 	d.slots, d.service = v.Concurrency, v.WorkMS
-	d.index = newIndex(v.Concurrency, v.WorkMS, rate)
+	d.index = newIndex(v.Concurrency, v.WorkMS, min(rate, offered*v.Concurrency/v.WorkMS))
 	// Squared, of four balancers a queue is .56, of ten .81. Of many balancers by the index alone the mean was 1.01 of least_conn's instead of .84.
 	if d.unseen = v.Unseen * v.Unseen; d.unseen > 0 {
 		d.queue.of(v, blindDelay)

@@ -60,7 +60,7 @@ func TestOwnTimeAndDelayRiseWithTheCountWhateverIsBelieved(t *testing.T) {
 		capacity := v.Concurrency / v.WorkMS
 		v.TotalRate = rapid.Float64Range(0, 3).Draw(t, "load") * capacity
 		var d delays
-		d.of(&v, v.TotalRate+rapid.SampledFrom([]float64{0, 1, 1000}).Draw(t, "elsewhere")*capacity)
+		d.of(&v, v.TotalRate+rapid.SampledFrom([]float64{0, 1, 1000}).Draw(t, "elsewhere")*capacity, 1)
 		last := 0.0
 		for n := 0.0; n < 3*v.Concurrency+20; n += 0.5 {
 			x := d.at(n) + v.WorkMS*max(1, (n+1)/v.Concurrency)
@@ -79,9 +79,9 @@ func TestOwnTimeAndDelayRiseWithTheCountWhateverIsBelieved(t *testing.T) {
 func TestRequestsThatAreNotSeenComeWhateverThePeerHolds(t *testing.T) {
 	v := estimate.PeerView{Concurrency: 4, WorkMS: 10, TotalRate: 0.35}
 	var alone, one delays
-	alone.of(&v, 4)
+	alone.of(&v, 4, 1)
 	v.Unseen = 0.9
-	one.of(&v, 4)
+	one.of(&v, 4, 1)
 	if a, b := alone.at(1), one.at(1); a > 0.1 || b < 2 {
 		t.Errorf("beside one request, of four slots: %.2f ms imposed where all is seen, %.2f of ten balancers", a, b)
 	}

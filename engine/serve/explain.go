@@ -65,7 +65,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 	}
 	var table decide.Table
 	l.Fill(now, p.est, params, &table)
-	corrected := eval != nil && l.Fault() == nil
+	corrected := eval != nil && l.Fault() == nil && !l.Silent()
 	row := table.Class(class)
 	x := Explanation{
 		Pool: p.name, Class: table.Classes[row], Policy: p.serving, Objective: string(p.conf.Objective),

@@ -169,6 +169,46 @@ func TestAPoolMayKeepTheAnalyticPolicy(t *testing.T) {
 	}
 }
 
+func TestAModelHasNoSayWhereTheTailIsToBeKeptLowNorWhereRequestsTellTheirSize(t *testing.T) {
+	for name, c := range map[string]struct {
+		pool   string
+		weight float32
+	}{
+		"objective p99": {"objective: p99, ", 0},
+		"sizes":         {"", 2},
+	} {
+		e, _ := logged(t, "pools: [{name: api, "+c.pool+"peers: ['10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80']}]")
+		if err := e.Models().Configure(config.Model{File: written(t, encoded(t, network(1), nil)), Library: config.LibraryBuiltin}); err != nil {
+			t.Fatal(err)
+		}
+		b := &observe.Batch{Instance: "web1"}
+		for range 400 {
+			if err := b.Add("api", "*", "10.0.0.2:80", observe.Record{
+				Attempt: 1, Kind: observe.OK, Propensity: 1, HeaderMS: 8, TotalMS: 8, PredictedMS: observe.None, Load: observe.None, Weight: c.weight,
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		taught(t, e)
+		e.Observe(b)
+		refresh(t, e, "api")
+		p, _ := e.pool("api")
+		var plain decide.Table
+		(&decide.Analytic{}).Fill(p.filledAt, p.est, p.params(), &plain)
+		s := e.State().Pool("api")
+		if s.Policy != "analytic" || !strings.Contains(string(s.settings), `"policy":"analytic"`) || !same(s.Table.Cost, plain.Cost, 0) {
+			t.Errorf("%s: policy %s", name, s.Policy)
+		}
+		x, err := e.Explain("api", "*")
+		if err != nil || x.Policy != "analytic" || x.Model != nil || x.Peers[0].Correction != nil {
+			t.Errorf("%s: explained by %s, %v", name, x.Policy, err)
+		}
+		if r := e.Report(); r.Status != OK {
+			t.Errorf("%s: health %+v", name, r)
+		}
+	}
+}
+
 // Case 27, the half of the engine.
 func TestAModelThatCannotBeUsedLeavesTheAnalyticPolicyAndAClearError(t *testing.T) {
 	good := encoded(t, network(1), nil)

@@ -48,8 +48,13 @@ func (p *livePool) fillTable(now float64, eval *evaluator, params decide.Params)
 	broken := ""
 	if eval != nil {
 		if broken = p.tryModel(now, params); broken == "" {
-			p.serving = learned
 			p.modelFailed(eval, "")
+			if p.learned.Silent() {
+				p.serving = analytic
+				p.compareAnew(now, analytic, "")
+				return ""
+			}
+			p.serving = learned
 			p.compareAnew(now, learned, eval.model.ID)
 			return ""
 		}

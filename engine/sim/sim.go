@@ -32,6 +32,8 @@ type Comparison struct {
 	Makers map[string]policy.New
 	// Model is what the policy `weir` decides by; nil = analytic.
 	Model *model.Net
+	// Objective is what `weir` keeps low. With P99 neither the model nor learning has a say, as in the engine.
+	Objective decide.Objective
 	// Learn lets the policy `weir` go on learning from its own outcomes: nil = it does not.
 	Learn *Learn
 }
@@ -64,7 +66,10 @@ func (c *Comparison) maker(name string) (policy.New, error) {
 	if m := c.Makers[name]; m != nil {
 		return m, nil
 	}
-	if name == "weir" && (c.Learn != nil || c.Model != nil) {
+	switch {
+	case name == "weir" && c.Objective == decide.P99:
+		return policy.Weir(func(*world.Setup) policy.Variant { return policy.Variant{Explore: -1, Objective: c.Objective} }), nil
+	case name == "weir" && (c.Learn != nil || c.Model != nil):
 		return Weir(c.Model, c.Learn), nil
 	}
 	return policy.ByName(name)

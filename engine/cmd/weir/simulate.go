@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/gate"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
@@ -22,6 +24,7 @@ type simulateCmd struct {
 	Seeds    int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
 	JSON     bool     `name:"json" help:"Print one JSON object a policy."`
 	Model    string   `default:"default" help:"Model file that the policy weir decides by; default = the one built in, none = the analytic policy." placeholder:"FILE"`
+	Aim      string   `name:"objective" enum:"mean,p99" default:"mean" help:"What weir keeps low, as objective of a pool: mean or p99." placeholder:"mean|p99"`
 	Learn    bool     `help:"Let weir learn online: candidates of its model, from nothing but its own outcomes, through the gates."`
 	Every    float64  `name:"learn-every" default:"60" help:"Simulated seconds from one candidate to the next." placeholder:"S"`
 	Control  float64  `name:"learn-control" default:"0" help:"Share of requests of the control slice while learning. Without one nothing is rolled back." placeholder:"SHARE"`
@@ -54,13 +57,20 @@ func (c *simulateCmd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
+	objective := decide.Mean
+	if c.Aim == string(config.P99) {
+		objective = decide.P99
+		if c.Learn {
+			return errors.New("--learn has nothing to learn with --objective p99: models are fitted to means, and have no say where the 99th percentile is to be kept low")
+		}
+	}
 	all := make([]sim.Comparison, len(scenarios))
 	if c.Learn && (!(c.Every > 0) || !(c.Control >= 0 && c.Control <= 0.5)) {
 		return fmt.Errorf("--learn-every must be positive, and --learn-control from 0 to 0.5, not %v and %v", c.Every, c.Control)
 	}
 	requests := 0
 	for i, s := range scenarios {
-		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs, Model: net}
+		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs, Model: net, Objective: objective}
 		all[i].Learn = c.learning(to, s.Name)
 		requests += all[i].Requests()
 	}

@@ -31,7 +31,8 @@ type weir struct {
 	learn  *learner // nil = the model stays as it is
 	rule   decide.Rule
 
-	noSizes bool
+	noSizes   bool
+	objective decide.Objective
 
 	addrs    []string // by peer of the scenario
 	members  []int32  // by position in the table: peer of the scenario
@@ -72,11 +73,12 @@ const weirPeriodMS = 100
 
 // Variant is what may differ between instances of Weir that are compared.
 type Variant struct {
-	Policy  decide.Policy // of this instance alone; nil = analytic
-	Explore float64       // share of random picks; negative = the default
-	Watch   Watcher       // hears of every pick; nil = nobody does
-	NoSizes bool          // take every request for one of the usual size of its class, whatever it tells
-	Learn   *Learn        // learn online, with a policy and a watcher of its own; nil = not
+	Policy    decide.Policy // of this instance alone; nil = analytic
+	Objective decide.Objective
+	Explore   float64 // share of random picks; negative = the default
+	Watch     Watcher // hears of every pick; nil = nobody does
+	NoSizes   bool    // take every request for one of the usual size of its class, whatever it tells
+	Learn     *Learn  // learn online, with a policy and a watcher of its own; nil = not
 }
 
 // Watcher hears of every pick of one balancer and of how it ended.
@@ -108,8 +110,8 @@ func makeWeir(s *world.Setup, v Variant) world.Balancer {
 		set.Explore = v.Explore
 	}
 	w := &weir{
-		noSizes: v.NoSizes,
-		rnd:     s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
+		noSizes: v.NoSizes, objective: v.Objective,
+		rnd: s.Rand, est: estimate.New(estimate.Options{TopClasses: set.Classes.Top}), health: pool.New(pool.Defaults()),
 		fill: v.Policy, watch: v.Watch, rule: decide.Rule{Explore: set.Explore, Spread: set.Spread}, position: make([]int32, len(s.Scenario.Peers)),
 		work: make([]float64, len(s.Scenario.Peers)), progress: make([]decide.Progress, len(s.Scenario.Peers)),
 		aside: newAside(len(s.Scenario.Peers), set.Eject), flushing: true, inFlight: s.InFlight,
@@ -233,7 +235,7 @@ func (w *weir) refresh(now float64) {
 	for i := range w.members {
 		w.health.Predict(now, i, w.est.Peer(i).Risk)
 	}
-	params := decide.Params{Objective: decide.Mean, Sizes: !w.noSizes}
+	params := decide.Params{Objective: w.objective, Sizes: !w.noSizes}
 	w.fill.Fill(now, w.est, params, &w.table)
 	w.trusts = w.trusts[:0]
 	for i := range w.members {
