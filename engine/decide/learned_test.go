@@ -2,6 +2,7 @@ package decide_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -9,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/pool"
 )
 
 // answers is a model that says the same of every row.
@@ -146,5 +149,41 @@ func TestForgettingFeaturesChangesNoCost(t *testing.T) {
 	}
 	if slices.Equal(kept.Cost, fill(est, decide.Params{}).Cost) {
 		t.Error("the model changed nothing: the test would prove nothing")
+	}
+}
+
+// refuses is a model that must not be asked.
+type refuses struct{ t *testing.T }
+
+func (r refuses) Predict([]float32, int, []float32) error {
+	r.t.Error("the model was asked")
+	return nil
+}
+
+func TestAModelIsNotAskedWhereItHasNoSay(t *testing.T) {
+	many := make([]string, 4096)
+	for i := range many {
+		many[i] = fmt.Sprintf("10.0.%d.%d:80", i/256, i%256)
+	}
+	huge := estimate.New(estimate.Options{})
+	huge.SetPeers(0, many)
+	for c := range 20 {
+		huge.Observe(1, estimate.Outcome{Peer: c, Class: huge.Class(1, fmt.Sprint("c", c)), Kind: pool.OK, TotalMS: 10, HeaderMS: 10, ReportedLoad: -1, ReportedInFlight: -1})
+	}
+	huge.Refresh(2)
+	for name, c := range map[string]struct {
+		est *estimate.Pool
+		par decide.Params
+	}{
+		"objective p99":   {answered(10, 20), decide.Params{Objective: decide.P99}},
+		"too large table": {huge, decide.Params{}},
+	} {
+		want := fill(c.est, c.par)
+		l := &decide.Learned{Model: refuses{t}, Forget: true}
+		var got decide.Table
+		l.Fill(0, c.est, c.par, &got)
+		if !l.Silent() || l.Fault() != nil || !slices.Equal(got.Cost, want.Cost) {
+			t.Errorf("%s: silent %v, fault %v, costs of %d classes and %d peers", name, l.Silent(), l.Fault(), len(got.Classes), len(got.Peers))
+		}
 	}
 }

@@ -31,7 +31,7 @@ func (p *livePool) equip() *evaluator {
 	if p.learned == nil {
 		return nil
 	}
-	p.learned.Forget = p.feed == nil // nobody learns from the features
+	p.learned.Forget = p.feed == nil || !p.learns() || p.large() // nobody learns from the features
 	v := p.eng.models.use()
 	if v != p.eval {
 		p.eval, p.learned.Model = v, nil
@@ -40,6 +40,21 @@ func (p *livePool) equip() *evaluator {
 		}
 	}
 	return v
+}
+
+// large tells that the pool's table is too large for a model. What is new of it is logged.
+func (p *livePool) large() bool {
+	classes, peers := len(p.est.Listed()), len(p.members)
+	now := decide.Large(classes, peers)
+	if now != p.tooLarge {
+		p.tooLarge = now
+		text := "the pool is small enough for its model again"
+		if now {
+			text = "the pool is too large for a model: the analytic policy serves it"
+		}
+		p.later(func() { p.eng.log.Info().Str("pool", p.name).Int("classes", classes).Int("peers", peers).Msg(text) })
+	}
+	return now
 }
 
 // fillTable fills the table. What the model cannot do the analytic policy does: a model that fails, panics, or has the table break

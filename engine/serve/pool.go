@@ -68,6 +68,7 @@ type livePool struct {
 	trusts      []float64                // scratch
 	fault       string                   // why the table could not be filled last time, "" = it could
 	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
+	tooLarge    bool                     // for a model
 	feed        *feed                    // for the learner; nil = there is none
 	observed    []record.Observed        // for the history, until the run of records is learned
 	said        []func()                 // log lines to be written when the mutex is free
