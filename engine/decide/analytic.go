@@ -2,6 +2,7 @@ package decide
 
 import (
 	"math"
+	"slices"
 
 	"github.com/weirlb/weir/engine/estimate"
 )
@@ -21,8 +22,11 @@ import (
 // request delays theirs too.
 type Analytic struct {
 	// Own leaves the delay out: own response time only.
-	Own   bool
-	delay delays // scratch
+	Own bool
+	// Times has Fill keep what a request is expected to take, beside what it costs: that is what a model is taught by.
+	Times bool
+	time  []float32 // [class][peer][grid], ms: (response + f / (1 - f) x (response + penalty)), without weight and Away
+	delay delays    // scratch
 }
 
 // sizedDelay is the part of the delay imposed that is charged where sizes are known (Work). More of it is better for the mean and worse for the tail, from 0.4 on: in 100
@@ -59,6 +63,10 @@ func (a *Analytic) Name() string { return "analytic" }
 // Fill implements Policy.
 func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 	t.shape(est, par.Sizes)
+	a.time = a.time[:0]
+	if a.Times {
+		a.time = slices.Grow(a.time, len(t.Cost))[:len(t.Cost)]
+	}
 	grid, spreadOut, certain := Grid(), quadrature(), [1]node{{0, 1}}
 	penalty, offered := est.SlowMS(), 1.0
 	if par.Objective == P99 {
@@ -119,11 +127,18 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 			size := service / mean
 			cv2 := est.ClassAt(idx).CV2
 			row := t.Row(c, i)
+			var time []float32
+			if a.Times {
+				time = a.time[(c*len(t.Peers)+i)*GridPoints:][:GridPoints]
+			}
 			last := 0.0
 			for g := range grid {
 				own := service + wait[g]
 				if par.Objective == P99 && !t.Sized() {
 					own += tailSpread * math.Sqrt(cv2*service*service+spread[g])
+				}
+				if time != nil {
+					time[g] = float32(bounded(own + odds*(own+penalty)))
 				}
 				own += size * delay[g]
 				own += odds * (own + penalty)

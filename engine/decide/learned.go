@@ -25,7 +25,7 @@ type Predictor interface {
 type Learned struct {
 	Analytic Analytic
 	Model    Predictor // nil: no correction, the features are still made
-	// Forget makes features class by class and keeps none: Features and Matrix may not be called. Of 200 peers and 50 classes they are
+	// Forget makes features class by class and keeps none: Features, Time and Matrix may not be called. Of 200 peers and 50 classes they are
 	// 11 MB, and only learning asks for them.
 	Forget bool
 
@@ -87,6 +87,7 @@ func (l *Learned) Silent() bool { return l.silent }
 
 // Fill implements Policy.
 func (l *Learned) Fill(now float64, est *estimate.Pool, par Params, t *Table) {
+	l.Analytic.Times = !l.Forget
 	l.Analytic.Fill(now, est, par, t)
 	l.fault = nil
 	l.survey(est, t)
@@ -224,10 +225,23 @@ type Matrix struct {
 	Classes, Peers int
 	X              []float32 // rows of Inputs
 	Cost           []float32 // analytic, ms
+	Time           []float32 // what a request is expected to take, ms
 }
 
 // Matrix returns that of the last Fill.
-func (l *Learned) Matrix() Matrix { return Matrix{l.classes, l.peers, l.x, l.base} }
+func (l *Learned) Matrix() Matrix { return Matrix{l.classes, l.peers, l.x, l.base, l.Analytic.time} }
+
+// Time is what a request of class row c is expected to take on peer p that has n in flight, by the formulas, ms: what Features tells the cost of.
+func (l *Learned) Time(c, p int, n float64) float64 {
+	return Along(l.Analytic.time[(c*l.peers+p)*GridPoints:][:GridPoints], n)
+}
+
+// Along is what a row over the grid has at n, between its points.
+func Along(row []float32, n float64) float64 {
+	j, f := Between(n)
+	low := float64(row[j])
+	return low + (float64(row[j+1])-low)*f
+}
 
 // Between tells which grid points n lies between, the lower one's index and how far from it as a fraction: above 1 past the last.
 func Between(n float64) (lower int, f float64) {

@@ -187,3 +187,24 @@ func TestAModelIsNotAskedWhereItHasNoSay(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatARequestIsExpectedToTakeIsItsResponseTimeWithoutThePriceOfItsWait(t *testing.T) {
+	est := answered(10, 20)
+	l := &decide.Learned{}
+	var table decide.Table
+	l.Fill(0, est, decide.Params{Weights: []float64{1, 2}}, &table)
+	own := &decide.Learned{Analytic: decide.Analytic{Own: true}}
+	var plain decide.Table
+	own.Fill(0, est, decide.Params{}, &plain)
+	for p := range 2 {
+		for n := range 20 {
+			got, want := l.Time(0, p, float64(n)), plain.At(0, p, float64(n))
+			if math.Abs(got/want-1) > 1e-5 {
+				t.Errorf("peer %d with %d in flight: %v, the own time is %v", p, n, got, want)
+			}
+			if p == 0 && n > 10 && !(table.At(0, p, float64(n)) > got) {
+				t.Errorf("with %d in flight it costs %v and takes %v", n, table.At(0, p, float64(n)), got)
+			}
+		}
+	}
+}

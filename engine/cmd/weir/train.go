@@ -33,7 +33,7 @@ type trainCmd struct {
 	Worlds   int           `default:"300" help:"Random worlds a round."`
 	Requests int           `default:"40000" help:"Requests a world."`
 	Share    float64       `default:"0.12" help:"Share of the decisions that are learned from."`
-	Imposed  float64       `default:"0.75" help:"How much of the delay imposed on later requests counts; 0 = own response time only."`
+	Imposed  float64       `default:"0" help:"How much of the delay imposed on later requests is learned too, over the price that has it; 0 = how long requests take, over how long they were expected to."`
 	Shrink   float64       `default:"0.5" help:"What is taken of the correction to the analytic costs."`
 	Hidden   []int         `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
 	Epochs   int           `default:"3" help:"Passes over a round's decisions."`
@@ -56,9 +56,6 @@ func (c *trainCmd) Run(to streams) error {
 		Seed: c.Seed, Rounds: c.Rounds, Worlds: c.Worlds, Requests: c.Requests, Share: c.Share, Imposed: c.Imposed, Shrink: c.Shrink, Hidden: c.Hidden,
 		Epochs: c.Epochs, Jobs: c.Jobs,
 	}
-	if c.Imposed <= 0 {
-		opt.Imposed = -1
-	}
 	var err error
 	if len(c.Scenario) > 0 {
 		if opt.Scenarios, err = loadScenarios(c.Scenario); err != nil {
@@ -77,7 +74,7 @@ func (c *trainCmd) Run(to streams) error {
 		if err != nil {
 			return err
 		}
-		opt.Data = recorded.Rows(r.Decisions())
+		opt.Data = recorded.Rows(r.Decisions(), c.Imposed > 0)
 	}
 	part := c.Out + ".part"
 	recipe, played := c.recipe(opt.Scenarios), digest(opt.Scenarios)
@@ -191,7 +188,7 @@ func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
 	}
 	return map[string]string{
 		"name":          c.Name,
-		"method":        "approximate policy iteration with Monte Carlo returns (Bertsekas and Tsitsiklis 1996); a return is the response time and the delay imposed on later requests of the peer, a difference reward (Wolpert and Tumer 2002)",
+		"method":        c.method(),
 		"recipe":        recipe,
 		"data":          c.data(),
 		"revision":      thisBuild().Revision,
@@ -200,6 +197,13 @@ func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
 		"loss":          strings.Join(losses, " "),
 		"loss_analytic": lossText(r.None),
 	}
+}
+
+func (c *trainCmd) method() string {
+	if c.Imposed > 0 {
+		return "approximate policy iteration with Monte Carlo returns (Bertsekas and Tsitsiklis 1996); a return is the response time and the delay imposed on later requests of the peer, a difference reward (Wolpert and Tumer 2002)"
+	}
+	return "approximate policy iteration (Bertsekas and Tsitsiklis 1996): response times under the policy, over those expected; the delay imposed on later requests is in the price they correct, a Whittle index (Whittle 1988)"
 }
 
 func lossText(x float64) string {

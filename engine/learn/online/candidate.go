@@ -72,7 +72,7 @@ func (l *Loop) Offer(ctx context.Context, now float64, net *model.Net, card map[
 	held := &fit.Rows{In: decide.Inputs}
 	for i := range all {
 		if d := &all[i]; heldBack(i, len(all)) {
-			held.Add(d.Row(d.Chosen), float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4)))
+			held.Add(d.Row(d.Chosen), d.Ratio())
 			check = append(check, *d)
 		}
 	}
@@ -122,7 +122,7 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 	rows, held := &fit.Rows{In: decide.Inputs}, &fit.Rows{In: decide.Inputs}
 	for i := range all {
 		d := &all[i]
-		ratio := float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4))
+		ratio := d.Ratio()
 		if heldBack(i, len(all)) {
 			held.Add(d.Row(d.Chosen), ratio)
 			check = append(check, *d)
@@ -135,7 +135,7 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 		net = model.New([]int{decide.Inputs, 32, 32, 1}, rand.New(rand.NewPCG(l.opt.Seed, 0x1817)))
 	}
 	before := net
-	// Returns tell the whole correction, and models have a part of it.
+	// Answers tell the whole correction, and models have a part of it.
 	whole := before.Scaled(1 / l.opt.Shrink)
 	net = whole.Clone()
 	err = fit.Train(ctx, net, rows, fit.Options{
@@ -151,7 +151,7 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 	}
 	figures = map[string]float64{"step": part, "loss": fit.Loss(net, held), "loss_before": fit.Loss(before, held)}
 	card := map[string]string{
-		"name": fmt.Sprintf("online %d", l.made), "method": "fine-tuned on decisions of this engine, returns with the delay imposed on later requests",
+		"name": fmt.Sprintf("online %d", l.made), "method": "fine-tuned on decisions of this engine, by what each took over what it was expected to take",
 		"rows": strconv.Itoa(rows.Len()), "seed": strconv.FormatUint(l.opt.Seed, 10),
 		"loss":        strconv.FormatFloat(figures["loss"], 'f', 4, 64),
 		"loss_parent": strconv.FormatFloat(figures["loss_before"], 'f', 4, 64),

@@ -381,12 +381,16 @@ func (r *Replay) Counts() (c replay.Counts) {
 	return c
 }
 
-// Rows are the decisions as training data.
-func Rows(list []replay.Decision) *fit.Rows {
+// Rows are the decisions as training data: what they took over what they were expected to take, or with imposed, their returns over their costs.
+func Rows(list []replay.Decision, imposed bool) *fit.Rows {
 	rows := &fit.Rows{In: decide.Inputs}
 	for i := range list {
 		d := &list[i]
-		rows.Add(d.Row(d.Chosen), float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4)))
+		ratio := d.Ratio()
+		if imposed {
+			ratio = float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4))
+		}
+		rows.Add(d.Row(d.Chosen), ratio)
 	}
 	return rows
 }

@@ -34,6 +34,7 @@ type Frame struct {
 	columns []uint8     // features that depend on the in-flight count
 	raw     []float32   // what fixed and moving are to be made of; nil = they are
 	cost    []float32   // [class][peer][grid]
+	time    []float32   // likewise
 }
 
 // Shown is what a frame is made of, beside the features.
@@ -58,7 +59,7 @@ func NewFrame(now float64, est *estimate.Pool, l *decide.Learned, s Shown) *Fram
 	}
 	f := &Frame{
 		At: now, Rule: s.Rule, Control: s.Control, Usable: slices.Clone(s.Usable), Group: slices.Clone(s.Group), Weight: slices.Clone(s.Weight), classes: m.Classes,
-		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), Load: est.LoadRatio(), Sized: s.Sized, cost: slices.Clone(m.Cost), raw: slices.Clone(m.X),
+		Penalty: est.SlowMS(), MeanMS: est.MeanMS(), Load: est.LoadRatio(), Sized: s.Sized, cost: slices.Clone(m.Cost), time: slices.Clone(m.Time), raw: slices.Clone(m.X),
 	}
 	for i := range m.Peers {
 		v := est.Peer(i)
@@ -117,6 +118,7 @@ func (f *Frame) Matrix(m *decide.Matrix) {
 	const in, grid = decide.Inputs, decide.GridPoints
 	m.Classes, m.Peers = f.classes, len(f.Peers)
 	m.Cost = append(m.Cost[:0], f.cost...)
+	m.Time = append(m.Time[:0], f.time...)
 	m.X = m.X[:0]
 	k := len(f.columns)
 	for at := range len(f.cost) {
@@ -131,16 +133,12 @@ func (f *Frame) Matrix(m *decide.Matrix) {
 
 // bytes is what the frame holds in memory, about.
 func (f *Frame) bytes() int {
-	return 4*(len(f.fixed)+len(f.moving)+len(f.cost)) + 2*len(f.row) + 48*len(f.Peers) + 200
+	return 4*(len(f.fixed)+len(f.moving)+len(f.cost)+len(f.time)) + 2*len(f.row) + 48*len(f.Peers) + 200
 }
 
 // Row is decide.Learned.Features of the frame: class is the estimators' index, those not listed have the row of "*".
 func (f *Frame) Row(class, peer int, n float64, dst []float32) (cost float64) {
-	c := 0
-	if class >= 0 && class < len(f.row) {
-		c = int(f.row[class])
-	}
-	r := c*len(f.Peers) + peer
+	r := f.pair(class, peer)
 	copy(dst[:decide.Inputs], f.fixed[r*decide.Inputs:])
 	j, beyond := decide.Between(n)
 	at := r*decide.GridPoints + j
@@ -152,4 +150,18 @@ func (f *Frame) Row(class, peer int, n float64, dst []float32) (cost float64) {
 	}
 	low := float64(f.cost[at])
 	return low + (float64(f.cost[at+1])-low)*beyond
+}
+
+// Time is decide.Learned.Time of the frame; class as in Row.
+func (f *Frame) Time(class, peer int, n float64) float64 {
+	return decide.Along(f.time[f.pair(class, peer)*decide.GridPoints:][:decide.GridPoints], n)
+}
+
+// pair is the index of a class and a peer among them all.
+func (f *Frame) pair(class, peer int) int {
+	c := 0
+	if class >= 0 && class < len(f.row) {
+		c = int(f.row[class])
+	}
+	return c*len(f.Peers) + peer
 }

@@ -342,6 +342,7 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 			add(p, n)
 		}
 	}
+	d.Time = f.Time(int(a.Class), chosen, float64(a.Inflight))
 	d.Return = d.Own + max(r.opt.Imposed, 0)*imposed
 	weight := 1.0
 	if chosen < len(f.Weight) && f.Weight[chosen] > 0 {

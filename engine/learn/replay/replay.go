@@ -67,12 +67,17 @@ type Decision struct {
 	Propensity float64   // of the chosen, given who was considered
 	X          []float32 // [considered][decide.Inputs]
 	Cost       []float32 // analytic cost by considered peer, ms
+	Time       float64   // what the chosen was expected to take, by the formulas, ms
 	Own        float64   // response time, ms; of a failure with its penalty
 	Imposed    float64   // delay imposed on others, ms
 	Return     float64   // what it cost, in the unit of Cost
 	Scale      float64   // mean response time of the pool at the time, ms
 	Rule       decide.Rule
 }
+
+// Ratio is what a model learns of a decision: what it took, over what it was expected to take. What it costs others to wait is in the price that
+// the answer corrects, and grows with it.
+func (d *Decision) Ratio() float32 { return float32(max(d.Own/max(d.Time, 1e-6), 1e-4)) }
 
 // Row returns the features of considered peer i.
 func (d *Decision) Row(i int) []float32 { return d.X[i*decide.Inputs : (i+1)*decide.Inputs] }

@@ -74,6 +74,9 @@ func TestAFrameGivesBackTheFeaturesAndCostsOfItsTable(t *testing.T) {
 			if math.Abs(a-b) > 1e-9*a {
 				t.Errorf("peer %d with %v: cost %v instead of %v", p, n, b, a)
 			}
+			if a, b := r.policy.Time(0, p, n), f.Time(0, p, n); a != b || !(a > 0) {
+				t.Errorf("peer %d with %v: expected to take %v instead of %v", p, n, b, a)
+			}
 			for j := range want {
 				if want[j] != got[j] {
 					t.Errorf("peer %d with %v: feature %s is %v instead of %v", p, n, decide.InputNames()[j], got[j], want[j])
@@ -91,7 +94,7 @@ func TestAFrameUnpacksToWhatThePolicySaw(t *testing.T) {
 	var got decide.Matrix
 	for range 2 { // the second time into used memory
 		f.Matrix(&got)
-		if got.Classes != want.Classes || got.Peers != want.Peers || !slices.Equal(got.X, want.X) || !slices.Equal(got.Cost, want.Cost) {
+		if got.Classes != want.Classes || got.Peers != want.Peers || !slices.Equal(got.X, want.X) || !slices.Equal(got.Cost, want.Cost) || !slices.Equal(got.Time, want.Time) {
 			t.Fatal("the frame differs")
 		}
 	}
@@ -129,6 +132,9 @@ func TestADecisionHasWhatAllPeersHeldWhenItWasMade(t *testing.T) {
 				t.Errorf("peer %d, feature %d: %v instead of %v", p, j, d.Row(p)[j], row[j])
 			}
 		}
+	}
+	if want := f.Time(0, 0, 5); d.Time != want || math.Abs(float64(d.Ratio())-12/want) > 1e-6 {
+		t.Errorf("expected to take %v instead of %v, ratio %v", d.Time, want, d.Ratio())
 	}
 	if !d.Exact || d.Chosen != 0 || d.Own != 12 || d.Propensity != 0.5 {
 		t.Errorf("%+v", d)

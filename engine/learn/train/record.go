@@ -24,7 +24,8 @@ type tape struct {
 type sample struct {
 	peer     int32
 	at       int32   // in the peer's log; -1 = not answered
-	analytic float64 // cost, ms
+	cost     float64 // by the formulas, ms
+	expected float64 // response time by the formulas, ms
 	own      float64 // response time, ms
 }
 
@@ -50,7 +51,7 @@ func (h head) Picked(a *world.Attempt, row, at int, n float64, _ decide.Choice) 
 	from := len(h.x)
 	h.x = append(h.x, make([]float32, decide.Inputs)...)
 	cost := h.policy.Features(row, at, n, h.x[from:])
-	h.samples = append(h.samples, sample{at: -1, analytic: cost})
+	h.samples = append(h.samples, sample{at: -1, cost: cost, expected: h.policy.Time(row, at, n)})
 	return uint32(len(h.samples))
 }
 
@@ -69,7 +70,7 @@ func (h head) Ended(o *world.Outcome) {
 }
 
 // play runs one world under the policy with the given model (nil: the analytic policy) and returns its decisions with what they cost.
-// imposed is how much of the delay imposed on others counts: 0 makes a model of the own response time only.
+// imposed is how much of the delay imposed on others counts beside the response time.
 func play(s *scenario.Scenario, seed uint64, model func() decide.Predictor, imposed, share float64) (*fit.Rows, world.Result, error) {
 	t := newTape(s, share, rand.New(rand.NewPCG(seed, 0x7a9e)))
 	w := world.New(s, seed, policy.Weir(func(*world.Setup) policy.Variant {
@@ -89,7 +90,8 @@ func play(s *scenario.Scenario, seed uint64, model func() decide.Predictor, impo
 // explore is the share of random picks while recording: more than in production, so that the model sees peers it would not pick.
 const explore = 0.03
 
-// rows turns the samples that were answered into training data.
+// rows turns the samples that were answered into training data: response times over what they were expected to be, or returns with the
+// delay imposed over prices.
 func (t *tape) rows(imposed float64) *fit.Rows {
 	cost := make([]float64, len(t.samples))
 	byPeer := make([][]int32, len(t.logs)) // samples by peer
@@ -118,9 +120,15 @@ func (t *tape) rows(imposed float64) *fit.Rows {
 	}
 	rows := &fit.Rows{In: decide.Inputs}
 	for i := range t.samples {
-		if t.samples[i].at >= 0 {
-			rows.Add(t.x[i*decide.Inputs:(i+1)*decide.Inputs], float32(max(cost[i]/t.samples[i].analytic, 1e-4)))
+		s := &t.samples[i]
+		if s.at < 0 {
+			continue
 		}
+		expected := s.expected
+		if imposed > 0 {
+			expected = s.cost
+		}
+		rows.Add(t.x[i*decide.Inputs:(i+1)*decide.Inputs], float32(max(cost[i]/max(expected, 1e-6), 1e-4)))
 	}
 	return rows
 }

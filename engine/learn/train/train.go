@@ -29,7 +29,7 @@ type Options struct {
 	Worlds   int     // a round; default 300
 	Requests int     // a world; default 40000
 	Share    float64 // of the decisions that are recorded; default 0.12
-	Imposed  float64 // how much of the delay imposed on others counts; default 0.75, negative: none
+	Imposed  float64 // how much of the delay imposed on others counts; 0: what is learned is how long requests take
 	Shrink   float64 // what is taken of the correction; default 0.5
 	Hidden   []int   // widths of the hidden layers; default 32, 32
 	Epochs   int     // a round; default 3
@@ -48,9 +48,6 @@ type Options struct {
 	Before Result
 }
 
-// DefaultImposed is returns.DefaultImposed.
-const DefaultImposed = returns.DefaultImposed
-
 // DefaultShrink is returns.DefaultShrink.
 const DefaultShrink = returns.DefaultShrink
 
@@ -67,9 +64,6 @@ func (o Options) sane() Options {
 	set(&o.Jobs, 1)
 	if !(o.Share > 0) {
 		o.Share = 0.12
-	}
-	if o.Imposed == 0 {
-		o.Imposed = DefaultImposed
 	}
 	if !(o.Shrink > 0) {
 		o.Shrink = DefaultShrink
