@@ -35,6 +35,7 @@ type PeerExplanation struct {
 	Load       *float64       `json:"reported_load"`     // what the peer says of itself; null = nothing, or it is not used
 	Held       *float64       `json:"reported_inflight"` // by its last report
 	Elsewhere  *float64       `json:"elsewhere"`         // requests of other balancers there, as believed by the reports
+	Expected   float64        `json:"expected_ms"`       // what it is expected to take at Inflight, by the policy; cost has what it costs others besides
 	Cost       float64        `json:"cost_ms"`           // at Inflight, by the policy
 	Analytic   float64        `json:"analytic_ms"`
 	Correction *float64       `json:"correction"` // factor of the model on that; null = no model
@@ -85,7 +86,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 		base := l.Features(row, i, float64(held), values)
 		one := PeerExplanation{
 			Peer: m.addr, State: h.State.String(), StateWhy: h.Reason, Usable: h.Usable, Admit: round3(h.Admit), Weight: h.Weight, Inflight: int(held),
-			Analytic: base, Cost: base, Values: values, Curve: make([]float32, decide.GridPoints),
+			Analytic: base, Cost: base, Expected: l.Time(row, i, float64(held)), Values: values, Curve: make([]float32, decide.GridPoints),
 			Metrics: p.metricFigures(p.eng.now(), m.addr),
 		}
 		for g, n := range grid {
@@ -102,6 +103,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 			one.Correction = &f
 			if p.serving == learned {
 				one.Cost, curve = with, one.Learned
+				one.Expected *= f
 				cases[i].Z = math.Log(f)
 			}
 		}

@@ -34,6 +34,9 @@ func TestAnExplanationHasTheCostsOfTheTableAndSaysWhyTheFirstIsFirst(t *testing.
 		if p.Correction == nil || math.Abs(*p.Correction*p.Analytic-p.Cost) > 1e-3*p.Cost || same(p.Curve, p.Learned, 0) || len(p.Values) != len(x.Features) {
 			t.Errorf("%+v", p)
 		}
+		if !(p.Expected > 0 && p.Expected <= 1.001*p.Cost) {
+			t.Errorf("%s is expected to take %v ms and costs %v", p.Peer, p.Expected, p.Cost)
+		}
 		if p.Cost < last {
 			t.Errorf("%s is out of order", p.Peer)
 		}

@@ -51,7 +51,7 @@ func (c *explainCmd) print(w io.Writer, x *serve.Explanation) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "PEER\tSTATE\tADMIT\tIN FLIGHT\tSHARE\tCOST ms\tFORMULAS ms\tMODEL\tWHY NOT THE FIRST")
+	fmt.Fprintln(t, "PEER\tSTATE\tADMIT\tIN FLIGHT\tSHARE\tTAKES ms\tCOST ms\tFORMULAS ms\tMODEL\tWHY NOT THE FIRST")
 	shown := x.Peers
 	if !c.All && len(shown) > 20 {
 		shown = shown[:20]
@@ -65,7 +65,7 @@ func (c *explainCmd) print(w io.Writer, x *serve.Explanation) error {
 		if p.Correction != nil {
 			model = fmt.Sprintf("x %.2f", *p.Correction)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.0f %%\t%d\t%.1f %%\t%.4g\t%.4g\t%s\t%s\n", p.Peer, p.State, 100*p.Admit, p.Inflight, 100*p.Share, p.Cost, p.Analytic, model, why)
+		fmt.Fprintf(t, "%s\t%s\t%.0f %%\t%d\t%.1f %%\t%.4g\t%.4g\t%.4g\t%s\t%s\n", p.Peer, p.State, 100*p.Admit, p.Inflight, 100*p.Share, p.Expected, p.Cost, p.Analytic, model, why)
 	}
 	if n := len(x.Peers) - len(shown); n > 0 {
 		fmt.Fprintf(t, "and %d more, dearer\n", n)

@@ -16,7 +16,7 @@ func TestExplainShowsPeersCurvesAndFeatures(t *testing.T) {
 	within(t, 5e9, "the model serves", func() bool { _, out, _ = ask("api"); return strings.Contains(out, "learned policy") })
 	for _, want := range []string{
 		"Pool api, class *: learned policy, model " + id + ", for the mean\n", "10.0.0.1:80 with 0 in flight is expected to cost",
-		"WHY NOT THE FIRST", "x 1.00", "COST ms AT", "FEATURES THAT DIFFER",
+		"WHY NOT THE FIRST", "TAKES ms", "x 1.00", "COST ms AT", "FEATURES THAT DIFFER",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
