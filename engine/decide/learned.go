@@ -19,7 +19,7 @@ type Predictor interface {
 //
 // Where requests tell their sizes (Table.Sized) the model has no say: it does not know the size of the request, so it would correct all sizes alike. In the
 // Park world that made the 99th percentile 3020 ms of 2910. Nor has it where the 99th percentile is to be kept low (P99): it was taught to keep the mean low,
-// and took back a third of what that objective gains (mixed-4slot-92 .757 of least_conn's p99 instead of .740).
+// and one took back a third of what that objective gains (mixed-4slot-92 .757 of least_conn's p99 instead of .740).
 //
 // When the model fails (an error, a number that is none) the table is the analytic one, and Fault tells why.
 type Learned struct {
