@@ -209,6 +209,30 @@ func TestAModelHasNoSayWhereTheTailIsToBeKeptLowNorWhereRequestsTellTheirSize(t 
 	}
 }
 
+func TestAPoolThatIsTooLargeForAModelIsServedByTheFormulasAndTheLogSaysSo(t *testing.T) {
+	peers := make([]string, 4096)
+	for i := range peers {
+		peers[i] = fmt.Sprintf("'10.0.%d.%d:80'", i/256, i%256)
+	}
+	e, log := logged(t, "pools: [{name: api, peers: ["+strings.Join(peers, ", ")+"]}]")
+	if err := e.Models().Configure(config.Model{File: written(t, encoded(t, network(1), nil)), Library: config.LibraryBuiltin}); err != nil {
+		t.Fatal(err)
+	}
+	for c := range 20 {
+		e.Observe(outcomes(t, "api", fmt.Sprint("c", c), "10.0.0.1:80", observe.OK, 2, 5))
+	}
+	for range 2 {
+		refresh(t, e, "api")
+	}
+	const line = "too large for a model"
+	if s := e.State().Pool("api"); s.Policy != "analytic" || len(s.Table.Classes) < 16 || strings.Count(log.String(), line) != 1 {
+		t.Errorf("policy %s for %d classes, the log:\n%.2000s", s.Policy, len(s.Table.Classes), log.String())
+	}
+	if r := e.Report(); r.Status != OK {
+		t.Errorf("health %+v", r)
+	}
+}
+
 // Case 27, the half of the engine.
 func TestAModelThatCannotBeUsedLeavesTheAnalyticPolicyAndAClearError(t *testing.T) {
 	good := encoded(t, network(1), nil)

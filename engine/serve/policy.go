@@ -31,7 +31,8 @@ func (p *livePool) equip() *evaluator {
 	if p.learned == nil {
 		return nil
 	}
-	p.learned.Forget = p.feed == nil || !p.learns() || p.large() // nobody learns from the features
+	large := p.large()
+	p.learned.Forget = p.feed == nil || !p.learns() || large // nobody learns from the features
 	v := p.eng.models.use()
 	if v != p.eval {
 		p.eval, p.learned.Model = v, nil
