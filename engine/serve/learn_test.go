@@ -12,6 +12,7 @@ import (
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/gate"
 	"github.com/weirlb/weir/engine/learn/online"
+	"github.com/weirlb/weir/engine/learn/replay"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/telemetry"
@@ -242,6 +243,7 @@ func TestAnEngineThatDoesNotLearnKeepsNothingForIt(t *testing.T) {
 
 func TestAFeedKeepsWithinItsBoundsAndTellsWhatItLost(t *testing.T) {
 	e := learningStill(t)
+	refresh(t, e, "api") // the first table that the learner is shown
 	for range 3 {
 		e.Observe(outcomes(t, "api", "*", "10.0.0.1:80", observe.OK, feedAttempts/2, 5))
 	}
@@ -282,6 +284,50 @@ func TestPoolsThatComeLaterAreLearnedFromAndThoseOfTheP99AreNot(t *testing.T) {
 		if want := pool == "late"; (len(attempts) == 10 && len(frames) > 0) != want || (len(attempts) > 0) != want {
 			t.Errorf("%s: %d attempts, %d frames", pool, len(attempts), len(frames))
 		}
+	}
+}
+
+// Without frames of their time, decisions would be taken for ones made on the last frame there was.
+func TestTheLearnerGetsFramesAndAttemptsTogether(t *testing.T) {
+	e := learningStill(t)
+	p, _ := e.pool("api")
+	hinted := &observe.Batch{Instance: "web1"}
+	for range 400 {
+		if err := hinted.Add("api", "*", p.members[0].addr, observe.Record{
+			Attempt: 1, Kind: observe.OK, Propensity: 1, HeaderMS: 8, TotalMS: 8, PredictedMS: observe.None, Load: observe.None, Weight: 2,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// fed is what the learner gets of the batch, and of a refresh after it.
+	fed := func(b *observe.Batch) (attempts int, frames []*replay.Frame) {
+		e.Observe(b)
+		p.mu.Lock()
+		p.feed.framed = 0
+		p.mu.Unlock()
+		refresh(t, e, "api")
+		a, frames, _ := p.feed.take()
+		return len(a), frames
+	}
+	plain := outcomes(t, "api", "*", p.members[0].addr, observe.OK, 10, 5)
+	fed(plain)
+	if n, frames := fed(plain); n != 10 || len(frames) == 0 || frames[len(frames)-1].Sized {
+		t.Errorf("with the model %d attempts, %d frames", n, len(frames))
+	}
+	fed(hinted)
+	if n, frames := fed(hinted); n != 400 || len(frames) == 0 || !frames[len(frames)-1].Sized {
+		t.Errorf("where requests tell their size %d attempts, %d frames", n, len(frames))
+	}
+	many := make([]string, 4096)
+	for i := range many {
+		many[i] = fmt.Sprintf("%q", fmt.Sprintf("10.0.%d.%d:80", i/256, i%256))
+	}
+	e.Apply(parse(t, strings.Replace(learnPool, `"10.0.0.1:80", "10.0.0.2:80"`, strings.Join(many, ", "), 1)))
+	for c := range 20 {
+		fed(outcomes(t, "api", fmt.Sprint("c", c), "10.0.0.1:80", observe.OK, 2, 5))
+	}
+	if n, frames := fed(plain); n != 0 || len(frames) != 0 {
+		t.Errorf("of a pool that is too large for a model %d attempts, %d frames", n, len(frames))
 	}
 }
 

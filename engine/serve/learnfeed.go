@@ -75,9 +75,10 @@ func (f *feed) give(attempts []replay.Attempt, frames []*replay.Frame, spacing f
 	f.spare, f.spareFrames, f.spacing = attempts, frames, spacing
 }
 
-// feedAttempt leaves an attempt for the learner. The pool's mutex is held.
+// feedAttempt leaves an attempt for the learner. The pool's mutex is held. Without frames of its time it would be taken for one decided on by the
+// last frame there was.
 func (p *livePool) feedAttempt(ended float64, at, class int, r *observe.Record) {
-	if p.feed == nil || !p.learns() {
+	if p.feed == nil || !p.shown {
 		return
 	}
 	a := replay.Attempt{
@@ -92,9 +93,10 @@ func (p *livePool) feedAttempt(ended float64, at, class int, r *observe.Record) 
 // model must have its say.
 func (p *livePool) learns() bool { return p.learned != nil && p.conf.Objective != config.P99 }
 
-// feedFrame leaves what the policy saw for the learner, after a table was filled by the model. The pool's mutex is held.
+// feedFrame leaves what the policy saw for the learner, after a table was filled. The pool's mutex is held. Where requests tell their size that goes on,
+// though the model has no say: the learner counts those decisions, and leaves them out.
 func (p *livePool) feedFrame(now float64) {
-	if p.feed == nil || !p.learns() || p.serving != learned || !p.feed.due(now) {
+	if p.feed == nil || !p.shown || !p.feed.due(now) {
 		return
 	}
 	s := replay.Shown{Weight: p.weights, Rule: decide.Rule{Explore: p.conf.Explore, Spread: p.conf.Spread}, Control: p.conf.Control, Sized: p.table.Sized()}

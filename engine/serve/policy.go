@@ -62,16 +62,16 @@ func (p *livePool) large() bool {
 // its promise is done without.
 func (p *livePool) fillTable(now float64, eval *evaluator, params decide.Params) (fault string) {
 	broken := ""
+	p.shown = false
 	if eval != nil {
 		if broken = p.tryModel(now, params); broken == "" {
-			p.modelFailed(eval, "")
-			if p.learned.Silent() {
-				p.serving = analytic
-				p.compareAnew(now, analytic, "")
-				return ""
+			id := eval.model.ID
+			if p.serving = learned; p.learned.Silent() {
+				p.serving, id = analytic, ""
 			}
-			p.serving = learned
-			p.compareAnew(now, learned, eval.model.ID)
+			p.shown = !p.learned.Forget
+			p.modelFailed(eval, "")
+			p.compareAnew(now, p.serving, id)
 			return ""
 		}
 	}

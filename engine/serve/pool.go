@@ -69,6 +69,7 @@ type livePool struct {
 	fault       string                   // why the table could not be filled last time, "" = it could
 	modelFault  string                   // why the model could not be used for it, "" = it could, or there was none
 	tooLarge    bool                     // for a model
+	shown       bool                     // the last table was made through learned, which kept what the learner is to be shown
 	feed        *feed                    // for the learner; nil = there is none
 	observed    []record.Observed        // for the history, until the run of records is learned
 	said        []func()                 // log lines to be written when the mutex is free
