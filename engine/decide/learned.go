@@ -233,14 +233,14 @@ func (l *Learned) Matrix() Matrix { return Matrix{l.classes, l.peers, l.x, l.bas
 
 // Time is what a request of class row c is expected to take on peer p that has n in flight, by the formulas, ms: what Features tells the cost of.
 func (l *Learned) Time(c, p int, n float64) float64 {
-	return Along(l.Analytic.time[(c*l.peers+p)*GridPoints:][:GridPoints], n)
+	j, beyond := Between(n)
+	return Along(l.Analytic.time[(c*l.peers+p)*GridPoints+j:], beyond)
 }
 
-// Along is what a row over the grid has at n, between its points.
-func Along(row []float32, n float64) float64 {
-	j, f := Between(n)
-	low := float64(row[j])
-	return low + (float64(row[j+1])-low)*f
+// Along is what lies this far from the first of two values to the second, and past it.
+func Along(row []float32, f float64) float64 {
+	low := float64(row[0])
+	return low + (float64(row[1])-low)*f
 }
 
 // Between tells which grid points n lies between, the lower one's index and how far from it as a fraction: above 1 past the last.
@@ -263,6 +263,5 @@ func (m *Matrix) Row(c, p int, n float64, dst []float32) float64 {
 	for i := range Inputs {
 		dst[i] = a[i] + (b[i]-a[i])*f
 	}
-	cost := float64(m.Cost[row])
-	return cost + (float64(m.Cost[row+1])-cost)*beyond
+	return Along(m.Cost[row:], beyond)
 }

@@ -148,13 +148,13 @@ func (f *Frame) Row(class, peer int, n float64, dst []float32) (cost float64) {
 	for i, col := range f.columns {
 		dst[col] = a[i] + (b[i]-a[i])*part
 	}
-	low := float64(f.cost[at])
-	return low + (float64(f.cost[at+1])-low)*beyond
+	return decide.Along(f.cost[at:], beyond)
 }
 
 // Time is decide.Learned.Time of the frame; class as in Row.
 func (f *Frame) Time(class, peer int, n float64) float64 {
-	return decide.Along(f.time[f.pair(class, peer)*decide.GridPoints:][:decide.GridPoints], n)
+	j, beyond := decide.Between(n)
+	return decide.Along(f.time[f.pair(class, peer)*decide.GridPoints+j:], beyond)
 }
 
 // pair is the index of a class and a peer among them all.
