@@ -59,7 +59,7 @@ func TestKnownPoliciesReachTheirReferenceNumbers(t *testing.T) {
 
 func TestTheTailObjectiveLowersTheTail(t *testing.T) {
 	if testing.Short() {
-		t.Skip("as above")
+		t.Skip("under the race detector it takes ten times as long; the others here run policies side by side too")
 	}
 	run := func(objective decide.Objective) (mean, p99 float64) {
 		c := Comparison{Scenario: load(t, "drift"), Policies: []string{"weir"}, Seed: 1, Seeds: 2, Jobs: 2, Objective: objective}

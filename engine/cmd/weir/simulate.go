@@ -18,18 +18,18 @@ import (
 )
 
 type simulateCmd struct {
-	Scenario []string `required:"" sep:"none" help:"Scenario file, or a directory of them; may be repeated." placeholder:"FILE"`
-	Policy   []string `default:"least_conn,weir,sed_oracle" help:"Policies to compare, or all. ${policies}." placeholder:"P1,P2"`
-	Seed     uint64   `default:"1" help:"Same seed, same arrivals and sizes for every policy."`
-	Seeds    int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
-	JSON     bool     `name:"json" help:"Print one JSON object a policy."`
-	Model    string   `default:"default" help:"Model file that the policy weir decides by; default = the one built in, none = the analytic policy." placeholder:"FILE"`
-	Aim      string   `name:"objective" enum:"mean,p99" default:"mean" help:"What weir keeps low, as objective of a pool: mean or p99." placeholder:"mean|p99"`
-	Learn    bool     `help:"Let weir learn online: candidates of its model, from nothing but its own outcomes, through the gates."`
-	Every    float64  `name:"learn-every" default:"60" help:"Simulated seconds from one candidate to the next." placeholder:"S"`
-	Control  float64  `name:"learn-control" default:"0" help:"Share of requests of the control slice while learning. Without one nothing is rolled back." placeholder:"SHARE"`
-	Steps    bool     `name:"learn-steps" help:"Tell what becomes of each candidate."`
-	Jobs     int      `help:"Runs at a time. Default: one a processor. Results do not depend on it."`
+	Scenario  []string `required:"" sep:"none" help:"Scenario file, or a directory of them; may be repeated." placeholder:"FILE"`
+	Policy    []string `default:"least_conn,weir,sed_oracle" help:"Policies to compare, or all. ${policies}." placeholder:"P1,P2"`
+	Seed      uint64   `default:"1" help:"Same seed, same arrivals and sizes for every policy."`
+	Seeds     int      `default:"1" help:"How many seeds to run, counting up from --seed; shows mean and spread."`
+	JSON      bool     `name:"json" help:"Print one JSON object a policy."`
+	Model     string   `default:"default" help:"Model file that the policy weir decides by; default = the one built in, none = the analytic policy." placeholder:"FILE"`
+	Objective string   `enum:"mean,p99" default:"mean" help:"What weir keeps low, as objective of a pool: mean or p99." placeholder:"mean|p99"`
+	Learn     bool     `help:"Let weir learn online: candidates of its model, from nothing but its own outcomes, through the gates."`
+	Every     float64  `name:"learn-every" default:"60" help:"Simulated seconds from one candidate to the next." placeholder:"S"`
+	Control   float64  `name:"learn-control" default:"0" help:"Share of requests of the control slice while learning. Without one nothing is rolled back." placeholder:"SHARE"`
+	Steps     bool     `name:"learn-steps" help:"Tell what becomes of each candidate."`
+	Jobs      int      `help:"Runs at a time. Default: one a processor. Results do not depend on it."`
 }
 
 const maxSeeds = 10_000
@@ -58,7 +58,7 @@ func (c *simulateCmd) Run(to streams) error {
 		return err
 	}
 	objective := decide.Mean
-	if c.Aim == string(config.P99) {
+	if c.Objective == string(config.P99) {
 		objective = decide.P99
 		if c.Learn {
 			return errors.New("--learn has nothing to learn with --objective p99: models are fitted to means, and have no say where the 99th percentile is to be kept low")
