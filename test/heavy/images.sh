@@ -215,8 +215,7 @@ load=$!
 attempts() { # PEER: what the engine knows of it
     curl -sS -m 5 "http://127.0.0.1:$admin/api/metrics" | jq --arg p "127.0.0.1:$1" '[.. | objects | select(.addr? == $p and has("attempts")) | .attempts] | add // 0'
 }
-# One client at a time: whichever peer reads a little dearer gets the control slice and what explores only, one request in a hundred.
-both() { [ "$(attempts "$port_a")" -gt 2 ] && [ "$(attempts "$port_b")" -gt 2 ]; }
+both() { [ "$(attempts "$port_a")" -gt 20 ] && [ "$(attempts "$port_b")" -gt 20 ]; }
 within 30 "outcomes of both peers reach the engine" both
 say "traffic flows and is learned from"
 
