@@ -70,12 +70,30 @@ func newIndex(k, s, rate float64) index {
 	return x
 }
 
+// deep is the queue from which on the index goes on straight.
+const deep = 4.0
+
 // at is W(n), ms; n and K need not be whole.
+//
+// From deep on it is straight. The index is of a pool that is not short of peers for long. In one that is, all queues are long, what counts is when
+// the last of them is worked off, and an index that goes on with the square of the queue lets slow peers have waits longer by the root of how much slower
+// they are. With loads of 1.3 for 10 s each 50 s, three speeds, the p99 was .61 of least_conn's so and is .39 (sed_oracle .39), the mean
+// .95 both times; without overload it makes no difference, but for brownout-80 (.968 / .773 -> .960 / .767). From 2 on instead of 4 mixed-4slot-92 has .974 / .736 for .962 / .742.
 func (x *index) at(n float64) float64 {
 	q := n + 1 - x.slots
-	if q <= 0 {
+	switch {
+	case q <= 0:
 		return x.service
+	case q <= deep:
+		return x.behind(q)
 	}
+	const step = 0.5
+	at := x.behind(deep)
+	return at + (q-deep)*(at-x.behind(deep-step))/step
+}
+
+// behind is W with a queue of q.
+func (x *index) behind(q float64) float64 {
 	if x.rate == 0 {
 		return x.service * (1 + q/x.slots)
 	}

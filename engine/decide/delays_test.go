@@ -30,8 +30,8 @@ func TestTheIndexIsThePriceAtWhichOneMoreRequestIsWorthIt(t *testing.T) {
 			for _, n := range []int{0, 1, k / 2, k - 1, k, k + 1, k + 3, k + 9} {
 				fewerN, fewerX := admitted(n, k, rate, s)
 				moreN, moreX := admitted(n+1, k, rate, s)
-				if moreX-fewerX < 1e-9*rate {
-					continue // the definition is rounding
+				if moreX-fewerX < 1e-9*rate || n+1-k > deep {
+					continue // the definition is rounding, or goes no further
 				}
 				want := (moreN - fewerN) / (moreX - fewerX)
 				if got := x.at(float64(n)); math.Abs(got-want) > 0.001*want {
@@ -48,6 +48,20 @@ func TestALoneSlotHasTheTriangularNumbers(t *testing.T) {
 		if got := x.at(float64(n)); math.Abs(got-want) > 0.01 {
 			t.Errorf("%d there: %v, want %v", n, got, want)
 		}
+	}
+}
+
+// In an overload all queues are long, and the waits are to be alike then, however fast the peers are: the last of the queues ends the overload.
+func TestDeepQueuesOfEqualPriceTakeEquallyLong(t *testing.T) {
+	const length = 400.0
+	slow, fast := newIndex(4, 100, 1), newIndex(4, 10, 1)
+	price := slow.at(4 + length)
+	n := 0.0
+	for fast.at(n) < price {
+		n++
+	}
+	if ratio := (n - 4) * 10 / (length * 100); ratio < 0.9 || ratio > 1.1 { // 0.32 by the square of the queue
+		t.Errorf("the fast peer's queue takes %.2f of the time of the slow one's", ratio)
 	}
 }
 
