@@ -1,0 +1,26 @@
+package policy
+
+import "testing"
+
+// Balancers that read the same report of two peers all went to the one that held less, for as long as a table lives: 1.2 times least_conn's mean.
+func TestBalancersThatReadTheSameReportsDoNotAllGoTheSameWay(t *testing.T) {
+	for name, w := range map[string]struct {
+		slots string
+		most  float64 // of least_conn's mean
+	}{
+		"one slot":   {"1", 1.12},
+		"five slots": {"5", 1.07},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inTheMean(t, w.most, 3, `
+requests: 60000
+warmup: 20000
+balancers: 8
+arrivals: {load: 0.92}
+classes: [{service_ms: {mean: 63}}]
+peers: [{count: 2, slots: `+w.slots+`, reports: orca}]
+`)
+		})
+	}
+}
