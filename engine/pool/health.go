@@ -123,6 +123,7 @@ type Health struct {
 	log   []Transition
 	order []int // scratch of shrink
 	tiers tiers
+	short float64 // part of the traffic that peers past their ramp cannot carry
 }
 
 type peer struct {
@@ -412,6 +413,15 @@ func (h *Health) Predict(now float64, i int, risk float64) {
 		if math.IsNaN(risk) {
 			h.peers[i].risk = 0
 		}
+	}
+}
+
+// Short tells what part of the pool's traffic its peers past their ramp cannot carry, 0..1 (decide.Short). Those that ramp may have that
+// much, however cold they are.
+func (h *Health) Short(share float64) {
+	h.short = min(max(share, 0), 1)
+	if math.IsNaN(share) {
+		h.short = 0
 	}
 }
 

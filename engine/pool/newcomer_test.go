@@ -22,22 +22,22 @@ func TestACheckedNewcomerWaitsForItsFirstPassedProbe(t *testing.T) {
 	}
 }
 
-func TestANewcomersShareRisesSmoothlyAndNeverPassesAnEvenOne(t *testing.T) {
+func TestNewcomersSharesRiseSmoothlyAndNeverPassEvenOnes(t *testing.T) {
 	h := pool.New(pool.Defaults())
 	list := named(3)
 	h.SetPeers(0, list)
 	h.Advance(100_000)
 	list = append(list, pool.PeerSpec{Addr: "new:1"})
 	h.SetPeers(100_000, list)
-	last := 0.0
+	last, joined := 0.0, 1.0
 	for now := 100_000.0; now < 110_000; now += 100 {
 		if now == 105_000 { // another joins during the ramp
 			list = append(list, pool.PeerSpec{Addr: "newer:1"})
 			h.SetPeers(now, list)
-			last = 0
+			last, joined = 0, 2
 		}
 		h.Advance(now)
-		n := float64(h.Len())
+		n := float64(h.Len()) / joined
 		if a := h.View(3).Admit; a > 1/n || a < 0.1/n-1e-9 || a < last || (last > 0 && a-last > 0.02/n) {
 			t.Fatalf("at %v ms admit is %v after %v, of %v peers", now, a, last, n)
 		}
@@ -46,6 +46,25 @@ func TestANewcomersShareRisesSmoothlyAndNeverPassesAnEvenOne(t *testing.T) {
 	h.Advance(110_000)
 	if v := h.View(3); v.Admit != 1 || v.State != pool.Up {
 		t.Errorf("after the ramp: %+v", v)
+	}
+}
+
+// Two that join are considered by the same requests: each of them a tenth of the time is a tenth for both together.
+func TestWhatOldPeersCannotCarryIsNotHeldBackFromNewcomers(t *testing.T) {
+	h := pool.New(pool.Defaults())
+	h.SetPeers(0, named(3))
+	h.SetPeers(100_000, append(named(3), pool.PeerSpec{Addr: "new:1"}, pool.PeerSpec{Addr: "new:2"}))
+	for _, c := range []struct{ short, want float64 }{{0, 0.04}, {0.3, 0.3}, {0.01, 0.04}, {2, 1}, {math.NaN(), 0.04}} {
+		h.Short(c.short)
+		h.Advance(100_000)
+		for i := 3; i < 5; i++ {
+			if a := h.View(i).Admit; math.Abs(a-c.want) > 1e-9 {
+				t.Errorf("short of %v: peer %d is admitted to %v, want %v", c.short, i, a, c.want)
+			}
+		}
+		if a := h.View(0).Admit; a != 1 {
+			t.Errorf("short of %v: an old peer is admitted to %v", c.short, a)
+		}
 	}
 }
 

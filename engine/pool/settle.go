@@ -209,8 +209,11 @@ func (h *Health) usability() {
 // admission sets how far each usable peer is considered.
 //
 // Admit is a probability of being considered at all, so a peer's share can never pass it, whatever its costs say. That is how
-// slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. It needs somebody to carry the rest:
-// without a usable peer that is not ramping nobody is held back. A backup is considered no more often than its tier is needed.
+// slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. A request draws one number for all peers, so of
+// those that ramp at a time it considers all or the warmest: together they get their even shares, m/n for m of them, and the costs say which
+// gets how much. It needs somebody to carry the rest: without a usable peer that is not ramping nobody is held back, and what those cannot carry (Short) is not
+// held back either. A pool is given peers because it has too few: held to their ramp, two that joined a pool with 1.2 times the load it can carry
+// left it with nine times least_conn's mean. A backup is considered no more often than its tier is needed.
 func (h *Health) admission() {
 	h.shares()
 	if !h.tiers.any || h.panic {
@@ -244,7 +247,7 @@ func (h *Health) shares() {
 	even := 1 / float64(n)
 	for i := range h.peers {
 		if p := &h.peers[i]; p.usable && p.ramping {
-			p.admit = even * h.warmth(p)
+			p.admit = min(max(even*float64(n-settled)*h.warmth(p), h.short), 1)
 		}
 	}
 	h.shrink(settled, even)

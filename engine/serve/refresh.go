@@ -10,6 +10,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/pool"
 )
 
 const (
@@ -128,6 +129,7 @@ func (p *livePool) tryFill(now float64) (fault string) {
 		p.health.Predict(now, i, p.risk(i, &v))
 		p.showReports(i, &v)
 	}
+	p.health.Short(decide.Short(len(p.members), p.known))
 	params := p.params()
 	p.health.Advance(now)
 	eval := p.equip()
@@ -153,11 +155,16 @@ func (p *livePool) params() decide.Params {
 	return params
 }
 
+// known is what is known of the peer at position i.
+func (p *livePool) known(i int) (pool.View, estimate.PeerView) {
+	return p.health.View(i), p.est.Peer(i)
+}
+
 // trust is how far the costs of each peer are its own, for decide.Table.Trust.
 func (p *livePool) trust() []float64 {
 	p.trusts = p.trusts[:0]
 	for i := range p.members {
-		p.trusts = append(p.trusts, decide.TrustIn(p.health.View(i), p.est.Peer(i)))
+		p.trusts = append(p.trusts, decide.TrustIn(p.known(i)))
 	}
 	return p.trusts
 }

@@ -235,11 +235,12 @@ func (w *weir) refresh(now float64) {
 	for i := range w.members {
 		w.health.Predict(now, i, w.est.Peer(i).Risk)
 	}
+	w.health.Short(decide.Short(len(w.members), w.known))
 	params := decide.Params{Objective: w.objective, Sizes: !w.noSizes}
 	w.fill.Fill(now, w.est, params, &w.table)
 	w.trusts = w.trusts[:0]
 	for i := range w.members {
-		w.trusts = append(w.trusts, decide.TrustIn(w.health.View(i), w.est.Peer(i)))
+		w.trusts = append(w.trusts, decide.TrustIn(w.known(i)))
 	}
 	w.table.Trust(params, w.trusts)
 	for c, name := range w.classes {
@@ -251,6 +252,9 @@ func (w *weir) refresh(now float64) {
 		w.learn.refreshed(w, now)
 	}
 }
+
+// known is what is known of the peer at position i.
+func (w *weir) known(i int) (pool.View, estimate.PeerView) { return w.health.View(i), w.est.Peer(i) }
 
 // judge publishes who is usable, and how far.
 func (w *weir) judge(now float64) {
