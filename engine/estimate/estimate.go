@@ -101,6 +101,9 @@ type Pool struct {
 	refresh  float64        // time of the last Refresh
 	selected float64        // time of the last choice of listed classes
 
+	crowd    float64 // usual number of other balancers' requests at a peer, a slot; 0 = no peer reports
+	crowdVar float64 // variance of that
+
 	hidden  hidden
 	sharers float64 // engines that send to the peers, this one included, as told; 0 = not told
 	priors  *priors
@@ -273,6 +276,7 @@ func (p *Pool) Refresh(now float64) {
 		pe.curve.age(dt / p.opt.AgeMS)
 		p.expire(now, pe)
 	}
+	p.crowds()
 	p.fade(dt)
 	p.turn++
 	p.concurrency(dt)

@@ -245,6 +245,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		}
 		count = max(count+s.delta, 0)
 		if s.held >= 0 {
+			pe.others.forget(pe.lean)
 			pe.others.add(s.at, s.held-count)
 			elsewhere, _ = pe.others.at(s.at, pe.latency)
 		}

@@ -50,7 +50,7 @@ func (p *Pool) Peer(i int) PeerView {
 	if pe.reports.at > 0 {
 		v.ReportAgeMS = max(p.now-pe.reports.at, 0)
 	}
-	v.Others, v.OthersVar = pe.others.at(p.now, pe.latency)
+	v.Others, v.OthersVar = p.elsewhere(pe)
 	v.TotalRate = v.ArrivalRate * p.loadRatio(pe)
 	v.Unseen = 1 - 1/p.loadRatio(pe)
 	if pe.others.busyN > 0 {

@@ -2,6 +2,21 @@ package policy
 
 import "testing"
 
+// What others held in an overload was usual for a hundred reports after it, and of a peer that is avoided there are few reports: 1.20 of least_conn's mean.
+func TestBalancersComeBackToAPeerThatWasOverloaded(t *testing.T) {
+	t.Parallel()
+	inTheMean(t, 1.12, 3, `
+requests: 60000
+warmup: 20000
+balancers: 8
+arrivals: {load: 0.77}
+classes: [{service_ms: {mean: 63}}]
+peers: [{count: 2, slots: 5, reports: orca}]
+events:
+  - {peer: 0, from_s: 5, for_s: 5, every_s: 20, speed: 0.4}
+`)
+}
+
 // Balancers that read the same report of two peers all went to the one that held less, for as long as a table lives: 1.2 times least_conn's mean.
 func TestBalancersThatReadTheSameReportsDoNotAllGoTheSameWay(t *testing.T) {
 	for name, w := range map[string]struct {
