@@ -31,6 +31,7 @@ type cli struct {
 	Down      downCmd      `cmd:"" help:"A peer fails under load: last pick, requests lost, failures until it is out. 3 minutes."`
 	Pick      pickCmd      `cmd:"" help:"Time of one pick for 10 to 4000 peers, and how close the sampled choice comes. 30 seconds."`
 	Scenarios scenariosCmd `cmd:"" help:"The learned policy in the simulator, in every scenario, beside classical rules and oracles, against its targets. 30 minutes."`
+	Worlds    worldsCmd    `cmd:"" help:"Weir in 300 random worlds of the simulator, beside least_conn: in how many it is worse, and where. 6 minutes."`
 	Ablation  ablationCmd  `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
 	Limits    limitsCmd    `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
 	Guess     guessCmd     `cmd:"" help:"What it is worth to C3 in the simulator to be told how many balancers there are. 3 minutes."`
