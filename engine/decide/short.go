@@ -6,7 +6,7 @@ import (
 )
 
 // worksOff is in how many mean services of theirs peers are to have worked off what waits there.
-const worksOff = 10
+const worksOff = 3
 
 // Short is the part of a pool's traffic that its peers past their slow start cannot carry, in [0, 1): what comes and what waits there already, over what
 // they can serve. of tells of each peer how it is and what is known of it.

@@ -24,7 +24,7 @@ func TestWhatWarmPeersCannotCarryIsWhatComesAndWhatWaitsOverWhatTheyServe(t *tes
 		"enough":                       {[]peer{{state: up, rate: 0.3, inFlight: 4}, {state: ramps}}, 0},
 		"twice what it serves":         {[]peer{{state: up, rate: 0.8, inFlight: 4}, {state: ramps}}, 0.5},
 		"as much, half at the new one": {[]peer{{state: up, rate: 0.4, inFlight: 4}, {state: ramps, rate: 0.4}}, 0.5},
-		"enough, but many wait":        {[]peer{{state: up, rate: 0.4, inFlight: 44}, {state: ramps}}, 0.5},
+		"enough, but many wait":        {[]peer{{state: up, rate: 0.4, inFlight: 16}, {state: ramps}}, 0.5},
 		"the other is out":             {[]peer{{state: up, rate: 0.8}, {state: up, out: true}, {state: ramps}}, 0.5},
 		"nobody is warm":               {[]peer{{state: ramps, rate: 2}}, 0},
 		"nobody at all":                {nil, 0},
