@@ -11,7 +11,7 @@ import (
 const Absent = -1
 
 const (
-	knownAfter = 100 // answers of a peer after which its cost is its own alone
+	knownAfter = 300 // answers of a peer after which its cost is its own alone; with 100 a backup whose first answers were slow by chance got 5 % of what it may have, in one of 15 starts
 	failsOwn   = 0.2 // failure rate from which on it is, whatever it answered: nobody is taken for good on the strength of failures
 )
 
