@@ -95,7 +95,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		if t.Sized() {
 			mean *= t.Work.waits(i, mix) / v.Mix
 		}
-		var wait, spread, delay [GridPoints]float64
+		var wait, spread, delay, even [GridPoints]float64
 		if others {
 			a.delay.of(&v, rate, offered)
 		}
@@ -110,7 +110,8 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				n := float64(own) + max(v.Others+more*float64(own-v.InFlight)+o.at*math.Sqrt(v.OthersVar), 0)
 				queued := max(n+1-v.Concurrency, 0)
 				w := est.Wait(i, n) * mean
-				wait[g] += waiting * o.weight * (w + slope*min(n, v.Concurrency)/v.Concurrency*mean)
+				wait[g] += waiting * o.weight * w
+				even[g] += waiting * o.weight * slope * min(n, v.Concurrency) / v.Concurrency * mean
 				// Variance of the wait: queued departures, each an interval of mean S/K.
 				spread[g] += o.weight * queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
 				if others {
@@ -143,7 +144,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				if time != nil {
 					time[g] = float32(bounded(own + odds*(own+penalty)))
 				}
-				own += size * delay[g]
+				own += even[g] + size*delay[g]
 				own += odds * (own + penalty)
 				last = max(bounded(own/weight+away), last)
 				row[g] = float32(last)

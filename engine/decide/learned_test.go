@@ -198,8 +198,9 @@ func TestWhatARequestIsExpectedToTakeIsItsResponseTimeWithoutThePriceOfItsWait(t
 	own.Fill(0, est, decide.Params{}, &plain)
 	for p := range 2 {
 		for n := range 20 {
+			// The cost has what makes a peer with idle slots a little dearer for each busy one.
 			got, want := l.Time(0, p, float64(n)), plain.At(0, p, float64(n))
-			if math.Abs(got/want-1) > 1e-5 {
+			if even := want - got; even < -1e-5*want || even > 0.31*plain.At(0, p, 0) || (n == 0 && even > 1e-5*want) {
 				t.Errorf("peer %d with %d in flight: %v, the own time is %v", p, n, got, want)
 			}
 			if p == 0 && n > 10 && !(table.At(0, p, float64(n)) > got) {

@@ -33,7 +33,7 @@ type trainCmd struct {
 	Worlds   int           `default:"300" help:"Random worlds a round."`
 	Requests int           `default:"40000" help:"Requests a world."`
 	Share    float64       `default:"0.12" help:"Share of the decisions that are learned from."`
-	Imposed  float64       `default:"0.75" help:"How much of the delay imposed on later requests counts in the return that is learned, over the price; 0 = how long requests take is learned, over how long they were expected to."`
+	Imposed  float64       `default:"0" help:"How much of the delay imposed on later requests is learned too, over the price that has it; 0 = how long requests take, over how long they were expected to."`
 	Shrink   float64       `default:"0.5" help:"What is taken of the correction to the analytic costs."`
 	Hidden   []int         `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
 	Epochs   int           `default:"3" help:"Passes over a round's decisions."`

@@ -28,7 +28,7 @@ func TestTrainWritesAModelThatSimulateTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"weir train --seed 5 --rounds 2 --worlds 10", "Wolpert and Tumer", "log_cost_rise"} {
+	for _, want := range []string{"weir train --seed 5 --rounds 2 --worlds 10", "Bertsekas and Tsitsiklis", "log_cost_rise"} {
 		if !strings.Contains(string(card), want) {
 			t.Errorf("the model card lacks %q:\n%s", want, card)
 		}
@@ -148,7 +148,7 @@ func TestTrainResumedMakesTheSameFileAndCard(t *testing.T) {
 		}
 	}
 	train(whole)
-	c := trainCmd{Out: halves, Name: "default", Seed: 1, Rounds: 2, Worlds: 12, Requests: 500, Share: 0.12, Imposed: 0.75, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Resume: true}
+	c := trainCmd{Out: halves, Name: "default", Seed: 1, Rounds: 2, Worlds: 12, Requests: 500, Share: 0.12, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Resume: true}
 	c.saved = func(int) error { return errors.New("enough") }
 	if err := c.Run(streams{&output{}, &output{}}); err == nil {
 		t.Fatal("it did not stop")
@@ -175,7 +175,7 @@ func TestTrainRefusesToResumeOnScenariosThatChanged(t *testing.T) {
 		}
 	}
 	write("0.3")
-	c := trainCmd{Out: out, Name: "default", Seed: 1, Rounds: 2, Worlds: 2, Requests: 500, Share: 0.12, Imposed: 0.75, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Scenario: []string{file}}
+	c := trainCmd{Out: out, Name: "default", Seed: 1, Rounds: 2, Worlds: 2, Requests: 500, Share: 0.12, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Scenario: []string{file}}
 	c.saved = func(int) error { return errors.New("enough") }
 	if err := c.Run(streams{&output{}, &output{}}); err == nil {
 		t.Fatal("it did not stop")

@@ -1,8 +1,8 @@
-// Package fit trains the network on returns.
+// Package fit trains the network on what decisions came to.
 //
-// A row is the features of a decision as it was made, and the ratio of what it really cost (response time and imposed delay) to
-// what the analytic policy said. The network's answer z is the logarithm of the expected ratio. Costs scatter in proportion to their
-// mean, so the loss is the deviance of an exponential with mean exp(z),
+// A row is the features of a decision as it was made, and the ratio of how long the request took to what the formulas expected. The
+// network's answer z is the logarithm of the expected ratio. Response times scatter in proportion to their mean, so the loss is the
+// deviance of an exponential with mean exp(z),
 //
 //	ratio x exp(-z) + z
 //

@@ -135,7 +135,7 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 		net = model.New([]int{decide.Inputs, 32, 32, 1}, rand.New(rand.NewPCG(l.opt.Seed, 0x1817)))
 	}
 	before := net
-	// Returns tell the whole correction, and models have a part of it.
+	// Answers tell the whole correction, and models have a part of it.
 	whole := before.Scaled(1 / l.opt.Shrink)
 	net = whole.Clone()
 	err = fit.Train(ctx, net, rows, fit.Options{
@@ -151,7 +151,7 @@ func (l *Loop) fit(ctx context.Context, now float64) (c Candidate, learned int, 
 	}
 	figures = map[string]float64{"step": part, "loss": fit.Loss(net, held), "loss_before": fit.Loss(before, held)}
 	card := map[string]string{
-		"name": fmt.Sprintf("online %d", l.made), "method": "fine-tuned on decisions of this engine, returns with the delay imposed on later requests",
+		"name": fmt.Sprintf("online %d", l.made), "method": "fine-tuned on decisions of this engine, by what each took over what it was expected to take",
 		"rows": strconv.Itoa(rows.Len()), "seed": strconv.FormatUint(l.opt.Seed, 10),
 		"loss":        strconv.FormatFloat(figures["loss"], 'f', 4, 64),
 		"loss_parent": strconv.FormatFloat(figures["loss_before"], 'f', 4, 64),

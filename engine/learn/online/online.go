@@ -3,8 +3,9 @@
 //
 //	outcomes -> replay -> a candidate each EveryMS -> offline -> shadow -> live, watched -> kept or rolled back
 //
-// A candidate is the current network fitted further, for few epochs at a low rate and drawn towards where it was, to two thirds of the
-// replayed decisions; it is judged on the last third, of other stretches of time.
+// A candidate is the current network fitted further, for few epochs at a low rate and drawn towards where it was, to how long requests of two
+// thirds of the replayed decisions took; it is judged by the returns, the delay imposed on others included, of the last third, of other
+// stretches of time.
 //
 // The loop is pure: time is an argument, randomness comes from a seed, and what has to be done in the world is asked of a Host. The
 // engine drives it from one goroutine, the simulator under simulated time.
@@ -62,11 +63,11 @@ type Options struct {
 	Decisions int     // of the store; default replay.DefaultDecisions
 	Bytes     int     // of the store; default replay.DefaultBytes
 	PerS      float64 // decisions kept a second, over all pools; default: as many as the store holds for EveryMS
-	Imposed   float64 // how much of the delay imposed counts; default returns.DefaultImposed, negative = none
+	Imposed   float64 // how much of the delay imposed counts where a candidate is judged; default returns.DefaultImposed, negative = none
 	Epochs    int     // default 3
 	Rate      float64 // of learning; default 5e-4
 	Decay     float64 // towards the current model, per step and rate; default 20
-	Shrink    float64 // what is taken of the correction that returns call for; default returns.DefaultShrink
+	Shrink    float64 // what is taken of the correction that answers call for; default returns.DefaultShrink
 	MostMoved float64 // share of requests a candidate may send elsewhere than the current model; default 0.15
 	Seed      uint64
 	Gate      gate.Options

@@ -381,14 +381,14 @@ func (r *Replay) Counts() (c replay.Counts) {
 	return c
 }
 
-// Rows are the decisions as training data: their returns over their costs, or without imposed, what they took over what they were expected to take.
+// Rows are the decisions as training data: what they took over what they were expected to take, or with imposed, their returns over their costs.
 func Rows(list []replay.Decision, imposed bool) *fit.Rows {
 	rows := &fit.Rows{In: decide.Inputs}
 	for i := range list {
 		d := &list[i]
 		ratio := d.Ratio()
-		if !imposed {
-			ratio = d.TimeRatio()
+		if imposed {
+			ratio = float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4))
 		}
 		rows.Add(d.Row(d.Chosen), ratio)
 	}

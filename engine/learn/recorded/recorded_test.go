@@ -179,7 +179,7 @@ func TestModelsAreToldApartByRecordedHistory(t *testing.T) {
 	if err != nil || !(back.Difference.High < -0.05) {
 		t.Errorf("the other way round: %+v, %v", back.Difference, err)
 	}
-	if rows := recorded.Rows(r.Decisions(), true); rows.Len() != len(r.Decisions()) || rows.In != decide.Inputs {
+	if rows := recorded.Rows(r.Decisions(), false); rows.Len() != len(r.Decisions()) || rows.In != decide.Inputs {
 		t.Errorf("%d rows", rows.Len())
 	}
 }

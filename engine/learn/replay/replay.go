@@ -75,11 +75,9 @@ type Decision struct {
 	Rule       decide.Rule
 }
 
-// Ratio is what a model learns of a decision: the return over the cost by the formulas.
-func (d *Decision) Ratio() float32 { return float32(max(d.Return/float64(d.Cost[d.Chosen]), 1e-4)) }
-
-// TimeRatio is what a decision took, over what it was expected to take.
-func (d *Decision) TimeRatio() float32 { return float32(max(d.Own/max(d.Time, 1e-6), 1e-4)) }
+// Ratio is what a model learns of a decision: what it took, over what it was expected to take. What it costs others to wait is in the price that
+// the answer corrects, and grows with it.
+func (d *Decision) Ratio() float32 { return float32(max(d.Own/max(d.Time, 1e-6), 1e-4)) }
 
 // Row returns the features of considered peer i.
 func (d *Decision) Row(i int) []float32 { return d.X[i*decide.Inputs : (i+1)*decide.Inputs] }

@@ -133,8 +133,8 @@ func TestADecisionHasWhatAllPeersHeldWhenItWasMade(t *testing.T) {
 			}
 		}
 	}
-	if want := f.Time(0, 0, 5); d.Time != want || math.Abs(float64(d.TimeRatio())-12/want) > 1e-6 {
-		t.Errorf("expected to take %v instead of %v, ratio %v", d.Time, want, d.TimeRatio())
+	if want := f.Time(0, 0, 5); d.Time != want || math.Abs(float64(d.Ratio())-12/want) > 1e-6 {
+		t.Errorf("expected to take %v instead of %v, ratio %v", d.Time, want, d.Ratio())
 	}
 	if !d.Exact || d.Chosen != 0 || d.Own != 12 || d.Propensity != 0.5 {
 		t.Errorf("%+v", d)

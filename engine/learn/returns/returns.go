@@ -12,7 +12,7 @@ import "slices"
 // been chosen all the same; in truth some would have been sent elsewhere, so the whole of it is too much.
 const DefaultImposed = 0.75
 
-// DefaultShrink is what is taken of the correction the returns call for, as in conservative policy iteration (Kakade and Langford 2002):
+// DefaultShrink is what is taken of the correction that decisions call for, as in conservative policy iteration (Kakade and Langford 2002):
 // returns were measured under the policy before, and a policy that changed all it found wrong would meet other states. Measured over
 // five seeds, a whole correction against half of it: mixed-1slot-50 mean .720 and .689 of least_conn, mixed-1slot-80 .830 and .823,
 // mixed-4slot-92 .938 and .949, p99 .810 and .787.

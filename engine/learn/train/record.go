@@ -41,11 +41,17 @@ func newTape(s *scenario.Scenario, share float64, rnd *rand.Rand) *tape {
 type head struct {
 	*tape
 	policy *decide.Learned
+	skip   int // picks from here on that are not recorded
 }
 
+// startPicks is how many picks a peer a balancer makes before any is recorded, but at most a quarter of its own. While nothing is known of a pool, requests take several times what is
+// expected, at all peers alike. A model that had learned from those took each peer of which little is known for that much dearer than the others.
+const startPicks = 100
+
 // Picked implements policy.Watcher.
-func (h head) Picked(a *world.Attempt, row, at int, n float64, _ decide.Choice) uint32 {
-	if h.rnd.Float64() >= h.share {
+func (h *head) Picked(a *world.Attempt, row, at int, n float64, _ decide.Choice) uint32 {
+	h.skip--
+	if h.rnd.Float64() >= h.share || h.skip >= 0 {
 		return 0
 	}
 	from := len(h.x)
@@ -56,7 +62,7 @@ func (h head) Picked(a *world.Attempt, row, at int, n float64, _ decide.Choice) 
 }
 
 // Ended implements policy.Watcher.
-func (h head) Ended(o *world.Outcome) {
+func (h *head) Ended(o *world.Outcome) {
 	if o.Kind != world.OK {
 		return
 	}
@@ -78,7 +84,7 @@ func play(s *scenario.Scenario, seed uint64, model func() decide.Predictor, impo
 		if model != nil {
 			l.Model = model()
 		}
-		return policy.Variant{Policy: l, Explore: explore, Watch: head{t, l}}
+		return policy.Variant{Policy: l, Explore: explore, Watch: &head{t, l, min(startPicks*len(s.Peers), s.Total()/(4*s.Balancers))}}
 	}))
 	r, err := w.Run(nil)
 	if err != nil {

@@ -1,13 +1,13 @@
 // Package train makes a model from simulated worlds.
 //
-// The method is approximate policy iteration with Monte Carlo returns (Bertsekas and Tsitsiklis, "Neuro-dynamic programming", 1996,
-// section 6.2; Lagoudakis and Parr 2003): a round plays many worlds under the policy as it is, records decisions with what they
-// really cost, the delay imposed on later requests included (package returns), and fits the network to that. The next round's
-// policy is the one that picks the lowest cost by that network. The first policy is the analytic one, of which the network is
-// a correction, so the first round starts near the end.
+// The method is approximate policy iteration (Bertsekas and Tsitsiklis, "Neuro-dynamic programming", 1996, section 6.2; Lagoudakis and
+// Parr 2003): a round plays many worlds under the policy as it is, records decisions with how long they took, over how long the formulas
+// expected, and fits the network to that. The next round's policy is the one that picks the lowest price corrected by that network. The
+// first policy is the analytic one, so the first round starts near the end.
 //
-// With Options.Imposed 0 the target is how long requests took over how long the formulas expected, and what they cost those behind them is left to the
-// price. Such models are better for the tail where peers are known, and take peers of which little is known for much dearer (bench/README.md).
+// What a request costs those behind it is in the price, a Whittle index (decide), and is not learned. With Options.Imposed it is: the target is
+// then the Monte Carlo return, the delay imposed included (package returns), over the price. Behind a queue the price is many times that
+// return, so such models drew prices back towards returns and took more from the tail than the mean gained (bench/README.md).
 package train
 
 import (
@@ -32,7 +32,7 @@ type Options struct {
 	Worlds   int     // a round; default 300
 	Requests int     // a world; default 40000
 	Share    float64 // of the decisions that are recorded; default 0.12
-	Imposed  float64 // how much of the delay imposed on others counts; 0: what is learned is how long requests take. No default
+	Imposed  float64 // how much of the delay imposed on others counts; 0: what is learned is how long requests take
 	Shrink   float64 // what is taken of the correction; default 0.5
 	Hidden   []int   // widths of the hidden layers; default 32, 32
 	Epochs   int     // a round; default 3
