@@ -250,3 +250,35 @@ func TestTrafficSpillsToTheOtherZoneLittleByLittleAsLoadGrows(t *testing.T) {
 		t.Errorf("the shares are not rising: %.2f", shares)
 	}
 }
+
+// A pool is given peers because it has too few: a slow start that holds them back then makes those that are there, and the clients, wait on.
+func TestPeersThatJoinAnOverloadedPoolAreNotHeldBack(t *testing.T) {
+	t.Parallel()
+	const serves = " --class *:10 --slots 2"
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a" + serves, "b" + serves}, Settings: "slow_start_ms: 600000\ncontrol: 0"}}})
+	get := rig.Request{Path: "/api/x"}
+	for _, clients := range []int{1, 2, 4, 8, 16} { // what the peers can serve at a time shows
+		r.WantAll(r.Send(40*clients, clients, get), 200)
+	}
+	load := r.StartLoad(24, 0, get)
+	for _, name := range []string{"c", "d"} {
+		r.StartBackend(name+serves, false)
+	}
+	r.SetPeers("api", "a", "b", "c", "d")
+	r.WaitConnected()
+	r.Engine.WaitState("api", "d", "slow_start")
+	r.Eventually("the newcomers have a fair part, long before their slow start ends", func() error {
+		if s := shareOf(r.Send(100, 4, get), "c", "d"); s < 0.3 {
+			return fmt.Errorf("they have %.2f", s)
+		}
+		return nil
+	})
+	r.WantAll(load.Stop(), 200)
+	// With less to do the others can carry it, and the newcomers warm up slowly.
+	r.Eventually("they are held back again", func() error {
+		if s := shareOf(r.Send(100, 1, get), "c", "d"); s > 0.1 {
+			return fmt.Errorf("they have %.2f", s)
+		}
+		return nil
+	})
+}
