@@ -82,13 +82,12 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		mix = t.Work.fillPool(est, part)
 		slope, waiting, others = sizedSlope, sizedWait, false // the delay imposed is part of the price, not of the row
 	}
-	if others {
-		for i := range t.Peers {
-			v := est.Peer(i)
-			rate += v.TotalRate
-		}
+	served := 0.0 // a ms, through this engine; rate is of all balancers
+	for i := range t.Peers {
+		v := est.Peer(i)
+		served, rate = served+v.ArrivalRate, rate+v.TotalRate
 	}
-	alike := follow(est, len(t.Peers))
+	alike := follow(served, rate, len(t.Peers))
 	for i := range t.Peers {
 		v := est.Peer(i)
 		mean := v.WorkMS
@@ -161,16 +160,11 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 // over one's own, less one, times 2 over the number of peers, at most all of it. The factor is measured: with two peers who is not sent to one is sent to the
 // other, with twenty peers no two balancers agree. Eight balancers, two peers of 5 slots and of one, load .92, mean of least_conn's: 1.19 and 1.23 without,
 // 1.02 and 1.05 with it, three peers 1.13 and 1.02; ten balancers and twenty or forty peers as before, 1.04 times that with all of it.
-func follow(est *estimate.Pool, peers int) float64 {
-	own, all := 0.0, 0.0
-	for i := range peers {
-		v := est.Peer(i)
-		own, all = own+v.ArrivalRate, all+v.TotalRate
-	}
-	if !(own > 0) {
+func follow(served, rate float64, peers int) float64 {
+	if !(served > 0) {
 		return 0
 	}
-	return max(all/own-1, 0) * min(2/float64(peers), 1)
+	return max(rate/served-1, 0) * min(2/float64(peers), 1)
 }
 
 // bounded keeps a cost finite and positive whatever went in.

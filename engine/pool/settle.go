@@ -212,7 +212,7 @@ func (h *Health) usability() {
 // slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. A request draws one number for all peers, so of
 // those that ramp at a time it considers all or the warmest: together they get their even shares, m/n for m of them, and the costs say which
 // gets how much. It needs somebody to carry the rest: without a usable peer that is not ramping nobody is held back, and what those cannot carry (Short) is not
-// held back either. A pool is given peers because it has too few: held to their ramp, two that joined a pool with 1.2 times the load it can carry
+// held back either. A pool is given peers because it has too few: held to their ramp, several that joined a pool with 1.2 times the load it can carry
 // left it with nine times least_conn's mean. A backup is considered no more often than its tier is needed.
 func (h *Health) admission() {
 	h.shares()
