@@ -35,16 +35,16 @@ func TestBackupsThatNothingIsKnownOfCostWhatTheBestPeerDoes(t *testing.T) {
 	if best := c["10.0.0.1:80"]; c["10.0.0.2:80"] < 1.5*best || c["10.0.0.3:80"] > 1.01*best || c["10.0.0.4:80"] > 1.01*best {
 		t.Errorf("the costs are %v", c)
 	}
-	// One that turns out to be slow is dear after a few answers, and has its own cost after a hundred.
-	e.Observe(outcomes(t, "api", "*", "10.0.0.3:80", observe.OK, 20, 50))
+	// One that turns out to be slow is dear after some answers, and has its own cost after three hundred.
+	e.Observe(outcomes(t, "api", "*", "10.0.0.3:80", observe.OK, 40, 50))
 	few := idleCosts(t, e)
-	e.Observe(outcomes(t, "api", "*", "10.0.0.3:80", observe.OK, 180, 50))
+	e.Observe(outcomes(t, "api", "*", "10.0.0.3:80", observe.OK, 260, 50))
 	many := idleCosts(t, e)
 	if best := few["10.0.0.1:80"]; few["10.0.0.3:80"] < 1.2*best || few["10.0.0.4:80"] > 1.01*best {
-		t.Errorf("after 20 answers of 50 ms: %v", few)
+		t.Errorf("after 40 answers of 50 ms: %v", few)
 	}
 	if many["10.0.0.3:80"] < 4*many["10.0.0.1:80"] {
-		t.Errorf("after 200 answers of 50 ms: %v", many)
+		t.Errorf("after 300 answers of 50 ms: %v", many)
 	}
 }
 
