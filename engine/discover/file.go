@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -83,21 +84,38 @@ func (f *File) Run(ctx context.Context, tell func(Update)) {
 		case <-look.C:
 			// The watcher takes a file that vanished for none that changed; the operator should hear of it all the same.
 			switch err := f.missing(); {
-			case err != nil && !gone:
-				gone = true
+			case err != nil && gone != kind(err): // also when a pipe took the place of a file that was told to be missing
+				gone = kind(err)
 				tell(Update{Err: fmt.Errorf("reading the peers: %w", err)})
-			case err == nil && gone:
-				gone = false
+			case err == nil && gone != readable:
+				gone = readable
 				tell(f.Read())
 			}
 		}
 	}
 }
 
-// unread tells whether a file was not read, as against read and found faulty.
-func unread(u Update) bool {
+// Why a file was not read.
+const (
+	readable = iota // it was, faulty or not
+	missing
+	unreadable
+)
+
+// unread tells why a file was not read, as against read and found faulty.
+func unread(u Update) int {
 	var faulty *config.Error
-	return u.Err != nil && !errors.As(u.Err, &faulty)
+	if u.Err == nil || errors.As(u.Err, &faulty) {
+		return readable
+	}
+	return kind(u.Err)
+}
+
+func kind(err error) int {
+	if errors.Is(err, fs.ErrNotExist) {
+		return missing
+	}
+	return unreadable
 }
 
 func (f *File) missing() error {

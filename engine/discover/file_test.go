@@ -65,6 +65,7 @@ func TestAFileIsToldAtOnceAndWheneverItChangesVanishesAndComesBack(t *testing.T)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+	until("unknown", "no such file")
 	if err := syscall.Mkfifo(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
