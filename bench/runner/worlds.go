@@ -23,7 +23,7 @@ type worldsCmd struct {
 	Worlds   int    `default:"300" help:"How many worlds."`
 	Requests int    `default:"40000" help:"Requests a world, of which the first three eighths are warm-up."`
 	First    uint64 `default:"888000003" help:"Seed of the first world; each has its own, counting up."`
-	Jobs     int    `help:"Worlds at a time. Default: one a processor."`
+	Jobs     int    `help:"Runs at a time, of the three of a world. Default: one a processor."`
 }
 
 func (worldsCmd) name() string         { return "worlds" }
@@ -38,6 +38,9 @@ type random struct {
 }
 
 func (c *worldsCmd) measure(b *bench) (*result, error) {
+	if c.Worlds < 1 || c.Requests < 1000 {
+		return nil, fmt.Errorf("--worlds must be at least 1 and --requests 1000, not %d and %d", c.Worlds, c.Requests)
+	}
 	net, err := readNet(filepath.Join(b.repo, c.Model))
 	if err != nil {
 		return nil, err
