@@ -220,6 +220,17 @@ func (c *curve) fit(t *levelSums, prior, base, told *[kGrid]float64, dt float64)
 	c.k *= math.Exp((mean - math.Log(c.k)) * gain)
 }
 
+// most is the K above which a tenth of the posterior lies; at least what K is taken for.
+func (c *curve) most() float64 {
+	above := 0.0
+	for i := kGrid - 1; i > 0; i-- {
+		if above += c.post[i]; above > 0.1 {
+			return max(kAt(i), c.k)
+		}
+	}
+	return max(kAt(0), c.k)
+}
+
 // waiting is how long a request that finds n others waits at k slots, in mean services. Departures come each 1/k services, but the
 // first one after an arrival differs: what is in service is more often long than short, so its remaining time is (1 + cv2) / 2 mean
 // services (the inspection paradox). excess is (cv2 - 1) / 2. Without it, short requests would look slow wherever long ones go.

@@ -52,6 +52,7 @@ type Outcome struct {
 	HeaderMS     float64 // to the first header byte; negative = none
 	TotalMS      float64 // to the end of the attempt
 	Weight       float64 // hint of the request's size; 0 = none
+	Overload     bool    // a time-out that was no fault of the peer (pool.Health.Excuses)
 	ReportedLoad float64 // utilisation reported by the peer; negative = none
 	// ReportedInFlight is how many requests the peer said it held when it answered, whoever sent them, without this one; negative = none.
 	ReportedInFlight float64
@@ -116,11 +117,14 @@ type peer struct {
 	last   float64 // time of the last outcome; -Inf = none
 	lean   float64 // requests it went without between outcomes, ever (missed)
 	trace  trace
-	curve  curve
-	drift  drift
-	fail   failures
-	cells  []cell  // by class index
-	slow   float64 // long-run speed, 1 = typical; its inverse is the slowness
+	// givenUp is until when the peer may be at work on requests that were given up because they waited too long. How many it still holds of them nobody
+	// knows: until then neither its answers nor its silence tell how fast it is.
+	givenUp float64
+	curve   curve
+	drift   drift
+	fail    failures
+	cells   []cell  // by class index
+	slow    float64 // long-run speed, 1 = typical; its inverse is the slowness
 	// Scratch of fitSlowness: slowness before shrinkage, and its precision.
 	measured, weight float64
 	mix              float64 // the mean request it gets, in mean requests of the pool
@@ -218,7 +222,9 @@ func (p *Pool) Observe(now float64, o Outcome) {
 	if o.Kind == pool.OK {
 		told, odd = p.deny(pe, &o)
 	}
-	if o.Kind.Evidence() {
+	if o.Overload {
+		pe.givenUp = max(pe.givenUp, now+o.TotalMS)
+	} else if o.Kind.Evidence() {
 		pe.fail.add(p.now, o.Kind.Failed() || odd)
 		p.classes[o.Class].traffic++
 	}
@@ -232,7 +238,7 @@ func (p *Pool) Observe(now float64, o Outcome) {
 		pe.others.silent()
 	}
 	said := answer{work: -1}
-	if ms, ok := o.latency(); ok && told {
+	if ms, ok := o.latency(); ok && told && now >= pe.givenUp {
 		said = p.learn(now, pe, &o, max(ms, minMS))
 		if o.Stream {
 			said.work = -1 // its slot was not busy from pick to end

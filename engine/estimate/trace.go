@@ -212,10 +212,10 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	rates := c.usual(k, usual, levelPrior*mean)
 	due := settled * usual // what that brings as a rule
 	idle := 0.0
-	sized := p.weighed()
+	sized, known := p.weighed(), now >= pe.givenUp
 	hold := func(to float64) {
 		active := max(count-t.residents, 0)
-		if d := to - at; d > 0 {
+		if d := to - at; d > 0 && known {
 			if active > 0 {
 				// Of the slots these requests have their share of what the peer holds.
 				total := active + elsewhere
@@ -258,7 +258,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 		// A silent slot works on a larger request than the mean: the larger it is, the longer it is worked on.
 		done, expected = c.sized.window(expected / max(pe.square/(mean*mean), 1))
 	}
-	if p.seen < scaleKnown {
+	if p.seen < scaleKnown || !known {
 		done, expected = 0, 0
 	}
 	pe.drift.update(p.priors, done, expected, idle*p.rate, p.opt.Hazard)

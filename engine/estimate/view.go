@@ -2,6 +2,8 @@ package estimate
 
 import (
 	"math"
+
+	"github.com/weirlb/weir/engine/pool"
 )
 
 // PeerView is what is known of one peer.
@@ -10,6 +12,7 @@ type PeerView struct {
 	Speed        float64 // nominal ms of work a slot does in one ms, now; the pool's mean is 1
 	SpeedSlow    float64 // the same over the long run
 	Concurrency  float64 // requests worked on at a time before the next one waits (learned)
+	MostSlots    float64 // the same, so that a tenth of what is believed lies above: many more where no answer has waited yet
 	WorkMS       float64 // mean service time of the mix the peer gets, ms
 	Mix          float64 // the mean request it gets, in mean requests of the pool
 	CV2          float64 // squared coefficient of variation of that
@@ -40,7 +43,7 @@ type PeerView struct {
 func (p *Pool) Peer(i int) PeerView {
 	pe := &p.peers[i]
 	v := PeerView{
-		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k,
+		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k, MostSlots: pe.curve.most(),
 		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), Known: pe.known(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
@@ -58,6 +61,14 @@ func (p *Pool) Peer(i int) PeerView {
 	}
 	v.Risk = pe.risk()
 	return v
+}
+
+// Load is the same for a pool's health.
+func (v *PeerView) Load() pool.Load {
+	return pool.Load{
+		Rate: v.TotalRate, Serves: v.Concurrency / v.WorkMS, Slots: v.Concurrency, Most: v.MostSlots,
+		Waiting: max(float64(v.InFlight)+v.Others-v.Concurrency, 0),
+	}
 }
 
 // Told tells the utilisation of peer i by a source other than its answers, 1 = busy; negative = none, any more. The peer's own reports

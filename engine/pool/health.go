@@ -79,6 +79,7 @@ type View struct {
 	Risk      float64 // last prediction, 0..1
 	Drained   bool    // the operator's wish, whatever the state
 	Tier      int
+	Needed    bool // the others would be too busy without it
 	Fit       bool // drained or standing by, but neither down nor ejected: it could still serve clients that are bound to it
 }
 
@@ -107,6 +108,8 @@ const maxTransitions = 1024
 //   - Length: BaseMS x 2^(level-1), at most MaxMS. The level rises with each ejection and falls by one for each quiet time of
 //     WindowMS + 4 x the last length spent usable without failures enough to eject.
 //   - Return: by timer, through slow start; two failures in a row eject again until a success came.
+//   - Need: a peer without which the others would be too busy is ejected only when it serves nothing, and where they could not carry the traffic at all its
+//     time-outs do not count; see need.
 //   - Limit: a peer whose server metrics are at their limit is draining, as far as the cap, which ejected peers fill first, leaves
 //     room. It comes back through slow start.
 //   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough).
@@ -123,7 +126,6 @@ type Health struct {
 	log   []Transition
 	order []int // scratch of shrink
 	tiers tiers
-	short float64 // part of the traffic that peers past their ramp cannot carry
 }
 
 type peer struct {
@@ -153,9 +155,14 @@ type peer struct {
 	chosen  bool // scratch of limits
 
 	count   float64 // failures in a row, halved by a success
+	row     int     // failures since the last success
+	rowFrom float64 // time of the first of them
 	suspect bool
 	window  window
 	risk    float64
+	load    Load
+	needed  bool // the others would be too busy without it; see need
+	missed  bool // the others could not carry the pool's traffic at all
 
 	state   State
 	since   float64
@@ -244,7 +251,7 @@ func (h *Health) has(i int) bool { return i >= 0 && i < len(h.peers) }
 // Result is passive evidence: how an attempt on peer i ended. Kinds without evidence are ignored, as is an index out of range.
 // Results of a peer that is ejected or down are late news about what is known already, and ignored too.
 func (h *Health) Result(now float64, i int, kind Kind) {
-	if !h.has(i) || !kind.Known() || !kind.Evidence() {
+	if !h.has(i) || !kind.Known() || !kind.Evidence() || h.Excuses(i, kind) {
 		return
 	}
 	h.tick(now)
@@ -254,6 +261,7 @@ func (h *Health) Result(now float64, i int, kind Kind) {
 		return
 	}
 	if !kind.Failed() {
+		p.row = 0
 		if p.count != 0 {
 			if p.count /= 2; p.count < 0.5 {
 				p.count = 0
@@ -266,6 +274,9 @@ func (h *Health) Result(now float64, i int, kind Kind) {
 		return
 	}
 	p.count++
+	if p.row++; p.row == 1 {
+		p.rowFrom = h.now
+	}
 	why := ""
 	switch share, n := p.window.share(h.now, h.opt.WindowMS); {
 	case h.opt.Consecutive > 0 && p.count >= float64(h.opt.Consecutive):
@@ -273,7 +284,7 @@ func (h *Health) Result(now float64, i int, kind Kind) {
 	case h.opt.FailureShare > 0 && n >= h.opt.MinRequests && share >= h.opt.FailureShare && h.singledOut(i, share):
 		why = fmt.Sprintf("ejected: %.0f %% of %d requests failed, the last one with %q", 100*share, n, kind)
 	}
-	if why != "" && h.mayEject(i) {
+	if why != "" && h.mayEject(i) && h.dispensable(p, kind) {
 		h.eject(p)
 		h.settle(now, why)
 		return
@@ -416,15 +427,6 @@ func (h *Health) Predict(now float64, i int, risk float64) {
 	}
 }
 
-// Short tells what part of the pool's traffic its peers past their ramp cannot carry, 0..1 (decide.Short). Those that ramp may have that
-// much, however cold they are.
-func (h *Health) Short(share float64) {
-	h.short = min(max(share, 0), 1)
-	if math.IsNaN(share) {
-		h.short = 0
-	}
-}
-
 // Advance runs the timers up to now and recomputes who is usable and how far. Call it each 100 ms or so, and before reading.
 func (h *Health) Advance(now float64) { h.settle(now, "") }
 
@@ -434,7 +436,8 @@ func (h *Health) View(i int) View {
 	v := View{
 		Addr: p.addr, State: p.state, Usable: p.usable, Admit: p.admit, Weight: p.weight, Reason: p.reason, SinceMS: p.since,
 		Ejections: p.ejections, Risk: p.risk, Drained: p.drained, Tier: p.tier,
-		Fit: (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
+		Needed: p.needed,
+		Fit:    (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
 	}
 	switch p.state {
 	case Ejected:

@@ -17,8 +17,9 @@ func (h *Health) tick(now float64) {
 // itself; changes by timers have their own reasons.
 func (h *Health) settle(now float64, why string) {
 	h.tick(now)
+	short := h.shortage() > quiteShort
 	for i := range h.peers {
-		h.timers(&h.peers[i])
+		h.timers(&h.peers[i], short)
 	}
 	h.release()
 	h.limits()
@@ -53,6 +54,7 @@ func (h *Health) settle(now float64, why string) {
 		p.returned, p.spared, p.fresh = false, false, false
 	}
 	h.usability()
+	h.need()
 	h.admission()
 }
 
@@ -64,8 +66,8 @@ func (h *Health) note(p *peer, to State, reason string) {
 	p.state, p.since, p.reason = to, h.now, reason
 }
 
-func (h *Health) timers(p *peer) {
-	if p.ejectedUntil > 0 && h.now >= p.ejectedUntil {
+func (h *Health) timers(p *peer, short bool) {
+	if p.ejectedUntil > 0 && (h.now >= p.ejectedUntil || short && h.now >= p.ejectedUntil-p.lastMS+shortEjection*h.opt.BaseMS) {
 		h.readmit(p)
 	}
 	if p.ramping && h.now >= p.rampFrom+h.opt.SlowStartMS {
@@ -211,8 +213,8 @@ func (h *Health) usability() {
 // Admit is a probability of being considered at all, so a peer's share can never pass it, whatever its costs say. That is how
 // slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. A request draws one number for all peers, so of
 // those that ramp at a time it considers all or the warmest: together they get their even shares, m/n for m of them, and the costs say which
-// gets how much. It needs somebody to carry the rest: without a usable peer that is not ramping nobody is held back, and what those cannot carry (Short) is not
-// held back either. A pool is given peers because it has too few: held to their ramp, several that joined a pool with 1.2 times the load it can carry
+// gets how much. It needs somebody to carry the rest: without a usable peer that is not ramping nobody is held back, and what those cannot carry (shortage) is not
+// held back either. One that failed last, and so comes back from an ejection, first has to answer a request: until then it is tried twice a second at most. A pool is given peers because it has too few: held to their ramp, several that joined a pool with 1.2 times the load it can carry
 // left it with nine times least_conn's mean. A backup is considered no more often than its tier is needed.
 func (h *Health) admission() {
 	h.shares()
@@ -244,18 +246,33 @@ func (h *Health) shares() {
 		}
 		return
 	}
-	even := 1 / float64(n)
+	even, short, rate := 1/float64(n), h.shortage(), 0.0
+	for i := range h.peers {
+		rate += h.peers[i].load.Rate
+	}
 	for i := range h.peers {
 		if p := &h.peers[i]; p.usable && p.ramping {
-			p.admit = min(max(even*float64(n-settled)*h.warmth(p), h.short), 1)
+			p.admit = min(even*float64(n-settled)*h.warmth(p), 1)
+			if p.row == 0 {
+				p.admit = min(max(p.admit, short), 1)
+			} else if rate > 0 {
+				p.admit = min(p.admit, trialsPerMS/rate)
+			}
 		}
 	}
 	h.shrink(settled, even)
 }
 
+// failed reports whether any request failed on p in the window.
+func (h *Health) failed(p *peer) bool {
+	bad, _ := p.window.sum(h.now, h.opt.WindowMS)
+	return bad > 0
+}
+
 // shrink is predictive draining. What counts is a peer's risk above the pool's median: trouble that all share is not cured by
 // moving traffic. admit = (RiskFloor/n)^excess falls smoothly from 1 and at full risk leaves RiskFloor of an even share. At most
-// RiskShare of the usable peers past their ramp are shrunk, the riskiest, and never all; one that already is keeps its place
+// RiskShare of the usable peers past their ramp are shrunk, the riskiest, never all, and none that is needed and failed in the window: what it
+// answers is worth more than nothing. One that already is keeps its place
 // against an equal.
 func (h *Health) shrink(settled int, even float64) {
 	limit := 0
@@ -288,7 +305,7 @@ func (h *Health) shrink(settled int, even float64) {
 	median := h.peers[order[len(order)/2]].risk
 	for rank, i := range order {
 		p := &h.peers[i]
-		p.shrinks = rank < limit && p.risk > median
+		p.shrinks = rank < limit && p.risk > median && !(p.needed && h.failed(p))
 		if p.shrinks {
 			p.admit = min(p.admit, math.Pow(h.opt.RiskFloor*even, p.risk-median))
 		}

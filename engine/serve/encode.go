@@ -108,6 +108,9 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		if p.Cap > 0 {
 			dst = strconv.AppendInt(append(dst, `,"max_inflight":`...), int64(p.Cap), 10)
 		}
+		if p.Needed {
+			dst = append(dst, `,"needed":true`...)
+		}
 		if p.Keeps {
 			dst = append(dst, `,"keeps":true`...)
 		}

@@ -63,6 +63,7 @@ type PeerFigures struct {
 	StateLeft  *float64 `json:"state_left_ms"` // until a timer ends the state
 	Ejections  int      `json:"ejections"`
 	Risk       *float64 `json:"risk"`
+	Needed     bool     `json:"needed"` // the others could not carry the pool's traffic without it
 
 	Inflight int               `json:"inflight"`
 	Attempts uint64            `json:"attempts"`
@@ -202,7 +203,7 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	m, h, v := p.members[i], p.health.View(i), p.est.Peer(i)
 	f := PeerFigures{
 		Pool: p.name, Addr: m.addr, Sources: p.origin[m.addr], State: h.State.String(), Reason: h.Reason, Usable: h.Usable, Drained: h.Drained,
-		Admit: round3(h.Admit), Weight: h.Weight, StateAgeMS: now - h.SinceMS, Ejections: h.Ejections, Risk: finite(h.Risk),
+		Admit: round3(h.Admit), Weight: h.Weight, StateAgeMS: now - h.SinceMS, Ejections: h.Ejections, Risk: finite(h.Risk), Needed: h.Needed,
 		Inflight: int(m.inflight.Load()), Attempts: m.attempts, Failures: map[string]uint64{}, Others: map[string]uint64{},
 		Speed: finite(v.Speed), Concurrency: finite(v.Concurrency), WorkMS: finite(v.WorkMS), FailureRate: finite(v.FailureRate),
 		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS), Metrics: p.metricFigures(now, m.addr),

@@ -87,8 +87,12 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 	if !p.conf.LoadReport.Enabled {
 		load, held = -1, -1
 	}
+	overload := p.health.Excuses(at, kind)
+	if overload {
+		p.tel.Excused.Inc()
+	}
 	p.est.Observe(ended, estimate.Outcome{
-		Peer: at, Class: c, InFlight: int(r.Inflight), Work: float64(r.Work), Kind: kind, Status: int(r.Status), Stream: r.Flags&observe.Stream != 0,
+		Peer: at, Class: c, InFlight: int(r.Inflight), Work: float64(r.Work), Kind: kind, Overload: overload, Status: int(r.Status), Stream: r.Flags&observe.Stream != 0,
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: load, ReportedInFlight: held,
 	})
 	p.limitAttempt(ended, r)

@@ -320,11 +320,14 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 	p.latest.Store(s)
 	p.publishedAt = now
 	p.tel.Publications.Inc()
-	usable := 0
+	usable, needed := 0, 0
 	for i := range s.Peers {
 		peer := &s.Peers[i]
 		v := p.health.View(i)
 		p.members[i].tel.State(v.State)
+		if peer.Needed {
+			needed++
+		}
 		if peer.Usable {
 			usable++
 			p.members[i].tel.Admit.Set(peer.Admit)
@@ -334,6 +337,7 @@ func (p *livePool) remember(s *Snapshot, now float64) {
 	}
 	p.tel.Peers.Set(float64(len(s.Peers)))
 	p.tel.Usable.Set(float64(usable))
+	p.tel.Needed.Set(float64(needed))
 	p.tel.Backups.Set(p.health.Backups())
 	p.tel.Classes.Set(float64(len(s.Table.Classes)))
 	p.tel.LoadRatio.Set(p.est.LoadRatio())
@@ -374,7 +378,7 @@ func (p *livePool) peerNow(i int, m *member, last *Peer) Peer {
 	v := p.health.View(i)
 	now := Peer{
 		Addr: m.addr, State: v.State.String(), Usable: v.Usable, Drained: v.Drained, Admit: round3(v.Admit), Weight: v.Weight,
-		Tier: v.Tier, Away: m.away.Share, Group: m.group, Cap: m.cap, inflight: &m.inflight,
+		Tier: v.Tier, Away: m.away.Share, Group: m.group, Cap: m.cap, Needed: v.Needed, inflight: &m.inflight,
 	}
 	if a := &p.conf.Affinity; a.By == config.AffinityCookie {
 		now.Keeps = v.Fit && !v.Usable && p.eng.now()-v.SinceMS < float64(a.DrainMS)

@@ -129,7 +129,10 @@ func (p *livePool) tryFill(now float64) (fault string) {
 		p.health.Predict(now, i, p.risk(i, &v))
 		p.showReports(i, &v)
 	}
-	p.health.Short(decide.Short(len(p.members), p.known))
+	p.health.Loads(func(i int) pool.Load {
+		v := p.est.Peer(i)
+		return v.Load()
+	})
 	params := p.params()
 	p.health.Advance(now)
 	eval := p.equip()

@@ -101,6 +101,7 @@ type Peer struct {
 	Away    float64 // share by which another zone makes it dearer
 	Group   string  // "" = none
 	Cap     int     // most requests in flight from one NGINX; 0 = no bound
+	Needed  bool    // the others could not carry the pool's traffic without it
 	Keeps   bool    // out of use in good health: clients whose cookie names it may still go there
 
 	inflight *atomic.Int64 // owned by the pool's member; the one part that is live

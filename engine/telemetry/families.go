@@ -31,6 +31,8 @@ func families() []family {
 		{"weir_pool_backups", "gauge", "Share of the requests that backups may take because too few primaries are usable; 0 while they stand by."},
 		{"weir_pool_panic", "gauge", "1 while no peer of the pool is usable by health and all of them are used, else 0."},
 		{"weir_pool_classes", "gauge", "Request classes of the pool that have a row of their own in its table."},
+		{"weir_pool_needed_peers", "gauge", "Peers without any one of which the others could not carry the pool's traffic; 0 = the pool can lose a peer."},
+		{"weir_pool_overload_timeouts_total", "counter", "Time-outs that were held against no peer, because the pool could not do without the one that timed out."},
 		{"weir_pool_load_ratio", "gauge", "Load of the pool's peers through all balancers, as configured or as answers show it, over that through this engine's; 1 = no other."},
 		{"weir_pool_concurrency_limit", "gauge", "Most requests that the pool is to hold at a time, over all NGINX, by its adaptive limit; 0 while there is none."},
 		{"weir_shed_requests_total", "counter", "Requests that NGINX refused: over the pool's limit, by priority, because every peer was full, or above a rate limit."},

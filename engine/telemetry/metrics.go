@@ -304,7 +304,8 @@ func (p *Peer) Check(pass bool) {
 type Pool struct {
 	series
 	Peers, Usable, Backups, Panic, Classes *metrics.Gauge
-	LoadRatio                              *metrics.Gauge
+	LoadRatio, Needed                      *metrics.Gauge
+	Excused                                *metrics.Counter // time-outs that were the overload's
 	Publications                           *metrics.Counter
 	Limit                                  *metrics.Gauge
 	Shed                                   [5]*metrics.Counter // over the limit with high, normal, low priority; every peer full; above a rate
@@ -344,6 +345,8 @@ func (m *Metrics) Pool(poolName string) *Pool {
 	p.Panic = p.gauge("weir_pool_panic", "pool", poolName)
 	p.Classes = p.gauge("weir_pool_classes", "pool", poolName)
 	p.LoadRatio = p.gauge("weir_pool_load_ratio", "pool", poolName)
+	p.Needed = p.gauge("weir_pool_needed_peers", "pool", poolName)
+	p.Excused = p.counter("weir_pool_overload_timeouts_total", "pool", poolName)
 	p.Limit = p.gauge("weir_pool_concurrency_limit", "pool", poolName)
 	for i, priority := range [...]string{"high", "normal", "low"} {
 		p.Shed[i] = p.counter("weir_shed_requests_total", "pool", poolName, "reason", "limit", "priority", priority)

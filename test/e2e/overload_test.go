@@ -371,3 +371,32 @@ func TestTwoNGINXOfOneEngineDivideTheLimitAndEachHaveTheCap(t *testing.T) {
 		t.Errorf("a peer with a cap of %d held %d requests of two NGINX", most, n)
 	}
 }
+
+// 800 clients that come at once and again after 4 s each: 2.5 s of work at first, and then some 190 requests a second for peers that can do 320. Whoever is given
+// up after 500 ms is worked off all the same. To eject half of the peers for their time-outs would leave the others with more than they can do for good.
+func TestAPoolComesBackFromAMomentOfOverload(t *testing.T) {
+	t.Parallel()
+	peers := []string{"a", "b", "c", "d"}
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: peers, Settings: "retry: {tries: 1}", Location: "proxy_read_timeout 500ms;"}}})
+	for _, name := range peers {
+		r.Backend(name).Set(`{"slots":4,"default":{"mean_ms":50}}`)
+	}
+	crowd := r.StartLoad(800, 4*time.Second, rig.Request{Path: "/api/x"})
+	time.Sleep(16 * time.Second)
+	from := time.Now()
+	time.Sleep(4 * time.Second)
+	answers := crowd.Stop()
+	failed := func(answers []rig.Answer) (n int) {
+		for _, a := range answers {
+			if a.Status != 200 {
+				n++
+			}
+		}
+		return n
+	}
+	late := after(answers, from)
+	t.Logf("%d of %d requests failed, %d of the last %d", failed(answers), len(answers), failed(late), len(late))
+	if failed(answers) < 200 || failed(late) > len(late)/4 || len(late) == 0 {
+		t.Errorf("%d of %d requests failed, %d of the last %d", failed(answers), len(answers), failed(late), len(late))
+	}
+}

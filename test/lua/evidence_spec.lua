@@ -31,6 +31,35 @@ describe("what this NGINX has seen of a peer", function()
         assert.equal(0, shm.peer[1].aside_ms)
     end)
 
+    it("leaves time-outs to the engine while that speaks, but for one of a peer that is tried after its time aside", function()
+        local v = view(3)
+        shm.head.heard_ms = 1000
+        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 1000 + i)) end
+        evidence.failure(v, 1, outcome.REFUSED, 2000)
+        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3001))
+        evidence.success(1)
+        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 3010 + i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3015)) -- not heard for two seconds
+        v = view(3)
+        v.static = true
+        shm.head.heard_ms = 4000
+        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 4000 + i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 4005)) -- the engine has no such pool
+        shm.head.heard_ms = 0
+    end)
+
+    it("sets a peer that the pool cannot do without aside for refused connections alone, as long as the engine speaks", function()
+        local v = view(3)
+        v.needed = { [1] = true }
+        shm.head.heard_ms = 1000
+        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, 1000 + i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 1051))
+        assert.is_false(evidence.failure(v, 1, outcome.STATUS, 2100)) -- its trial did not fail to reach it
+        assert.equal(0, shm.peer[1].aside_ms)
+        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 3001))
+        shm.head.heard_ms = 0
+    end)
+
     it("sets it aside for refused connections alone where the rule of failures in a row is off", function()
         local v = view(3)
         v.eject_consecutive = 0

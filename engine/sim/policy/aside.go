@@ -7,7 +7,8 @@ import (
 
 // aside is NGINX's reflex against failing peers, as lua/resty/weir/evidence.lua has it: a peer that refuses is set aside at
 // once, one that fails otherwise after so many failures in a row; each time twice as long, until it was quiet for ten times
-// as long; then one request tries it while the others stay away. The last usable peer is never set aside.
+// as long; then one request tries it while the others stay away. The last usable peer is never set aside, one that the pool
+// cannot do without only when it refuses, and time-outs are the engine's to judge, but for those of trials.
 type aside struct {
 	eject config.Eject
 	peers []asidePeer // by peer of the scenario
@@ -46,8 +47,8 @@ func (s *aside) picked(peer int32, now float64) {
 	}
 }
 
-// ended hears of an outcome.
-func (s *aside) ended(members []int32, o *world.Outcome) {
+// ended hears of an outcome of a peer that is needed or not.
+func (s *aside) ended(members []int32, o *world.Outcome, needed bool) {
 	p := &s.peers[o.Peer]
 	if o.Kind == world.OK {
 		p.fails = 0
@@ -72,7 +73,7 @@ func (s *aside) ended(members []int32, o *world.Outcome) {
 			free++
 		}
 	}
-	if free == 0 || (!refused && float64(out+1) > s.eject.MaxShare*float64(len(members))) {
+	if free == 0 || (!refused && (needed || o.Kind == world.Timeout && p.until == 0)) || (!refused && float64(out+1) > s.eject.MaxShare*float64(len(members))) {
 		p.until, p.trial = 0, 0
 		return
 	}

@@ -20,7 +20,7 @@ func TestARefusalSetsAsideAtOnceAndLongerEachTime(t *testing.T) {
 	s, m := reflex(3)
 	now := 0.0
 	for _, want := range []float64{1000, 2000, 4000, 8000, 10_000, 10_000} {
-		s.ended(m, &world.Outcome{Now: now, Peer: 1, Kind: world.Refused})
+		s.ended(m, &world.Outcome{Now: now, Peer: 1, Kind: world.Refused}, false)
 		if s.free(1, now) || s.free(1, now+want-1) || !s.free(1, now+want) {
 			t.Fatalf("at %v it is not set aside for %v", now, want)
 		}
@@ -30,7 +30,7 @@ func TestARefusalSetsAsideAtOnceAndLongerEachTime(t *testing.T) {
 			t.Fatal("a second request follows the one that tries it")
 		}
 	}
-	s.ended(m, &world.Outcome{Now: now, Peer: 1})
+	s.ended(m, &world.Outcome{Now: now, Peer: 1}, false)
 	if !s.free(1, now) {
 		t.Error("not free after an answer")
 	}
@@ -40,11 +40,11 @@ func TestFailureStatusesSetAsideOnlySoManyInARow(t *testing.T) {
 	s, m := reflex(4)
 	fail := func(peer int32, n int) {
 		for range n {
-			s.ended(m, &world.Outcome{Now: 1, Peer: peer, Kind: world.Status})
+			s.ended(m, &world.Outcome{Now: 1, Peer: peer, Kind: world.Status}, false)
 		}
 	}
 	fail(0, 4)
-	s.ended(m, &world.Outcome{Now: 1, Peer: 0})
+	s.ended(m, &world.Outcome{Now: 1, Peer: 0}, false)
 	fail(0, 4)
 	if !s.free(0, 2) {
 		t.Error("set aside after 4, an answer, and 4")
@@ -60,10 +60,22 @@ func TestFailureStatusesSetAsideOnlySoManyInARow(t *testing.T) {
 	}
 }
 
+func TestTimeOutsAndFailuresOfAPeerThatIsNeededAreLeftToTheEngine(t *testing.T) {
+	s, m := reflex(4)
+	for range 50 {
+		s.ended(m, &world.Outcome{Now: 1, Peer: 0, Kind: world.Timeout}, false)
+		s.ended(m, &world.Outcome{Now: 1, Peer: 1, Kind: world.Status}, true)
+	}
+	s.ended(m, &world.Outcome{Now: 1, Peer: 2, Kind: world.Refused}, true)
+	if !s.free(0, 2) || !s.free(1, 2) || s.free(2, 2) {
+		t.Errorf("free: %v after time-outs, %v after statuses, %v after a refusal", s.free(0, 2), s.free(1, 2), s.free(2, 2))
+	}
+}
+
 func TestTheLastUsablePeerIsNeverSetAside(t *testing.T) {
 	s, m := reflex(2)
-	s.ended(m, &world.Outcome{Now: 1, Peer: 0, Kind: world.Refused})
-	s.ended(m, &world.Outcome{Now: 1, Peer: 1, Kind: world.Refused})
+	s.ended(m, &world.Outcome{Now: 1, Peer: 0, Kind: world.Refused}, false)
+	s.ended(m, &world.Outcome{Now: 1, Peer: 1, Kind: world.Refused}, false)
 	if s.free(0, 2) || !s.free(1, 2) {
 		t.Errorf("free: %v and %v", s.free(0, 2), s.free(1, 2))
 	}

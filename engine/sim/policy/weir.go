@@ -199,13 +199,14 @@ func (w *weir) observe(now float64) {
 			w.learn.ended(w, &o.Outcome, class)
 		}
 		kind := kindOf(o.Kind)
+		overload := w.health.Excuses(at, kind)
 		w.health.Result(o.Now, at, kind)
 		header := o.LatencyMS
 		if kind != pool.OK && kind != pool.Status {
 			header = -1
 		}
 		w.est.Observe(o.Now, estimate.Outcome{
-			Peer: at, Class: class, InFlight: int(o.InFlight), Work: o.work, Kind: kind,
+			Peer: at, Class: class, InFlight: int(o.InFlight), Work: o.work, Kind: kind, Overload: overload,
 			HeaderMS: header, TotalMS: o.LatencyMS, Weight: o.Weight, ReportedLoad: o.Utilisation, ReportedInFlight: float64(o.PeerInFlight),
 		})
 	}
@@ -235,7 +236,10 @@ func (w *weir) refresh(now float64) {
 	for i := range w.members {
 		w.health.Predict(now, i, w.est.Peer(i).Risk)
 	}
-	w.health.Short(decide.Short(len(w.members), w.known))
+	w.health.Loads(func(i int) pool.Load {
+		v := w.est.Peer(i)
+		return v.Load()
+	})
 	params := decide.Params{Objective: w.objective, Sizes: !w.noSizes}
 	w.fill.Fill(now, w.est, params, &w.table)
 	w.trusts = w.trusts[:0]
@@ -371,7 +375,8 @@ func (w *weir) release(now float64, peer int32, cookie uint32) held {
 
 // Done implements world.Balancer. The reflex hears at once, the engine with the next batch.
 func (w *weir) Done(o *world.Outcome) {
-	w.aside.ended(w.members, o)
+	at := w.position[o.Peer]
+	w.aside.ended(w.members, o, at >= 0 && w.health.View(int(at)).Needed)
 	h := w.release(o.Now, o.Peer, o.Cookie)
 	e := ended{*o, h.found}
 	e.Cookie = h.cookie

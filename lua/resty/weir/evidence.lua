@@ -8,14 +8,17 @@
 --
 -- Bounds: the last usable peer is never set aside, and for failures other than of the connection no more than
 -- `eject_max_share` of the pool is, together with what the engine has ejected (a pool whose every peer answers 500 has a fault that
--- no choice of peer mends).
+-- no choice of peer mends). In an overload all peers time out and some fail otherwise, and without the first one the others are next. Which that is the engine
+-- knows. So as long as it speaks, time-outs are its to judge, and a peer that it says the pool cannot do without ("needed") is set aside here only when it
+-- cannot be reached.
 local shm = require "resty.weir.shm"
 
 local _M = {}
 
-local REFUSED, CONNECT_TIMEOUT = 1, 2
+local REFUSED, CONNECT_TIMEOUT, TIMEOUT = 1, 2, 3
 local LOCAL_MAX_MS = 10000
 local TRIAL_MS = 1000
+local NEWS_MS = 2000 -- how old the engine's word may be to count in this: pools with traffic are told of each 100 ms
 local QUIET_TIMES = 10 -- times the last time aside without another one: the next starts at the base again
 
 function _M.success(slot)
@@ -62,8 +65,10 @@ function _M.failure(view, slot, kind, now)
     if not (unreachable or on_trial or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive) then
         return false
     end
+    local excused = not unreachable and not view.static and now - shm.head.heard_ms <= NEWS_MS
+        and (kind == TIMEOUT and not on_trial or view.needed ~= nil and view.needed[slot] ~= nil)
     local usable, out = others(view, slot, now)
-    if usable == 0 or not unreachable and out > 0 and (out + 1) / view.n > view.eject_max_share then
+    if excused or usable == 0 or not unreachable and out > 0 and (out + 1) / view.n > view.eject_max_share then
         p.aside_ms, p.trial_ms = 0, 0
         return false
     end

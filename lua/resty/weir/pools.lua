@@ -97,6 +97,7 @@ local function arrays(view, peers)
     view.cap = nil -- most requests in flight, of all workers of this NGINX; nil when no peer has a bound
     view.addr, view.host, view.port, view.state, view.told_weight = {}, {}, {}, {}, {} -- by position
     view.addr_of = {} -- by slot
+    view.needed = nil -- set of slots; nil when the pool can do without any one peer
     for i, p in ipairs(peers) do
         view.slot[i - 1] = p.slot
         view.usable[i - 1] = p.usable == false and 0 or 1
@@ -104,6 +105,10 @@ local function arrays(view, peers)
         view.admit[i - 1] = p.admit or 1
         view.standby[i - 1] = p.state == "standby" and 1 or 0
         view.keeps[i - 1] = p.keeps and 1 or 0
+        if p.needed then
+            view.needed = view.needed or {}
+            view.needed[p.slot] = true
+        end
         if p.max_inflight then
             view.cap = view.cap or unbounded(n)
             view.cap[i - 1] = p.max_inflight
