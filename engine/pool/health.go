@@ -211,6 +211,7 @@ func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 		if i, ok := h.index[s.Addr]; ok {
 			p := h.peers[i]
 			p.weight, p.tier = sane(s.Weight), tier
+			p.standby = false // rank tells, and has nothing to tell when the last backup was made a primary
 			next = append(next, p)
 			continue
 		}

@@ -186,3 +186,16 @@ func TestTiersNeverLeaveAPoolWithoutAPeer(t *testing.T) {
 		}
 	})
 }
+
+func TestBackupsThatAreMadePrimariesServeWhenNoBackupIsLeft(t *testing.T) {
+	h := ranked(abrupt(), 1, 1)
+	h.SetPeers(1, []pool.PeerSpec{{Addr: "a0", Weight: 1}, {Addr: "b0", Weight: 1}})
+	if v := h.View(1); v.State != pool.Up || !v.Usable {
+		t.Errorf("the former backup beside the primary: %+v", v)
+	}
+	h = ranked(abrupt(), 1, 1)
+	h.SetPeers(1, []pool.PeerSpec{{Addr: "b0", Weight: 1}})
+	if v := h.View(0); v.State != pool.Up || !v.Usable {
+		t.Errorf("the former backup alone: %+v", v)
+	}
+}
