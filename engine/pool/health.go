@@ -112,7 +112,7 @@ const maxTransitions = 1024
 //     time-outs do not count; see need.
 //   - Limit: a peer whose server metrics are at their limit is draining, as far as the cap, which ejected peers fill first, leaves
 //     room. It comes back through slow start.
-//   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough).
+//   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough), and so does the end of the checks.
 //   - Tiers: a healthy peer of a tier that is not needed stands by; see tiers.
 //   - Panic: when health leaves no usable peer, all that are not draining are used; when only draining ones exist, those.
 //
@@ -173,6 +173,8 @@ type peer struct {
 	// returned is set from the end of an ejection to the next settle, which words the transition.
 	returned bool
 	spared   bool // the same for one that drained for its server metrics
+	// unchecked is the same for one that was down when its checks ended.
+	unchecked bool
 }
 
 // New returns the health of a pool without peers.
@@ -212,6 +214,9 @@ func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 			p := h.peers[i]
 			p.weight, p.tier = sane(s.Weight), tier
 			p.standby = false // rank tells, and has nothing to tell when the last backup was made a primary
+			if !s.Checked {
+				h.uncheck(&p)
+			}
 			next = append(next, p)
 			continue
 		}
@@ -227,6 +232,15 @@ func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 	}
 	h.peers, h.index = next, index
 	h.settle(now, "the pool's members changed")
+}
+
+// uncheck forgets what probes said of a peer that none runs on any more: nothing else would ever bring it up again.
+func (h *Health) uncheck(p *peer) {
+	p.pass, p.fail = 0, 0
+	if p.down {
+		p.down, p.waiting, p.unchecked = false, false, true
+		h.ramp(p)
+	}
 }
 
 func sane(weight float64) float64 {

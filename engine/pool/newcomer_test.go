@@ -22,6 +22,36 @@ func TestACheckedNewcomerWaitsForItsFirstPassedProbe(t *testing.T) {
 	}
 }
 
+func TestTheEndOfChecksBringsUpPeersThatWereDownByThem(t *testing.T) {
+	h := pool.New(pool.Defaults())
+	list := named(3)
+	for i := range list {
+		list[i].Checked = true
+	}
+	h.SetPeers(0, list[:2])
+	for range 3 {
+		h.Probe(1, 1, false)
+	}
+	h.SetPeers(2, list) // the third waits for its first pass
+	for i := range list {
+		list[i].Checked = false
+	}
+	h.SetPeers(3, list)
+	for i := 1; i < 3; i++ {
+		if v := h.View(i); !v.Usable || v.State != pool.SlowStart || v.Reason != "is not checked any more" {
+			t.Errorf("peer %d without checks is %+v", i, v)
+		}
+	}
+	for i := range list {
+		list[i].Checked = true
+	}
+	h.SetPeers(4, list)
+	h.Probe(5, 1, false)
+	if v := h.View(1); !v.Usable {
+		t.Errorf("one failure after the checks began anew makes it %+v", v)
+	}
+}
+
 func TestNewcomersSharesRiseSmoothlyAndNeverPassEvenOnes(t *testing.T) {
 	h := pool.New(pool.Defaults())
 	list := named(3)

@@ -48,10 +48,12 @@ func (h *Health) settle(now float64, why string) {
 				reason = "slow start ended"
 			case p.state == Ejected && (s == SlowStart || s == Up) && p.returned:
 				reason = "ejection ended"
+			case p.state == Down && p.unchecked:
+				reason = "is not checked any more"
 			}
 			h.note(p, s, reason)
 		}
-		p.returned, p.spared, p.fresh = false, false, false
+		p.returned, p.spared, p.unchecked, p.fresh = false, false, false, false
 	}
 	h.usability()
 	h.need()

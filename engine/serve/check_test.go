@@ -150,6 +150,17 @@ func TestChecksEndWhenTheyAreSwitchedOffOrTheEngineCloses(t *testing.T) {
 	}
 }
 
+func TestAPeerThatIsDownIsUpAgainWhenChecksAreSwitchedOff(t *testing.T) {
+	a, b := newBackend(t), newBackend(t)
+	b.status.Store(500)
+	e := live(t, checked(a.addr, b.addr))
+	within(t, 15*time.Second, "b is down", func() bool { return state(t, e, b.addr) == "down" })
+	e.Apply(parse(t, `pools: [{name: api, peers: ["`+a.addr+`", "`+b.addr+`"]}]`))
+	if f, _ := e.Peer("api", b.addr); !f.Usable || f.State != "slow_start" || f.Check != nil {
+		t.Errorf("nobody checks it, and it is %s (%s), its last check %+v", f.State, f.Reason, f.Check)
+	}
+}
+
 func TestAResultOfACheckThatWasReplacedCountsForNothing(t *testing.T) {
 	e := still(t, checked("127.0.0.1:1", "127.0.0.1:2"))
 	p, _ := e.pool("api")

@@ -220,6 +220,8 @@ func (p *livePool) setMembers(now float64) {
 		}
 		if p.conf.Check.Enabled {
 			m.tel.Checked()
+		} else {
+			m.probe = nil
 		}
 		m.confWeight = peer.Weight
 		m.zone, m.group, m.away = peer.Zone, peer.Group, p.away(peer.Zone)
