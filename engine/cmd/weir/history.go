@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"os"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -80,13 +83,20 @@ func (c *historyCmd) store(ctx context.Context) (history.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	const none = "there is no history in %s yet: an engine makes it when it runs, or weir migrate up"
+	// Who only reads makes no file: it would belong to this user, and an engine of another one could not write to it.
+	if path := stores.FilePath(conf.History); path != "" {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf(none, "the file "+path)
+		}
+	}
 	s, err := stores.Open(ctx, conf.History)
 	if err != nil {
 		return nil, err
 	}
 	steps, err := s.Migrations(ctx)
 	if err == nil && (len(steps) == 0 || !steps[0].Applied) {
-		err = fmt.Errorf("there is no history in %s yet: an engine makes it when it runs, or weir migrate up", s.Describe())
+		err = fmt.Errorf(none, s.Describe())
 	}
 	if err != nil {
 		_ = s.Close()

@@ -177,6 +177,24 @@ func TestServerMetricsAreKeptByTheMinuteShownAndExported(t *testing.T) {
 	}
 }
 
+func TestReadingAHistoryThatIsNotThereMakesNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	dir := filepath.Join(filepath.Dir(file), "h")
+	for _, where := range []string{"dir: h", "url: file:" + dir + "/other.db"} {
+		if err := os.WriteFile(file, []byte("history: {"+where+"}\n"+onePool), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, ask := range [][]string{{"show"}, {"events"}, {"export", filepath.Join(t.TempDir(), "o.csv")}} {
+			if code, _, errs := weir(append([]string{"history", "--config", file}, ask...)...); code != 1 || !strings.Contains(errs, "there is no history in the file "+dir) {
+				t.Errorf("%s, %v: %d %s", where, ask, code, errs)
+			}
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Fatalf("%s, %v left %s behind: %v", where, ask, dir, err)
+			}
+		}
+	}
+}
+
 func TestMigrateMakesTheTablesAndTellsTheirState(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "weir.yaml")
 	if err := os.WriteFile(file, []byte("history: {dir: h}\n"+onePool), 0o600); err != nil {

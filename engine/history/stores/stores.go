@@ -17,6 +17,17 @@ import (
 // File is the name of the embedded history in history.dir.
 const File = "history.db"
 
+// FilePath is the file of an embedded store, or empty when the history is somewhere else.
+func FilePath(c config.History) string {
+	if c.URL == "" {
+		return filepath.Join(c.Dir, File)
+	}
+	if u, err := url.Parse(c.URL.Reveal()); err == nil && u.Scheme == "file" {
+		return u.Path
+	}
+	return ""
+}
+
 // Open opens the store of a configuration.
 func Open(ctx context.Context, c config.History) (history.Store, error) {
 	text := c.URL.Reveal()
