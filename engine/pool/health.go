@@ -191,6 +191,12 @@ func (h *Health) SetOptions(now float64, opt Options) {
 			h.peers[i].window = window{}
 		}
 	}
+	h.tick(now)
+	for i := range h.peers { // MaxMS is the longest that an ejection lasts, also of one that began before it was so short
+		if p := &h.peers[i]; p.ejectedUntil > 0 {
+			p.ejectedUntil = min(p.ejectedUntil, h.now+h.opt.MaxMS)
+		}
+	}
 	h.settle(now, "the rules changed")
 }
 

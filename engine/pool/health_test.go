@@ -395,3 +395,22 @@ func TestLawsOfHealth(t *testing.T) {
 		}
 	})
 }
+func TestAnEjectionEndsSoonerWhenTheLongestIsMadeShorter(t *testing.T) {
+	o := pool.Defaults()
+	o.BaseMS = 60_000
+	h := pool.New(o)
+	h.SetPeers(0, named(4))
+	for range 5 {
+		h.Result(1, 0, pool.Status)
+	}
+	o.BaseMS, o.MaxMS = 1000, 2000
+	h.SetOptions(10, o)
+	h.Advance(2009)
+	if v := h.View(0); v.State != pool.Ejected {
+		t.Fatalf("before its time it is %+v", v)
+	}
+	h.Advance(2010)
+	if v := h.View(0); !v.Usable {
+		t.Errorf("ejected for longer than the longest: %+v", v)
+	}
+}
