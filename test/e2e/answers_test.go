@@ -83,3 +83,36 @@ func TestAnAnswerThatNGINXDoesNotReadIsNoFailure(t *testing.T) {
 		t.Errorf("%d attempts, failures %v", f.Attempts, f.Failures)
 	}
 }
+
+// An answer whose body NGINX did not want, since something else went to the client in its place, is whole, though the client got nothing.
+func TestAnAnswerThatGaveWayToAnEmptyOneIsNoFailure(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Pools: []rig.Pool{{
+			Name: "api", Peers: []string{"a"},
+			Location: "proxy_intercept_errors on; error_page 404 = @empty; error_page 410 @empty;",
+		}},
+		Server: "location @empty { return 204; }\nlocation /internal/ { internal; return 204; }",
+	})
+	const sent = 10
+	const head, body = "HTTP/1.1 %s\r\nContent-Length: 5\r\n%s\r\n", "hello"
+	for i, c := range []struct {
+		answer, header string
+		want           int
+	}{
+		{"404 Not Found", "", 204},
+		{"410 Gone", "", 410},
+		{"200 OK", "X-Accel-Redirect: /internal/x\r\n", 204},
+	} {
+		r.Backend("a").Set(fmt.Sprintf(`{"raw":%q}`, fmt.Sprintf(head, c.answer, c.header)+body))
+		r.WantAll(r.Send(sent, 2, rig.Request{Path: "/api/x", Fresh: true}), c.want)
+		if f := r.Engine.WaitAttempts("api", "a", (i+1)*sent); f.Failed() > 0 {
+			t.Errorf("%s %s: %d attempts, failures %v", c.answer, c.header, f.Attempts, f.Failures)
+		}
+	}
+	r.Backend("a").Set(fmt.Sprintf(`{"raw":%q}`, fmt.Sprintf(head, "200 OK", "")))
+	r.Send(sent, 2, rig.Request{Path: "/api/x", Fresh: true})
+	if f := r.Engine.WaitAttempts("api", "a", 4*sent); f.Failures["reset"] < sent {
+		t.Errorf("of answers that broke off before their body %v are failures, want %d", f.Failures, sent)
+	}
+}

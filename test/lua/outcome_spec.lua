@@ -42,12 +42,16 @@ describe("how an attempt ended", function()
     end
 
     it("is a broken answer when less came than was announced, but where nothing was asked for", function()
-        assert.is_true(outcome.cut_short(200, "GET", "5", "10", "5"))
-        assert.is_true(outcome.cut_short(200, "GET", "0", "10", "0"))
-        assert.is_false(outcome.cut_short(200, "GET", "10", "10", "10"))
-        assert.is_false(outcome.cut_short(200, "HEAD", "0", "10", "0"))
-        assert.is_false(outcome.cut_short(304, "GET", "0", "10", "0"))
-        assert.is_false(outcome.cut_short(200, "GET", "0", "10", "700")) -- post_action
+        assert.is_true(outcome.cut_short(200, "GET", "5", "10", "5", 200, "10"))
+        assert.is_true(outcome.cut_short(200, "GET", "0", "10", "0", 200, "10"))
+        assert.is_true(outcome.cut_short(200, "GET", "0", "10", "0", 200)) -- a filter dropped the length
+        assert.is_true(outcome.cut_short(200, "GET", "5", "10", "7", 200, "12"))
+        assert.is_false(outcome.cut_short(200, "GET", "10", "10", "10", 200, "10"))
+        assert.is_false(outcome.cut_short(200, "HEAD", "0", "10", "0", 200, "10"))
+        assert.is_false(outcome.cut_short(304, "GET", "0", "10", "0", 304))
+        assert.is_false(outcome.cut_short(200, "GET", "0", "10", "700", 200)) -- post_action
+        assert.is_false(outcome.cut_short(404, "GET", "0", "10", "0", 204)) -- an error page in its place
+        assert.is_false(outcome.cut_short(404, "GET", "0", "10", "0", 404, "0"))
     end)
 
     it("tells streams from answers", function()

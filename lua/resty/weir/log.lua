@@ -117,7 +117,7 @@ local function in_full(r, q, now, is_subrequest)
                 kind = ABORT
             elseif kind == OK and last and not is_subrequest -- of those of mirror and auth_request NGINX reads no body
                 and outcome.cut_short(status, get_method(), outcome.last(ngx.var.upstream_response_length),
-                ngx.var.upstream_http_content_length, ngx.var.body_bytes_sent) then
+                ngx.var.upstream_http_content_length, ngx.var.body_bytes_sent, ngx.status, ngx.var.sent_http_content_length) then
                 kind = RESET
             elseif kind == OK and last and q.whole == BEGUN and not is_stream(status, rest_ms) then
                 kind = RESET

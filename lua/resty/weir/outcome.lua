@@ -115,14 +115,16 @@ end
 
 -- Did the peer break its answer off? NGINX takes such a request for complete (a client that left is not), so only the length tells:
 -- shorter than announced. length, announced: $upstream_response_length and Content-Length, nil when there is none; an answer without
--- a body may announce one. sent: $body_bytes_sent. When the client got bytes and none of them can be this answer's, NGINX did not ask for a body:
--- the request came here by post_action, with the client served already.
-function _M.cut_short(status, method, length, announced, sent)
+-- a body may announce one. sent: $body_bytes_sent. When none of the answer's body came, NGINX may not have asked for it. That is so where the
+-- client got bytes, which cannot be this answer's: the request came here by post_action, with the client served already. And where it was told
+-- another status or length (told_status, told_length: the Content-Length it was sent, nil when none): the answer gave way to an error page, or by
+-- X-Accel-Redirect to something empty.
+function _M.cut_short(status, method, length, announced, sent, told_status, told_length)
     if not announced or length == announced or method == "HEAD" or status == 304 or status == 204 then
         return false
     end
     local have, want = tonumber(length), tonumber(announced)
-    if have == 0 and (tonumber(sent) or 0) > 0 then
+    if have == 0 and ((tonumber(sent) or 0) > 0 or told_status ~= status or told_length and tonumber(told_length) ~= want) then
         return false
     end
     return have ~= nil and want ~= nil and have < want
