@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -21,16 +22,20 @@ const goodYAML = `pools:
     peers: ["10.0.0.2:8080"]
 `
 
-const weirConf = `lua_shared_dict weir 32m;
-init_by_lua_block        { require("resty.weir").init() }
-init_worker_by_lua_block { require("resty.weir").init_worker() }
-log_by_lua_block         { require("resty.weir").log() }
-proxy_hide_header Endpoint-Load-Metrics;
-proxy_hide_header Endpoint-Load-Metrics-Bin;
-map '' $weir_peer   { default '-'; }
-map '' $weir_class  { default ''; }
-map '' $weir_weight { default ''; }
-`
+// weirConf is the one that users include.
+var weirConf = func() string {
+	text, err := os.ReadFile("../../../nginx/weir.conf")
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}()
+
+// declared is the line of weir.conf that has the map of a variable.
+func declared(variable string) string {
+	before, _, _ := strings.Cut(weirConf, "map $weir_asked "+variable)
+	return strconv.Itoa(1 + strings.Count(before, "\n"))
+}
 
 const goodNginx = `events {}
 http {
@@ -173,11 +178,11 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 		},
 		{
 			"a map before weir.conf", "    include weir/weir.conf;\n    map $uri $weir_class { default ''; ~^/r report; }", "    map $uri $weir_class { default ''; ~^/r report; }\n    include weir/weir.conf;",
-			"E nginx.conf:3: map $weir_class: must come after weir.conf (weir/weir.conf:8), which declares $weir_class and would override this",
+			"E nginx.conf:3: map $weir_class: must come after weir.conf (weir/weir.conf:" + declared("$weir_class") + "), which declares $weir_class and would override this",
 		},
 		{
 			"a geo before weir.conf", "    include weir/weir.conf;\n", "    geo $weir_weight { default 1; }\n    include weir/weir.conf;\n",
-			"E nginx.conf:3: geo $weir_weight: must come after weir.conf (weir/weir.conf:9), which declares $weir_weight and would override this",
+			"E nginx.conf:3: geo $weir_weight: must come after weir.conf (weir/weir.conf:" + declared("$weir_weight") + "), which declares $weir_weight and would override this",
 		},
 		{
 			"another socket", "    include weir/weir.conf;\n",

@@ -116,8 +116,8 @@ func sets(d *nginxconf.Directive) string {
 	return ""
 }
 
-// isDeclaration knows the maps of weir.conf: from nothing to nothing.
+// isDeclaration knows the maps of weir.conf: from nothing, or from what Weir asks its maps by, to nothing.
 func isDeclaration(d *nginxconf.Directive) bool {
-	return d.Name == "map" && len(d.Args) == 2 && d.Args[0] == "" && len(d.Block) == 1 && d.Block[0].Name == "default" &&
-		strings.Join(d.Block[0].Args, " ") == ""
+	return d.Name == "map" && len(d.Args) == 2 && (d.Args[0] == "" && len(d.Block) == 1 || d.Args[0] == "$weir_asked" && len(d.Block) > 0) &&
+		d.Block[0].Name == "default" && strings.Join(d.Block[0].Args, " ") == ""
 }
