@@ -365,3 +365,30 @@ func TestAFullPoolBehindAnAccelRedirectRefusesAsAnyFullPool(t *testing.T) {
 	}
 	held.Abort()
 }
+
+// Under `satisfy any` the access phase is over with the first yes: an access_by_lua there would not see who is let in, and let in whoever is not. In the
+// rewrite phase, as docs/limits.md has it, a limit holds and lets nobody in.
+func TestALimitUnderSatisfyAnyHoldsAndLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	proxy := "proxy_pass http://api/; include " + programs.Repo + "/nginx/proxy.conf;"
+	limit := `rewrite_by_lua_block { local weir = require "resty.weir" weir.rate("api", "rate=1r/h burst=1 name=one") weir.admit("api") }`
+	r := start(t, rig.Options{
+		Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Settings: "max_inflight: 1\nqueue_ms: 10000"}}, HTTP: "lua_shared_dict weir_rate 1m;",
+		Server: "satisfy any;\nlocation /out/ { deny all; " + limit + proxy + " }\nlocation /in/ { allow 127.0.0.1; deny all; " + limit + proxy + " }\n" +
+			`location /wait/ { allow 127.0.0.1; deny all; rewrite_by_lua_block { require("resty.weir").admit("api") }` + proxy + " }",
+	})
+	if a := r.Do(rig.Request{Path: "/out/x"}); a.Status != 403 {
+		t.Errorf("who is denied gets %d", a.Status)
+	}
+	statuses := map[int]int{}
+	for range 3 {
+		statuses[r.Do(rig.Request{Path: "/in/x"}).Status]++
+	}
+	if statuses[200] != 1 || statuses[429] != 2 { // the first of the burst of two was the one that was denied
+		t.Errorf("who is allowed gets %v, want one answer and two refusals", statuses)
+	}
+	r.WantAll(r.Send(4, 4, rig.Request{Path: "/wait/poll?wait=100ms", Fresh: true}), 200) // one at a time
+	if most := r.Backend("a").Stats().MaxInFlight; most != 1 {
+		t.Errorf("the peer had %d at a time", most)
+	}
+}

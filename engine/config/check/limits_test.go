@@ -14,6 +14,7 @@ func TestAPoolWithALimitNeedsToBeAskedForRoom(t *testing.T) {
 		{"nobody asks", "limit: {adaptive: true}", "", `pool "web" has a limit or caps, and requests are refused only after their body was read`},
 		{"nobody asks, a cap", "max_inflight: 5", "", `pool "web" has a limit or caps`},
 		{"asked", "max_inflight: 5", `access_by_lua_block { require("resty.weir").admit("web") }`, ""},
+		{"asked in the rewrite phase", "max_inflight: 5", `rewrite_by_lua_block { require("resty.weir").admit("web") }`, ""},
 		{"another pool is asked", "max_inflight: 5", `access_by_lua_block { require("resty.weir").admit("api") }`, `asks whether pool "api" has room, but proxy_pass goes to pool "web"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,6 +64,26 @@ func TestRateLimitsThatCannotWorkAreTold(t *testing.T) {
 				t.Errorf("found %q, want %q", found, c.want)
 			}
 		})
+	}
+}
+
+func TestALimitThatLetsInWhoIsKeptOutIsTold(t *testing.T) {
+	const told = "access_by_lua_block: under `satisfy any`"
+	for _, c := range []struct{ name, http, location, want string }{
+		{"nobody else asks", "", `access_by_lua_block { require("resty.weir").admit("web") }`, ""},
+		{"all must agree", "", `satisfy all; deny all; access_by_lua_block { require("resty.weir").admit("web") }`, ""},
+		{"any", "", `satisfy any; deny all; access_by_lua_block { require("resty.weir").admit("web") }`, "nginx.conf:22: " + told + " (nginx.conf:22)"},
+		{"any, by inheritance", "satisfy any;", `access_by_lua_block { require("resty.weir").rate("web", "rate=5r/s") }`, "nginx.conf:22: " + told + " (nginx.conf:3)"},
+		{"in another phase", "satisfy any;", `rewrite_by_lua_block { require("resty.weir").admit("web") }`, ""},
+		{"in another phase, another pool", "", `rewrite_by_lua_block { require("resty.weir").rate("api", "rate=5r/s") }`, `rate() counts for pool "api"`},
+		{"not Weir's", "satisfy any;", `access_by_lua_block { mine() }`, ""},
+	} {
+		nginx := strings.NewReplacer("include weir/weir.conf;", "include weir/weir.conf; lua_shared_dict weir_rate 1m; "+c.http,
+			"proxy_pass http://web_backend/x;", c.location+" proxy_pass http://web_backend/x;").Replace(goodNginx)
+		errs, warns := run(t, goodYAML, nginx, nil)
+		if found := strings.Join(append(errs, warns...), "\n"); (c.want == "") != (found == "") || !strings.Contains(found, c.want) {
+			t.Errorf("%s: found %q, want %q", c.name, found, c.want)
+		}
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 // scope is what a location inherits, by the name of the directive: the innermost one holds.
 type scope map[string]*nginxconf.Directive
 
+// beforeBody are the phases in which limits may be asked.
+var beforeBody = [...]string{"rewrite", "access"}
+
 // protocols are the modules that pass requests to an upstream and have a time limit for further tries of their own.
 var protocols = [...]string{"proxy", "grpc", "fastcgi", "uwsgi", "scgi"}
 
@@ -30,6 +33,10 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			inner["access"] = d
 			c.rates(d)
 		}
+		if inPhase(d, "rewrite") {
+			inner["rewrite"] = d
+			c.rates(d)
+		}
 		if d.Name == "limit_req" {
 			c.limitReq(d)
 		}
@@ -37,7 +44,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 			inner["header_filter"] = d
 		}
 		switch d.Name {
-		case codeCache:
+		case codeCache, satisfy:
 			inner[d.Name] = d
 		case hide, pass:
 			if inner[d.Name] == outer[d.Name] { // the first of this block: those of the blocks around hold no more
@@ -66,6 +73,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 				if u := upstreams[target(d.Args[0])]; u != nil {
 					c.pass(p, inner, u)
 					c.cached(inner)
+					c.satisfied(inner)
 					c.speaks(p, d, inner, u)
 					c.sticky(d, inner, u)
 					c.admission(d, inner, u)
@@ -92,6 +100,18 @@ func (c *checker) cached(in scope) {
 	if d := in[codeCache]; d != nil && len(d.Args) == 1 && d.Args[0] == "off" {
 		c.errorf(d.File, d.Line, d.Name, "gives each request a Lua of its own, so that nothing is counted or learned and one peer gets all of them: remove it")
 	}
+}
+
+const satisfy = "satisfy"
+
+// satisfied refuses a limit that limits nobody and lets everybody in. With `satisfy any` the access phase is over with the first yes: an access_by_lua, which
+// comes last, does not see who is let in by allow, auth_basic or auth_request, and its end is a yes to whoever is not.
+func (c *checker) satisfied(in scope) {
+	s, d := in[satisfy], in["access"]
+	if s == nil || len(s.Args) != 1 || s.Args[0] != "any" || d == nil || !callsWeir(d, "access", "admit") && !callsWeir(d, "access", "rate") {
+		return
+	}
+	c.errorf(d.File, d.Line, d.Name, "under `satisfy any` (%s) this limits nobody whom allow or auth_... let in, and lets in whom they keep out: write rewrite_by_lua_block in place of %s", place(s), d.Name)
 }
 
 // Directives of NGINX of which all in one block count together.
@@ -151,14 +171,20 @@ func (c *checker) sticky(pass *nginxconf.Directive, in scope, u *upstream) {
 
 // admission checks that a pool with a limit or caps is asked before a request's body is read, and that it is that pool.
 func (c *checker) admission(pass *nginxconf.Directive, in scope, u *upstream) {
-	d := in["access"]
-	if d != nil {
-		if call, ok := weirCall(lua(d), "admit"); ok && call.pool != "" && u.pool != nil && call.pool != u.pool.Name {
+	asked := false
+	for _, phase := range beforeBody {
+		d := in[phase]
+		if d == nil {
+			continue
+		}
+		call, ok := weirCall(lua(d), "admit")
+		asked = asked || ok
+		if ok && call.pool != "" && u.pool != nil && call.pool != u.pool.Name {
 			c.errorf(d.File, d.Line, d.Name, "asks whether pool %q has room, but %s goes to pool %q: write admit(%q)", call.pool, pass.Name, u.pool.Name, u.pool.Name)
 			return
 		}
 	}
-	if u.pool == nil || !c.complete || d != nil && callsWeir(d, "access", "admit") {
+	if u.pool == nil || !c.complete || asked {
 		return
 	}
 	bounded := bool(u.pool.Limit.Adaptive)

@@ -130,7 +130,7 @@ func (c *checker) limitReq(d *nginxconf.Directive) {
 	}
 }
 
-// rates checks the rate limits in an access phase. What is wrong there shows as an error in the log with the first request, and the limit lets
+// rates checks the rate limits in an access or rewrite phase. What is wrong there shows as an error in the log with the first request, and the limit lets
 // everything in.
 func (c *checker) rates(d *nginxconf.Directive) {
 	for _, call := range weirCalls(lua(d), "rate") {
@@ -161,13 +161,15 @@ func (c *checker) rates(d *nginxconf.Directive) {
 
 // rated checks that the limits before a pass are counted for the pool it goes to.
 func (c *checker) rated(pass *nginxconf.Directive, in scope, u *upstream) {
-	d := in["access"]
-	if d == nil || u.pool == nil {
-		return
-	}
-	for _, call := range weirCalls(lua(d), "rate") {
-		if call.pool != "" && call.pool != u.pool.Name && c.cfg.Pool(call.pool) != nil {
-			c.warnf(d.File, call.line, d.Name, "rate() counts for pool %q, but %s goes to pool %q", call.pool, pass.Name, u.pool.Name)
+	for _, phase := range beforeBody {
+		d := in[phase]
+		if d == nil || u.pool == nil {
+			continue
+		}
+		for _, call := range weirCalls(lua(d), "rate") {
+			if call.pool != "" && call.pool != u.pool.Name && c.cfg.Pool(call.pool) != nil {
+				c.warnf(d.File, call.line, d.Name, "rate() counts for pool %q, but %s goes to pool %q", call.pool, pass.Name, u.pool.Name)
+			}
 		}
 	}
 }
