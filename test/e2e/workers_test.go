@@ -264,6 +264,38 @@ func TestTheEngineIsFollowedThroughManyTimers(t *testing.T) {
 	r.WantAll(l.Stop(), 200)
 }
 
+// A timer takes one of NGINX's connections, and where none is left NGINX logs that and drops the timer.
+func TestTheEngineIsFollowedAfterATimerWasDropped(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}},
+		Server: `location /drop { content_by_lua_block {
+			local watch, at = require "resty.weir.watch", ngx.timer.at
+			local polls = watch.MAX_POLLS
+			watch.MAX_POLLS = 2
+			ngx.timer.at = function()
+				ngx.timer.at, watch.MAX_POLLS = at, polls
+				ngx.log(ngx.WARN, "dropped")
+				return true
+			end
+		} }`,
+	})
+	r.Do(rig.Request{Path: "/drop"})
+	r.Eventually("the timer is dropped", func() error {
+		if !strings.Contains(r.NGINX.ErrorLog(), "dropped") {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	r.Engine.Patch(r.Engine.PeerPath("api", "b"), `{"drain":true}`)
+	r.Eventually("NGINX hears that b is drained", func() error {
+		if p := r.NGINX.Peer("api", "b"); p.State != "draining" {
+			return fmt.Errorf("it is %s", p.State)
+		}
+		return nil
+	})
+}
+
 // NGINX takes no names in this place and failed each request that was sent to one; a weight that is no number broke the status page.
 func TestMistakesInTheListOfStaticPeersCostTheOthersNothing(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ local _M = {
 
 local LEASE_S = 2
 local TICK_S = 0.25
+local LOST_S = 2 -- after so long the timer does not begin any more
 local WAIT_MS = 1000 -- of one long poll; short, so that a worker that must exit is not held up by it
 local COLLECT_S = 5
 local ASK_AGAIN_S = 5
@@ -34,6 +35,7 @@ local PAUSE_S, MAX_PAUSE_S = 0.1, 1 -- between polls that fail
 
 local dict, socket
 local following = false
+local handed_over -- when, to a timer that has not begun yet
 local pause
 local epoch, since = "", 0
 local known = _M.known -- pool -> {key=epoch:meta_version, number=, addrs=}
@@ -250,7 +252,10 @@ local function follow(premature, on)
         following = false
         return
     end
-    following = true
+    if on and not handed_over then
+        return -- it begins after all, and too late: tick() has seen to it
+    end
+    following, handed_over = true, nil
     if not on then
         epoch, since, known, missed = "", 0, {}, {}
         _M.known, _M.accepts = known, {}
@@ -261,6 +266,7 @@ local function follow(premature, on)
         polls = polls + 1
         if polls > _M.MAX_POLLS then
             if ngx.timer.at(0, follow, true) then
+                handed_over = now_s()
                 return
             end
             polls = 0
@@ -305,7 +311,7 @@ local function tick(premature)
             end
             slots.collect(now)
         end
-        if not following then
+        if not following or handed_over and now - handed_over > LOST_S then -- NGINX drops a timer that it has no connection for
             follow(false, false)
         end
     end
