@@ -101,7 +101,7 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 				continue
 			}
 			if u := c.upstream(child); u != nil {
-				upstreams[u.name] = u
+				upstreams[strings.ToLower(u.name)] = u
 				inOrder = append(inOrder, u)
 				dynamic = dynamic || u.dynamic
 			}

@@ -255,6 +255,28 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 	}
 }
 
+// The web pool has a connect_timeout_ms of 2 s, so that a pass to it is one to it when 1 s is told to be too short.
+func TestAPassIsOneToItsUpstreamHoweverItIsWritten(t *testing.T) {
+	for _, c := range []struct {
+		to  string
+		web bool
+	}{
+		{"http://web_backend", true},
+		{"http://web_backend/x", true},
+		{"http://web_backend?x=1", true},
+		{"http://web_backend$request_uri", true},
+		{"http://web_backend$uri$is_args$args", true},
+		{"HTTP://Web_Backend/$1", true},
+		{"http://web_backend$x", false},
+		{"http://web_backend.example", false},
+	} {
+		errs, _ := run(t, goodYAML, strings.Replace(goodNginx, "proxy_pass http://web_backend/x; proxy_next_upstream_timeout 2s;", "proxy_pass "+c.to+"; proxy_next_upstream_timeout 1s;", 1), nil)
+		if told := len(errs) == 1 && strings.Contains(errs[0], "1000 ms is shorter than connect_timeout_ms (2000)"); told != c.web || len(errs) > 1 {
+			t.Errorf("%s: found %q", c.to, errs)
+		}
+	}
+}
+
 func TestOneFileIsCheckedWhenTheOtherIsBroken(t *testing.T) {
 	errs, _ := run(t, "refresh_ms: x\n", strings.Replace(goodNginx, "keepalive 64;", "", 1), nil)
 	if len(errs) != 1 || !strings.HasPrefix(errs[0], "weir.yaml:1: refresh_ms:") {

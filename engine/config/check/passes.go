@@ -84,13 +84,16 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 	}
 }
 
-// target gives the upstream's name in http://NAME/path, grpc://NAME or NAME.
+// target gives the upstream's name in http://NAME/path, http://NAME$request_uri, grpc://NAME or NAME, in lower case: NGINX compares it without regard to
+// case.
 func target(s string) string {
 	if _, rest, ok := strings.Cut(s, "://"); ok {
 		s = rest
 	}
-	s, _, _ = strings.Cut(s, "/")
-	return s
+	for _, end := range [...]string{"/", "?", "$request_uri", "$uri", "$document_uri", "$is_args"} { // what begins with a slash or a question mark
+		s, _, _ = strings.Cut(s, end)
+	}
+	return strings.ToLower(s)
 }
 
 const codeCache = "lua_code_cache"
