@@ -109,6 +109,7 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 		c.dictName = "weir"
 		if len(upstreams) > 0 {
 			c.setup(d)
+			c.clock(main)
 		}
 		c.zones(d)
 		c.passes(d.Block, scope{}, upstreams)

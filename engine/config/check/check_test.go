@@ -231,6 +231,11 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 			`W weir.yaml:4: pools: no NGINX upstream uses pool "web": name it in balancer_by_lua_block { require("resty.weir").balance("web") }`,
 		},
 		{
+			"a clock that is looked at now and then", "events {}", "timer_resolution 100ms; events {}",
+			"W nginx.conf:1: timer_resolution: has NGINX look at the clock each 100 ms, and the answers of peers are timed no better than that: remove it",
+		},
+		{"a clock that is looked at often", "events {}", "timer_resolution 1ms; events {}", ""},
+		{
 			"an include that is missing", "    server {", "    include gone.conf;\n    server {",
 			"E nginx.conf:19: cannot be read: stat gone.conf: no such file or directory",
 		},

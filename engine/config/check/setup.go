@@ -81,6 +81,19 @@ func (c *checker) socket(init *nginxconf.Directive) {
 	}
 }
 
+// clock warns of an NGINX that looks at the clock only now and then: the times of answers that are not quick come from it (lua/resty/weir/log.lua), and a
+// peer that takes 30 ms would take 0 or 100.
+func (c *checker) clock(main []*nginxconf.Directive) {
+	for _, d := range main {
+		if d.Name != "timer_resolution" || len(d.Args) != 1 {
+			continue
+		}
+		if ms, ok := milliseconds(d.Args[0]); ok && ms > 2 {
+			c.warnf(d.File, d.Line, d.Name, "has NGINX look at the clock each %d ms, and the answers of peers are timed no better than that: remove it", ms)
+		}
+	}
+}
+
 // maps finds those that set $weir_class or $weir_weight before weir.conf declares the variable. NGINX takes the last
 // declaration, so the operator's would be overridden without a word.
 func (c *checker) maps(block []*nginxconf.Directive) {
