@@ -127,6 +127,46 @@ func TestCountsFollowAnAccelRedirect(t *testing.T) {
 	r.WantIdle()
 }
 
+// The application has a file sent from somewhere else, or a page of another server stands in for its own: what that takes, and how it ends, is not the peer's.
+func TestARequestThatGoesOnAtAServerOfNoPoolIsOffItsPeer(t *testing.T) {
+	t.Parallel()
+	plain := "internal; proxy_http_version 1.1; proxy_pass http://$http_x_plain/x;"
+	r := start(t, rig.Options{
+		Pools: []rig.Pool{
+			{Name: "api", Peers: []string{"a", "b"}, Location: "proxy_intercept_errors on; error_page 404 /instead;"},
+			{Name: "files", Peers: []string{"c"}},
+		},
+		Server: "location /plain/ { " + plain + " }\nlocation = /instead { " + plain + " }",
+	})
+	to := map[string]string{"X-Plain": r.Addr("c")}
+	for _, path := range []string{"/api/accel?to=/plain/x", "/api/status/404"} {
+		r.Backend("c").Set(standStill)
+		p := r.Begin(10, rig.Request{Path: path, Header: to, Fresh: true})
+		r.Eventually("all are at the other server", func() error {
+			if n := r.Backend("c").Stats().InFlight; n != 10 {
+				return fmt.Errorf("%d are", n)
+			}
+			return nil
+		})
+		wantTotal(r, 0)
+		r.Backend("c").Set(goOn)
+		p.Wait()
+	}
+	r.Backend("c").Set(`{"reset":{"share":1,"after_bytes":100}}`)
+	r.Send(20, 4, rig.Request{Path: "/api/accel?to=/plain/x", Header: to, Fresh: true})
+	attempts := 0
+	r.Eventually("the engine knows of all attempts", func() error {
+		a, b := r.Engine.Figures("api", "a"), r.Engine.Figures("api", "b")
+		if attempts = a.Attempts + b.Attempts; attempts < 40 {
+			return fmt.Errorf("of %d", attempts)
+		}
+		if a.Failed()+b.Failed() > 0 {
+			t.Fatalf("the peers are charged with %v and %v", a.Failures, b.Failures)
+		}
+		return nil
+	})
+}
+
 func TestSubrequestsAreCountedOnTheirOwnPeers(t *testing.T) {
 	t.Parallel()
 	r := twoPools(t, rig.Options{NoEngine: true})

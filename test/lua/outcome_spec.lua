@@ -54,6 +54,17 @@ describe("how an attempt ended", function()
         assert.is_false(outcome.cut_short(404, "GET", "0", "10", "0", 404, "0"))
     end)
 
+    it("knows when another upstream took the request over", function()
+        local info = { addr = "10.0.0.1:80" }
+        assert.is_false(outcome.passed_on("10.0.0.1:80", info))
+        assert.is_false(outcome.passed_on("10.0.0.2:80, 10.0.0.1:80", info))
+        assert.is_false(outcome.passed_on("10.9.9.9:80 : 10.0.0.1:80", info))
+        assert.is_true(outcome.passed_on("10.0.0.1:80 : 10.9.9.9:80", info))
+        assert.is_true(outcome.passed_on("10.0.0.2:80, 10.0.0.1:80 : other", info)) -- a pool that had no peer
+        assert.is_false(outcome.passed_on(nil, info))
+        assert.is_false(outcome.passed_on("10.0.0.1:80 : 10.9.9.9:80", nil))
+    end)
+
     it("tells streams from answers", function()
         assert.is_true(outcome.is_stream(101, nil, 5))
         assert.is_true(outcome.is_stream("101"))

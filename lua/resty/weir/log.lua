@@ -80,13 +80,15 @@ end
 local function in_full(r, q, now, is_subrequest)
     local rest_ms
     local lists = outcome.lists()
+    local addrs = ngx.var.upstream_addr
     local from = 1
     local aborted = ngx.status == 499
     for i = 0, q.n - 1 do
         local a = q.attempt[i]
         local info = slots.info(a.slot)
         local e = info and outcome.element(lists, info.addr, from)
-        local last = i == q.n - 1
+        -- what NGINX tells of the answer as a whole is this attempt's: it is the last, and no other upstream than Weir's came after it
+        local last = i == q.n - 1 and not outcome.passed_on(addrs, info)
         local status, header_ms, total_ms = a.status, -1, -1
         if e then
             from = e + 1

@@ -1,7 +1,8 @@
 -- Looks, from a timer, at requests that have been under way for a while, for two things that NGINX has no Lua hook for:
 --
 --   * The peer has sent all of its answer, but a slow client is still reading it from NGINX's buffers, or NGINX lingers to drain an upload.
---     The peer is free, so the request must not count as in flight there.
+--     The peer is free, so the request must not count as in flight there. So it is when a server of no pool took the request over, by an error page or
+--     X-Accel-Redirect.
 --   * The request has become a stream (an upgraded connection, server-sent events, gRPC): from its header on it holds a connection of the peer,
 --     not a place in its queue. Counted as plain requests, twenty idle WebSockets would make a peer look overloaded.
 --
@@ -13,6 +14,7 @@ local classes = require "resty.weir.classes"
 local clock = require "resty.weir.clock"
 local outcome = require "resty.weir.outcome"
 local notice = require "resty.weir.notice"
+local slots = require "resty.weir.slots"
 local vars = require "resty.weir.vars"
 local workers = require "resty.weir.workers"
 
@@ -28,7 +30,7 @@ local function look(r, q)
     local a = q.attempt[q.n - 1]
     q.look_ms = now + (now - a.start_ms)
     local done = outcome.last(variable(r, "upstream_response_time"))
-    if done and done ~= "-" then
+    if done and done ~= "-" or outcome.passed_on(variable(r, "upstream_addr"), slots.info(a.slot)) then
         attempts.finish(q)
         return
     end

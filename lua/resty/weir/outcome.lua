@@ -49,6 +49,11 @@ function _M.last(list)
     return e ~= "" and e or elements[#elements - 1]
 end
 
+-- Did another upstream than Weir's take the request over from the peer (info of slots.lua)? addr: $upstream_addr, to which each further pass adds " : ".
+function _M.passed_on(addr, info)
+    return addr ~= nil and info ~= nil and find(addr, " : ", 1, true) ~= nil and _M.last(addr) ~= info.addr
+end
+
 -- Is a status a failure of the peer? 5xx and 429: the peer could not or would not do it. Anything else, 404 included, is an
 -- answer. NGINX's own refusals (limit_req ...) never get here: they reach no peer.
 function _M.is_failure(status)
