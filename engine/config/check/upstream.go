@@ -174,7 +174,7 @@ func StaticPeers(s string) ([]config.Peer, []string) {
 		case err != nil:
 			problems = append(problems, quoted(word)+": "+err.Error())
 		case addr != word:
-			// NGINX compares addresses as text: another spelling would be another peer, with counts of its own.
+			// NGINX reads it as that (lua/resty/weir/pools.lua), but who looks for the peer in logs and figures finds it by one spelling only.
 			problems = append(problems, quoted(word)+": write it as the engine does: "+addr)
 		case slices.ContainsFunc(peers, func(p config.Peer) bool { return p.Address == addr }):
 			problems = append(problems, quoted(word)+": is there twice")

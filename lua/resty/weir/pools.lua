@@ -21,7 +21,10 @@ local C = ffi.C
 local tonumber, ipairs = tonumber, ipairs
 local worker_count = ngx.worker.count
 
-ffi.cdef [[ int inet_pton(int family, const char *text, void *address); ]]
+ffi.cdef [[
+int inet_pton(int family, const char *text, void *address);
+const char *inet_ntop(int family, const void *address, char *text, uint32_t size);
+]]
 
 local _M = {}
 
@@ -144,19 +147,24 @@ local function grid_index(view, grid)
 end
 
 local AF_INET, AF_INET6 = 2, ffi.os == "OSX" and 30 or 10
-local parsed = ffi.new("uint8_t[16]")
+local parsed, printed = ffi.new("uint8_t[16]"), ffi.new("char[64]")
 
--- Is it one that NGINX can connect to? It takes no names here, and fails each request that is sent to one.
-local function is_address(word)
+-- A peer's address as NGINX and the engine spell it: attempts are found in NGINX's lists by it. nil when NGINX cannot connect to it: it takes no names
+-- here, and fails each request that is sent to one.
+local function spelled(word)
     local host, port = slots.split(word)
     if not host or not port or port > 65535 or #word > 255 then
-        return false
+        return nil
     end
     if word:find("^unix:") then
-        return #word > 5
+        return #word > 5 and word or nil
     end
     local v6 = host:match("^%[(.*)%]$")
-    return port > 0 and C.inet_pton(v6 and AF_INET6 or AF_INET, v6 or host, parsed) == 1
+    local family = v6 and AF_INET6 or AF_INET
+    if port == 0 or C.inet_pton(family, v6 or host, parsed) ~= 1 or C.inet_ntop(family, parsed, printed, ffi.sizeof(printed)) == nil then
+        return nil
+    end
+    return (v6 and "[%s]:%d" or "%s:%d"):format(ffi.string(printed), port)
 end
 
 -- "10.0.0.1:8080 weight=2, [::1]:9001 backup; unix:/run/app.sock tier=2"
@@ -181,16 +189,15 @@ function _M.parse_static(text)
             elseif last then
                 last.weight = weight
             end
-        elseif is_address(word) then
-            last = seen[word]
-            if not last then
-                last = { addr = word, weight = 1 }
-                seen[word] = last
+        else
+            local addr = spelled(word)
+            last = addr and (seen[addr] or { addr = addr, weight = 1 }) or false
+            if not addr then
+                wrong = wrong or "\"" .. word .. "\" is not IP:port, [IPv6]:port or unix:/path"
+            elseif not seen[addr] then
+                seen[addr] = last
                 list[#list + 1] = last
             end
-        else
-            last = false
-            wrong = wrong or "\"" .. word .. "\" is not IP:port, [IPv6]:port or unix:/path"
         end
     end
     return list, wrong
