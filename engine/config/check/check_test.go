@@ -231,6 +231,12 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 			`W weir.yaml:4: pools: no NGINX upstream uses pool "web": name it in balancer_by_lua_block { require("resty.weir").balance("web") }`,
 		},
 		{
+			"a time to connect that the pool's takes the place of", "proxy_next_upstream_timeout 2s;", "proxy_next_upstream_timeout 2s; proxy_connect_timeout 300ms;",
+			`W nginx.conf:22: proxy_connect_timeout: 300ms counts for nothing: the time to connect is connect_timeout_ms (2000) of pool "web"; set it there, and remove this`,
+		},
+		{"the same time to connect", "proxy_next_upstream_timeout 2s;", "proxy_next_upstream_timeout 2s; proxy_connect_timeout 2s;", ""},
+		{"that of another upstream", "proxy_next_upstream_timeout 1ms;", "proxy_next_upstream_timeout 1ms; proxy_connect_timeout 300ms;", ""},
+		{
 			"a clock that is looked at now and then", "events {}", "timer_resolution 100ms; events {}",
 			"W nginx.conf:1: timer_resolution: has NGINX look at the clock each 100 ms, and the answers of peers are timed no better than that: remove it",
 		},

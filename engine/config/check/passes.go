@@ -54,7 +54,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 		}
 		for _, p := range protocols {
 			switch d.Name {
-			case p + "_next_upstream_timeout", p + "_next_upstream_tries":
+			case p + "_next_upstream_timeout", p + "_next_upstream_tries", p + "_connect_timeout":
 				inner[d.Name] = d
 			}
 		}
@@ -149,6 +149,11 @@ func (c *checker) pass(protocol string, in scope, u *upstream) {
 	if d := in[protocol+"_next_upstream_timeout"]; d != nil && len(d.Args) == 1 && u.pool.Retry.Tries > 1 {
 		if ms, ok := milliseconds(d.Args[0]); ok && ms > 0 && ms < u.pool.ConnectTimeoutMS {
 			c.errorf(d.File, d.Line, d.Name, "%d ms is shorter than connect_timeout_ms (%d) of pool %q: one connect that times out would use up all the time for another try", ms, u.pool.ConnectTimeoutMS, u.pool.Name)
+		}
+	}
+	if d := in[protocol+"_connect_timeout"]; d != nil && len(d.Args) == 1 {
+		if ms, ok := milliseconds(d.Args[0]); ok && ms != u.pool.ConnectTimeoutMS {
+			c.warnf(d.File, d.Line, d.Name, "%s counts for nothing: the time to connect is connect_timeout_ms (%d) of pool %q; set it there, and remove this", d.Args[0], u.pool.ConnectTimeoutMS, u.pool.Name)
 		}
 	}
 	if d := in[protocol+"_next_upstream_tries"]; d != nil && len(d.Args) == 1 {
