@@ -395,6 +395,7 @@ func TestLawsOfHealth(t *testing.T) {
 		}
 	})
 }
+
 func TestAnEjectionEndsSoonerWhenTheLongestIsMadeShorter(t *testing.T) {
 	o := pool.Defaults()
 	o.BaseMS = 60_000

@@ -400,3 +400,31 @@ func TestAPoolComesBackFromAMomentOfOverload(t *testing.T) {
 		t.Errorf("%d of %d requests failed, %d of the last %d", failed(answers), len(answers), failed(late), len(late))
 	}
 }
+
+// What admit refuses is an error of NGINX's like any other: who has a page, or another server, for 503 has it for these too.
+func TestAnErrorPageStandsInForWhatAdmitRefuses(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1,
+		Pools: []rig.Pool{{
+			Name: "api", Peers: []string{"a"}, Settings: "max_inflight: 1\nqueue_ms: 100\nqueue_max: 1", Location: admit + "error_page 503 = @busy;",
+		}},
+		Server: `location @busy { return 200 "come again"; }
+			location /plain/ { ` + admit + ` proxy_pass http://api/; }`,
+	})
+	r.Backend("a").Set(standStill)
+	held := r.Begin(1, rig.Request{Path: "/api/x", Fresh: true})
+	wantInFlight(r, "api", 1, "a")
+	for _, a := range r.Send(2, 2, rig.Request{Path: "/api/x"}) { // one waits, the other may not
+		if a.Status != 200 || a.Body != "come again" || a.Header.Get("Retry-After") != "1" {
+			t.Errorf("status %d, %q, Retry-After %q", a.Status, a.Body, a.Header.Get("Retry-After"))
+		}
+	}
+	for _, a := range r.Send(2, 2, rig.Request{Path: "/plain/x"}) {
+		if a.Status != 503 || a.Header.Get("Retry-After") != "1" || a.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("without an error page: status %d, header %v", a.Status, a.Header)
+		}
+	}
+	r.Backend("a").Set(goOn)
+	r.WantAll(held.Wait(), 200)
+}

@@ -11,7 +11,6 @@ shed.init(dict)
 
 local pool
 package.loaded["resty.weir.pools"] = { get = function() return pool end }
-package.loaded["resty.weir.status"] = { refuse = function() request.status = 503 end }
 local admit = require "resty.weir.admit"
 
 -- Peers in slots 0 .. n-1, each with a cap.

@@ -10,7 +10,6 @@ local shm = require "resty.weir.shm"
 local shed = require "resty.weir.shed"
 local clock = require "resty.weir.clock"
 local pools = require "resty.weir.pools"
-local status = require "resty.weir.status"
 local attempts = require "resty.weir.attempts"
 
 local ngx = ngx
@@ -27,7 +26,9 @@ local queues = {} -- pool -> cell that counts those that wait in this worker
 local function refuse(r, name, reason)
     attempts.open(r).shed = reason
     shed.count(name, reason)
-    return status.refuse()
+    ngx.header["Retry-After"] = "1"
+    ngx.header["Cache-Control"] = "no-store"
+    return ngx.exit(503) -- no page of ours: an error_page may stand in for it
 end
 
 -- Is a usable peer below its cap? Without any usable peer the balancer decides.

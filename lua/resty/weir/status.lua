@@ -105,8 +105,8 @@ local function page(code, title, text)
     return ngx.exit(code)
 end
 
--- A request that is not let in.
-function _M.refuse()
+-- A request that the balancer did not let in, without admit().
+local function refuse()
     ngx.header["Retry-After"] = "1"
     return page(503, "503 Service Unavailable", "The service has more requests than it can serve at the moment. Please try again later.")
 end
@@ -117,7 +117,7 @@ function _M.unavailable()
     local q = attempts.find(base.get_request())
     local code, title, text = 502, "502 Bad Gateway", "The service did not give a usable answer. Please try again."
     if q and q.shed > 0 and q.total == q.begun then
-        return _M.refuse()
+        return refuse()
     elseif q and q.empty == 1 then
         code, title = 503, "503 Service Unavailable"
         text = "No server is registered for this service at the moment. Please try again later."
