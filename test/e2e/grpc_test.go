@@ -21,13 +21,13 @@ import (
 
 const service = "POST /grpc.testing.TestService/"
 
-// grpcRig is a pool "api" of a and b behind grpc_pass, and a client that goes through NGINX.
-func grpcRig(t *testing.T, settings string) (*rig.Rig, grpc_testing.TestServiceClient) {
+// grpcRig is a pool "api" of a and b behind grpc_pass, and a client that goes through NGINX. more is added to the http block.
+func grpcRig(t *testing.T, settings string, more ...string) (*rig.Rig, grpc_testing.TestServiceClient) {
 	t.Helper()
 	addr := programs.FreeAddr(t)
 	r := start(t, rig.Options{
 		Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --slots 0", "b --slots 0"}, Settings: settings}},
-		HTTP: "server { listen " + addr + " http2; location / { grpc_pass grpc://api; include " + programs.Repo + "/nginx/grpc.conf; } }",
+		HTTP: strings.Join(more, "\n") + "\nserver { listen " + addr + " http2; location / { grpc_pass grpc://api; include " + programs.Repo + "/nginx/grpc.conf; } }",
 	})
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -175,6 +175,40 @@ func TestAFailureOfGRPCIsAFailureOfItsPeer(t *testing.T) {
 		if rec.Kind != rig.KindStatus || rec.Status != 503 {
 			t.Errorf("it is reported as %+v", rec)
 		}
+	}
+}
+
+// A scanner may be the first to ask for the path of a call, and a class of the operator's may have requests of all kinds.
+func TestAFailureOfGRPCIsFoundInAClassWhoseFirstRequestWasNoCall(t *testing.T) {
+	t.Parallel()
+	plain := programs.FreeAddr(t)
+	r, client := grpcRig(t, "eject: {consecutive: 0, failure_share: 0}", "map '' $weir_class { default ''; '' all; }",
+		`upstream plain { server 0.0.0.1; balancer_by_lua_block { require("resty.weir").balance("api") } }`, // which shares no connection with the calls
+		"server { listen "+plain+"; keepalive_timeout 0; location / { proxy_pass http://plain; } }")
+	for range 40 { // to all workers
+		if _, err := rig.Read("http://" + plain + "/x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, workMS := range []int{0, 50} { // a quick answer is judged another way than one that takes its time
+		if _, err := client.UnaryCall(callContext(t, workMS), &grpc_testing.SimpleRequest{ResponseStatus: &grpc_testing.EchoStatus{Code: int32(codes.Unavailable)}}); status.Code(err) != codes.Unavailable {
+			t.Errorf("the client got %v", err)
+		}
+	}
+	for _, b := range []string{"a", "b"} {
+		r.Backend(b).Set(`{"fail":{"status":503,"share":1}}`)
+	}
+	if _, err := client.EmptyCall(callContext(t, 0), &grpc_testing.Empty{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("an answer of headers alone: %v", err)
+	}
+	failed := 0
+	for _, rec := range r.WaitRecords(43, func(rec rig.Record) bool { return rec.Class == "all" }) {
+		if rec.Kind == rig.KindStatus && rec.Status == 503 {
+			failed++
+		}
+	}
+	if failed != 3 {
+		t.Errorf("%d of 3 failed calls are reported as failures", failed)
 	}
 }
 

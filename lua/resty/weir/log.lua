@@ -21,11 +21,12 @@ local ngx = ngx
 local get_request = base.get_request
 local now_ms = clock.now_ms
 local get_method = ngx.req.get_method
-local read, number = vars.read, vars.number
+local read, number, same = vars.read, vars.number, vars.same
 local answer_of, compare = answer.of, answer.compare
 local UPSTREAM_STATUS, REQUEST_COMPLETION = vars.named("upstream_status"), vars.named("request_completion")
 local RESPONSE_LENGTH, SENT_LENGTH = vars.named("upstream_response_length"), vars.named("sent_http_content_length")
-local ANNOUNCED_LENGTH = vars.named("upstream_http_content_length")
+local ANNOUNCED_LENGTH, CONTENT_TYPE = vars.named("upstream_http_content_length"), vars.named("upstream_http_content_type")
+local GRPC = require("ffi").new("char[17]", "application/grpc")
 local tonumber = tonumber
 local band = require("bit").band
 
@@ -123,7 +124,7 @@ local function in_full(r, q, now, is_subrequest)
                 kind = RESET
             elseif kind == OK and last and q.whole == BEGUN and not is_stream(status, rest_ms) then
                 kind = RESET
-            elseif kind == OK and last and is_grpc[a.class] then
+            elseif kind == OK and last and (is_grpc[a.class] or outcome.is_grpc(ngx.var.upstream_http_content_type)) then
                 local failure = outcome.grpc_failure()
                 if failure then
                     kind, status = STATUS, failure
@@ -198,6 +199,12 @@ local function plain(r, is_subrequest, whole)
     local announced, len = read(r, SENT_LENGTH)
     if len == 0 then
         announced, len = read(r, ANNOUNCED_LENGTH)
+    end
+    if len == 0 or length == 0 then -- as answers to gRPC are, also in a class whose first request was no call
+        local kind, kind_len = read(r, CONTENT_TYPE)
+        if kind_len >= 16 and same(kind, GRPC, 16) then
+            return nil
+        end
     end
     if len > 0 then
         if number(announced, len) ~= length then
