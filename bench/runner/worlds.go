@@ -4,16 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
-	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
 // worldsCmd asks in how many pools Weir is better than least_conn, and in how many worse: random worlds of the kinds that models are trained in, with seeds that no
@@ -23,18 +20,26 @@ type worldsCmd struct {
 	Worlds   int    `default:"300" help:"How many worlds."`
 	Requests int    `default:"40000" help:"Requests a world, of which the first three eighths are warm-up."`
 	First    uint64 `default:"888000003" help:"Seed of the first world; each has its own, counting up."`
+	Trouble  bool   `help:"Worlds in which peers fail, refuse and leave as well, with time-outs and retries."`
 	Jobs     int    `help:"Runs at a time, of the three of a world. Default: one a processor."`
 }
 
-func (worldsCmd) name() string         { return "worlds" }
+func (c worldsCmd) name() string {
+	if c.Trouble {
+		return "worlds-trouble"
+	}
+	return "worlds"
+}
+
 func (worldsCmd) limit() time.Duration { return time.Hour }
 
 // random is one world and what came of it.
 type random struct {
 	Seed     uint64     `json:"seed"`
 	World    string     `json:"world"`
-	Analytic [2]float64 `json:"analytic"` // mean and 99th percentile, of least_conn's
+	Analytic [2]float64 `json:"analytic"` // mean and 99th percentile, of least_conn's; 0 where one of the two answered nothing
 	Learned  [2]float64 `json:"learned"`
+	Failed   [3]float64 `json:"failed"` // requests: of least_conn, analytic, learned
 }
 
 func (c *worldsCmd) measure(b *bench) (*result, error) {
@@ -52,7 +57,11 @@ func (c *worldsCmd) measure(b *bench) (*result, error) {
 			b.say("world %d of %d", i+1, c.Worlds)
 		}
 		seed := c.First + uint64(i)
-		s := train.World(rand.New(rand.NewPCG(seed, 0x3017d)), c.Requests)
+		rnd := train.Source(seed)
+		s := train.World(rnd, c.Requests)
+		if c.Trouble {
+			train.Trouble(rnd, s, c.Requests)
+		}
 		s.Warmup = c.Requests * 3 / 8
 		s.Requests = c.Requests - s.Warmup
 		rows, err := (&sim.Comparison{Scenario: s, Policies: policies, Seed: seed, Seeds: 1, Jobs: jobs(c.Jobs), Makers: makers, Progress: b.goOn}).Run()
@@ -61,7 +70,10 @@ func (c *worldsCmd) measure(b *bench) (*result, error) {
 		}
 		x := random{Seed: seed, World: inWords(s)}
 		for j, name := range []string{"mean_ms", "p99_ms"} {
-			x.Analytic[j], x.Learned[j] = rows[1].Ratio(&rows[0], figure(name)), rows[2].Ratio(&rows[0], figure(name))
+			x.Analytic[j], x.Learned[j] = ratioOrNone(&rows[1], &rows[0], figure(name)), ratioOrNone(&rows[2], &rows[0], figure(name))
+		}
+		for j := range rows {
+			x.Failed[j] = rows[j].Mean(figure("failed"))
 		}
 		all[i] = x
 	}
@@ -70,8 +82,24 @@ func (c *worldsCmd) measure(b *bench) (*result, error) {
 		Setup: fmt.Sprintf("weir simulate: %d random worlds (engine/learn/train/worlds.go) of %d requests, the first three eighths not counted, seeds counting up. Response times of the formulas alone and with %s, of least_conn's on the same world and seed.", c.Worlds, c.Requests, c.Model),
 		Raw:   all,
 	}
-	r.Tables = append(r.Tables, overWorlds(all), worst(all, "mean", 0), worst(all, "99th percentile", 1))
+	r.Tables = append(r.Tables, overWorlds(all))
+	if c.Trouble {
+		r.Setup += " Peers fail, refuse and leave there, with time-outs and retries (trouble.go); response times are of what was answered, and least_conn sets nobody aside."
+		r.Tables = append(r.Tables, failedIn(all))
+	}
+	r.Tables = append(r.Tables, worst(all, "mean", func(x *random) float64 { return x.Learned[0] }), worst(all, "99th percentile", func(x *random) float64 { return x.Learned[1] }))
+	if c.Trouble {
+		r.Tables = append(r.Tables, worst(all, "requests that failed", moreFailed))
+	}
 	return r, nil
+}
+
+// ratioOrNone is 0 where one of the two answered nothing.
+func ratioOrNone(row, base *sim.Row, f sim.Figure) float64 {
+	if x := row.Ratio(base, f); !math.IsNaN(x) {
+		return x
+	}
+	return 0
 }
 
 // overWorlds is the table of how the worlds lie.
@@ -88,6 +116,9 @@ func overWorlds(all []random) table {
 			v, logs, above := make([]float64, 0, len(all)), 0.0, 0
 			for i := range all {
 				x := p.of(&all[i])[j]
+				if x == 0 {
+					continue
+				}
 				v = append(v, x)
 				logs += math.Log(x)
 				if x > noWorse {
@@ -102,49 +133,39 @@ func overWorlds(all []random) table {
 	return t
 }
 
-// worst are the worlds in which the learned policy is furthest behind least_conn by figure j.
-func worst(all []random, name string, j int) table {
-	t := table{Title: "Worst by the " + name, Columns: []string{"seed", "learned", "formulas", "world"}}
-	order := slices.Clone(all)
-	slices.SortFunc(order, func(a, b random) int { return cmp.Compare(b.Learned[j], a.Learned[j]) })
-	for _, x := range order[:min(12, len(order))] {
-		t.Rows = append(t.Rows, []string{
-			fmt.Sprint(x.Seed), fmt.Sprintf("%.3f %.3f", x.Learned[0], x.Learned[1]), fmt.Sprintf("%.3f %.3f", x.Analytic[0], x.Analytic[1]), x.World,
-		})
+// failedIn is the table of the requests that failed, over all worlds, and in how many worlds they are clearly more or fewer than least_conn's.
+func failedIn(all []random) table {
+	t := table{Title: "Requests that failed", Columns: []string{"policy", "failed", "worlds with more by 0.3 and 30", "with as many fewer"}}
+	for j, name := range []string{"least_conn", "formulas", "learned"} {
+		sum, more, fewer := 0.0, 0, 0
+		for i := range all {
+			least, x := all[i].Failed[0], all[i].Failed[j]
+			sum += x
+			if x > 1.3*least+30 {
+				more++
+			}
+			if 1.3*x+30 < least {
+				fewer++
+			}
+		}
+		t.Rows = append(t.Rows, []string{name, fmt.Sprintf("%.0f", sum), fmt.Sprint(more), fmt.Sprint(fewer)})
 	}
 	return t
 }
 
-// inWords describes a world in a line.
-func inWords(s *scenario.Scenario) string {
-	load, slow, fast := 0.0, math.Inf(1), 0.0
-	for _, a := range s.Arrivals {
-		load = max(load, a.RatePerS/s.CapacityPerS())
+// moreFailed is by how many times more requests fail than with least_conn; so few that they are chance count little.
+func moreFailed(x *random) float64 { return (x.Failed[2] + 30) / (x.Failed[0] + 30) }
+
+// worst are the worlds in which the learned policy is furthest behind least_conn by a figure.
+func worst(all []random, name string, of func(*random) float64) table {
+	t := table{Title: "Worst by the " + name, Columns: []string{"seed", "learned", "formulas", "failed, least_conn's", "world"}}
+	order := slices.Clone(all)
+	slices.SortFunc(order, func(a, b random) int { return cmp.Compare(of(&b), of(&a)) })
+	for _, x := range order[:min(12, len(order))] {
+		t.Rows = append(t.Rows, []string{
+			fmt.Sprint(x.Seed), fmt.Sprintf("%.3f %.3f", x.Learned[0], x.Learned[1]), fmt.Sprintf("%.3f %.3f", x.Analytic[0], x.Analytic[1]),
+			fmt.Sprintf("%.0f %.0f", x.Failed[2], x.Failed[0]), x.World,
+		})
 	}
-	for _, p := range s.Peers {
-		slow, fast = min(slow, p.Speed), max(fast, p.Speed)
-	}
-	parts := []string{fmt.Sprintf("%d peers of %d slots, speeds %.2g to %.2g, load %.2f", len(s.Peers), s.Peers[0].Slots, slow, fast, load)}
-	if len(s.Arrivals) > 1 {
-		parts[0] += fmt.Sprintf(" at most in %d steps", len(s.Arrivals))
-	}
-	if s.Balancers > 1 {
-		parts = append(parts, fmt.Sprintf("%d balancers%s", s.Balancers, map[bool]string{true: ", reports"}[s.Peers[0].ORCA]))
-	}
-	for _, c := range s.Classes {
-		parts = append(parts, fmt.Sprintf("%.0f %% %s of %.3g ms", 100*c.Share, c.Dist, c.MeanMS))
-	}
-	if len(s.Events) > 0 {
-		switch e := s.Events[0]; {
-		case e.Join:
-			parts = append(parts, "some join")
-		case e.EveryS > 0:
-			parts = append(parts, fmt.Sprintf("one at %.2f of its speed for %.3g s, in turn", e.Speed/s.Peers[e.Peer].Speed, e.ForS))
-		case e.ForS > 0:
-			parts = append(parts, "antagonists")
-		default:
-			parts = append(parts, "some change for good")
-		}
-	}
-	return strings.Join(append(parts, fmt.Sprintf("%.3g s", float64(s.Total())/s.Arrivals[0].RatePerS)), "; ")
+	return t
 }

@@ -62,7 +62,7 @@ func (h *Health) shortage() float64 {
 //     and are next; and what was given up is worked off all the same. Two workers at a load of .92 lost 90 % of their requests to that, with a time-out of 33 services;
 //     least_conn, which sets nobody aside, 2 %. So did ten at .7 after one moment of 1.5.
 //   - Who still answers some requests is worth more than nothing: it is ejected only when it answered none for a second and twice as often as the
-//     consecutive rule asks for. A peer that hangs in a pool which can do without it at all is ejected as any other.
+//     consecutive rule asks for. One that cannot be reached is ejected as any other, and so is one that hangs while the others could carry the traffic.
 //   - Prediction takes no share from it for failures; for slowness it does, since what it holds waits.
 func (h *Health) need() {
 	rate, capacity, waiting, slots := 0.0, 0.0, 0.0, 0.0
@@ -112,5 +112,5 @@ func (h *Health) dispensable(p *peer, kind Kind) bool {
 	if most == 0 {
 		most = servesNothing * Defaults().Consecutive
 	}
-	return !p.needed || kind == Timeout || p.row >= most && h.now-p.rowFrom >= servesNothingMS
+	return !p.needed || kind == Timeout || kind.Unreachable() || p.row >= most && h.now-p.rowFrom >= servesNothingMS
 }

@@ -142,6 +142,17 @@ func TestAPeerThatIsNeededIsEjectedOnlyWhenItServesNothing(t *testing.T) {
 	if v := h.View(0); v.State == pool.Ejected || v.Ejections > 0 {
 		t.Fatalf("one that serves a tenth: %+v", v)
 	}
+	for _, kind := range []pool.Kind{pool.Refused, pool.ConnectTimeout} {
+		h := pool.New(pool.Defaults())
+		h.SetPeers(0, named(4))
+		carries(h, 0, 3.9, 4)
+		for range 5 {
+			h.Result(1, 0, kind)
+		}
+		if v := h.View(0); v.State != pool.Ejected {
+			t.Errorf("%v: one that cannot be reached is %+v", kind, v)
+		}
+	}
 	fail(h, now, 0, 50)
 	if v := h.View(0); v.State == pool.Ejected {
 		t.Fatal("ejected for fifty failures at one moment")

@@ -217,7 +217,7 @@ func TestPeersAreShownDrainedAndWeighed(t *testing.T) {
 	if code, out, errs = e.peers("drain", "api", "10.0.0.1:80"); code != 0 || !strings.Contains(out, "draining") {
 		t.Errorf("drain: %d %s%s", code, out, errs)
 	}
-	if code, _, errs = e.peers("drain", "api", "10.0.0.2:80"); code != 1 || !strings.Contains(errs, "last usable peer") {
+	if code, _, errs = e.peers("drain", "api", "10.0.0.2:80"); code != 1 || !strings.Contains(errs, "last usable peer") || !strings.Contains(errs, "say --force") {
 		t.Errorf("draining the last one: %d %s", code, errs)
 	}
 	if code, out, errs = e.peers("drain", "api", "10.0.0.2:80", "--force"); code != 0 {
@@ -228,6 +228,9 @@ func TestPeersAreShownDrainedAndWeighed(t *testing.T) {
 	}
 	if code, out, _ = e.peers("weight", "api", "10.0.0.1:80", "2.5"); code != 0 || !strings.Contains(out, "weight 2.5") {
 		t.Errorf("weight: %d %s", code, out)
+	}
+	if code, _, errs = e.peers("weight", "api", "10.0.0.1:80", "NaN"); code != 1 || !strings.Contains(errs, "outside 0.01 to 1000") {
+		t.Errorf("no weight: %d %s", code, errs)
 	}
 	if code, _, errs = e.peers("drain", "api", "9.9.9.9:1"); code != 1 || !strings.Contains(errs, "\n  10.0.0.1:80") {
 		t.Errorf("unknown peer: %d %s", code, errs)

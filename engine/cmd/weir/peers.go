@@ -73,6 +73,9 @@ func (c *undrainCmd) Run(all *cli, to streams) error {
 }
 
 func (c *weightCmd) Run(all *cli, to streams) error {
+	if !(c.Weight >= serve.MinWeight && c.Weight <= serve.MaxWeight) { // NaN, which JSON cannot say, is neither
+		return &serve.RangeError{Weight: c.Weight}
+	}
 	return all.Peers.order(to, c.target, map[string]any{"weight": c.Weight})
 }
 
@@ -131,6 +134,7 @@ func (c *adminAPI) call(method, path string, body, into any) ([]byte, error) {
 		if res.StatusCode == http.StatusUnauthorized {
 			problem.Error += " (here: --token, or the environment variable WEIR_ADMIN_TOKEN)"
 		}
+		problem.Error = strings.Replace(problem.Error, `set "force": true`, "say --force", 1)
 		if len(problem.Known) > 0 {
 			problem.Error += "\n  " + strings.Join(problem.Known, "\n  ")
 		}
@@ -163,7 +167,11 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		if len(p.Peers) == 0 {
 			fmt.Fprintf(t, "%s\t(no peers)\n", p.Name)
 		}
+		needed := 0
 		for _, peer := range p.Peers {
+			if peer.Needed {
+				needed++
+			}
 			failed := uint64(0)
 			for _, n := range peer.Failures {
 				failed += n
@@ -179,6 +187,9 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			fmt.Fprintf(t, "%s\t%s\t%s%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, column(group), peer.Tier, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
 				number(peer.Concurrency), reports(&peer), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), peer.Reason)
+		}
+		if needed > 0 && len(p.Peers) > 1 {
+			fmt.Fprintf(t, "%s\t(needed: %d of %d, without which the others would be too busy)\n", p.Name, needed, len(p.Peers))
 		}
 		if p.Panic {
 			fmt.Fprintf(t, "%s\t(no peer is healthy: all that are not draining are used)\n", p.Name)

@@ -28,3 +28,26 @@ func TestPeersHaveAColumnForGroupsWhereThereAreAny(t *testing.T) {
 		t.Errorf("with groups:\n%s", strings.Join(lines, "\n"))
 	}
 }
+
+func TestPeersSayWhenAPoolHasNoneToSpare(t *testing.T) {
+	f := serve.Figures{Pools: []serve.PoolFigures{{Name: "api", Peers: []serve.PeerFigures{{Addr: "10.0.0.1:80"}, {Addr: "10.0.0.2:80"}}}}}
+	shown := func() string {
+		var b bytes.Buffer
+		if err := printPeers(&b, &f); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	const note = "(needed: "
+	if text := shown(); strings.Contains(text, note) {
+		t.Errorf("nobody is needed:\n%s", text)
+	}
+	f.Pools[0].Peers[0].Needed = true
+	if text := shown(); !strings.Contains(text, note+"1 of 2, ") {
+		t.Errorf("one is needed:\n%s", text)
+	}
+	f.Pools[0].Peers = f.Pools[0].Peers[:1] // which it always is
+	if text := shown(); strings.Contains(text, note) {
+		t.Errorf("a pool of one:\n%s", text)
+	}
+}

@@ -2,7 +2,6 @@ package train
 
 import (
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/weirlb/weir/engine/sim/policy"
@@ -25,7 +24,7 @@ func TestWeirIsRarelyWorseThanLeastConnInRandomWorlds(t *testing.T) {
 	mean, tail, worse := 0.0, 0.0, 0
 	for i := range worlds {
 		seed := uint64(555_000_000 + i)
-		s := World(rand.New(rand.NewPCG(seed, 0x3017d)), 20_000)
+		s := World(Source(seed), 20_000)
 		s.Warmup, s.Requests = 10_000, 10_000
 		run := func(maker policy.New) world.Result {
 			r, err := world.New(s, seed, maker).Run(nil)
@@ -47,6 +46,46 @@ func TestWeirIsRarelyWorseThanLeastConnInRandomWorlds(t *testing.T) {
 	}
 	t.Logf("over %d worlds: mean %.3f, 99th percentile %.3f of least_conn's (geometric means), %d above 1.05", worlds, math.Exp(mean), math.Exp(tail), worse)
 	if math.Exp(mean) > 0.9 || math.Exp(tail) > 0.85 || worse > 4 {
+		t.Error("that is worse than it was")
+	}
+}
+
+// Rules that set peers aside for what fails let time-outs of an overload end in pools where nearly all requests failed: 89,000 did in these worlds, with least_conn
+// 82,000.
+func TestNoMoreRequestsFailThanWithLeastConnWherePeersAreInTrouble(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it plays sixty worlds")
+	}
+	t.Parallel()
+	const worlds = 60
+	leastConn, err := policy.ByName("least_conn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	weir := policy.Weir(func(*world.Setup) policy.Variant { return policy.Variant{Explore: -1} })
+	ours, theirs, worse := 0, 0, 0
+	for i := range worlds {
+		seed := uint64(556_000_000 + i)
+		rnd := Source(seed)
+		s := World(rnd, 20_000)
+		Trouble(rnd, s, 20_000)
+		s.Warmup, s.Requests = 5_000, 15_000
+		run := func(maker policy.New) int {
+			r, err := world.New(s, seed, maker).Run(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int(r.Failed)
+		}
+		w, l := run(weir), run(leastConn)
+		ours, theirs = ours+w, theirs+l
+		if float64(w) > 1.3*float64(l)+30 {
+			worse++
+			t.Logf("seed %d: %d requests failed, %d with least_conn", seed, w, l)
+		}
+	}
+	t.Logf("over %d worlds: %d requests failed, %d with least_conn; clearly more in %d", worlds, ours, theirs, worse)
+	if ours > theirs || worse > 6 {
 		t.Error("that is worse than it was")
 	}
 }

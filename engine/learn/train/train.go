@@ -212,7 +212,7 @@ func (r *rounds) world(i int) (*fit.Rows, error) {
 	if len(r.Scenarios) > 0 {
 		s = r.Scenarios[i%len(r.Scenarios)]
 	} else {
-		s = World(rand.New(rand.NewPCG(seed, 0x3017d)), r.Requests)
+		s = World(Source(seed), r.Requests)
 	}
 	var m func() decide.Predictor
 	if r.net != nil {

@@ -8,6 +8,9 @@ import (
 	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
+// Source is what the world of a seed is drawn with.
+func Source(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x3017d)) }
+
 // World draws a random scenario: the kinds of pools the model is to be of use for. Nothing in it is taken from the benchmark's
 // scenarios; they share the same kinds of trouble because both mean to cover what operators have.
 //
