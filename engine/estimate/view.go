@@ -65,10 +65,14 @@ func (p *Pool) Peer(i int) PeerView {
 
 // Load is the same for a pool's health.
 func (v *PeerView) Load() pool.Load {
-	return pool.Load{
-		Rate: v.TotalRate, Serves: v.Concurrency / v.WorkMS, Slots: v.Concurrency, Most: v.MostSlots,
-		Waiting: max(float64(v.InFlight)+v.Others-v.Concurrency, 0),
+	held := float64(v.InFlight) + v.Others
+	l := pool.Load{
+		Rate: v.TotalRate, Serves: v.Concurrency / v.WorkMS, Slots: v.Concurrency, Most: v.MostSlots, Waiting: max(held-v.Concurrency, 0),
 	}
+	if held >= min(v.MostSlots, 2*v.Concurrency) { // it is full, and then how much it does is known, whatever the number of slots that do it
+		l.Most = l.Slots
+	}
+	return l
 }
 
 // Told tells the utilisation of peer i by a source other than its answers, 1 = busy; negative = none, any more. The peer's own reports
