@@ -8,6 +8,37 @@ import (
 	"github.com/weirlb/weir/engine/pool"
 )
 
+// It is silent for that time, too.
+func TestSilenceIsNoSlownessWhileAPeerWorksOffWhatWasGivenUp(t *testing.T) {
+	for _, overload := range []bool{false, true} {
+		est := estimate.New(estimate.Options{})
+		est.SetPeers(0, []string{"a", "b"})
+		c := est.Class(0, "GET /")
+		now := 0.0
+		for ; now < 32_000; now += 20 {
+			for peer := range 2 {
+				o := estimate.Outcome{Peer: peer, Class: c, Kind: pool.OK, HeaderMS: 10, TotalMS: 10, ReportedLoad: -1, ReportedInFlight: -1}
+				if peer == 0 && now > 30_000 {
+					o.InFlight, o.Kind, o.Overload, o.HeaderMS, o.TotalMS = 40, pool.Timeout, overload, -1, 500
+				}
+				est.Observe(now, o)
+			}
+			if math.Mod(now, 100) == 0 {
+				n := 1
+				if now > 30_000 {
+					n = 40
+				}
+				est.InFlight(now, 0, n)
+				est.InFlight(now, 1, 1)
+				est.Refresh(now)
+			}
+		}
+		if trend := est.Peer(0).Trend; overload != (trend < 1.2) {
+			t.Errorf("overload %v: it is taken for %.2f times slower than it was", overload, trend)
+		}
+	}
+}
+
 // What a peer was asked and gave up on nobody counts, and it works that off first. Its answers of that time are slow for that; taken for its speed, they
 // have the pool's traffic go to and fro between peers that are all full.
 func TestAPeerIsNotTakenForSlowWhileItWorksOffWhatWasGivenUp(t *testing.T) {
