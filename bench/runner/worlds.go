@@ -37,7 +37,7 @@ func (worldsCmd) limit() time.Duration { return time.Hour }
 type random struct {
 	Seed     uint64     `json:"seed"`
 	World    string     `json:"world"`
-	Analytic [2]float64 `json:"analytic"` // mean and 99th percentile, of least_conn's; 0 where one of the two answered nothing
+	Analytic [2]float64 `json:"analytic"` // mean and 99th percentile, of least_conn's; 0 = not compared, or one of the two answered nothing
 	Learned  [2]float64 `json:"learned"`
 	Failed   [3]float64 `json:"failed"` // requests: of least_conn, analytic, learned
 }
@@ -82,11 +82,17 @@ func (c *worldsCmd) measure(b *bench) (*result, error) {
 		Setup: fmt.Sprintf("weir simulate: %d random worlds (engine/learn/train/worlds.go) of %d requests, the first three eighths not counted, seeds counting up. Response times of the formulas alone and with %s, of least_conn's on the same world and seed.", c.Worlds, c.Requests, c.Model),
 		Raw:   all,
 	}
-	r.Tables = append(r.Tables, overWorlds(all))
 	if c.Trouble {
-		r.Setup += " Peers fail, refuse and leave there, with time-outs and retries (trouble.go); response times are of what was answered, and least_conn sets nobody aside."
+		r.Setup += fmt.Sprintf(" Peers fail, refuse and leave there, with time-outs and retries (trouble.go); least_conn sets nobody aside. Response times are of what was answered, "+
+			"and compared where about as many requests fail: what fails at once makes room for the others. Alike is within %.0f %% of the requests.", 100*alikeFailed)
 		r.Tables = append(r.Tables, failedIn(all))
+		compared := slices.Clone(all)
+		for i := range compared {
+			compared[i].alike(float64(c.Requests - c.Requests*3/8))
+		}
+		all = compared
 	}
+	r.Tables = append(r.Tables, overWorlds(all))
 	r.Tables = append(r.Tables, worst(all, "mean", func(x *random) float64 { return x.Learned[0] }), worst(all, "99th percentile", func(x *random) float64 { return x.Learned[1] }))
 	if c.Trouble {
 		r.Tables = append(r.Tables, worst(all, "requests that failed", moreFailed))
@@ -100,6 +106,18 @@ func ratioOrNone(row, base *sim.Row, f sim.Figure) float64 {
 		return x
 	}
 	return 0
+}
+
+// alikeFailed is by how much of the requests those that fail may differ for response times to be compared.
+const alikeFailed = 0.01
+
+// alike leaves the response times out of a policy with which clearly more or fewer of the requests fail than with least_conn.
+func (x *random) alike(requests float64) {
+	for j, times := range [...]*[2]float64{&x.Analytic, &x.Learned} {
+		if math.Abs(x.Failed[1+j]-x.Failed[0]) > alikeFailed*requests {
+			*times = [2]float64{}
+		}
+	}
 }
 
 // overWorlds is the table of how the worlds lie.
