@@ -18,11 +18,14 @@ type ablationCmd struct {
 	Seeds  int      `default:"3" help:"Seeds; figures are medians over them."`
 	Only   []string `help:"Only these scenarios." placeholder:"NAME"`
 	Jobs   int      `help:"Runs at a time. Default: one a processor."`
-	Worlds int      `default:"300" help:"Worlds a round of the model that is taught how long requests take."`
+	Worlds int      `default:"300" help:"Worlds a round of the model that is taught what requests cost those after them, too."`
 }
 
 func (ablationCmd) name() string         { return "ablation" }
 func (ablationCmd) limit() time.Duration { return 3 * time.Hour }
+
+// imposedPart is the part of the delay imposed on later requests that the model with it in its target is taught.
+const imposedPart = 0.75
 
 // part is one variant.
 type part struct {
@@ -41,8 +44,8 @@ func (c *ablationCmd) measure(b *bench) (*result, error) {
 	}
 	r := &result{
 		Seeds: seeds(c.Seeds),
-		Setup: fmt.Sprintf("weir simulate. Each cell is mean and 99th percentile over those of least_conn on the same seed, median over the seeds. The model of how long requests take is trained "+
-			"by the recipe of %s but for --imposed 0 and %d worlds a round.", c.Model, c.Worlds),
+		Setup: fmt.Sprintf("weir simulate. Each cell is mean and 99th percentile over those of least_conn on the same seed, median over the seeds. %s is taught how long requests take; what they cost those after them is "+
+			"in the price that it corrects. The other is taught that as well: the same recipe but for --imposed %g and %d worlds a round.", c.Model, imposedPart, c.Worlds),
 	}
 	makers := map[string]policy.New{}
 	policies := []string{"least_conn"}
@@ -83,8 +86,8 @@ func (c *ablationCmd) parts(b *bench) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.say("training on how long requests take")
-	own, err := train.Run(b.ctx, train.Options{Seed: 1, Worlds: c.Worlds, Jobs: jobs(c.Jobs), Progress: func(done float64, line string) {
+	b.say("training with the delay imposed in the target")
+	imposed, err := train.Run(b.ctx, train.Options{Seed: 1, Worlds: c.Worlds, Imposed: imposedPart, Jobs: jobs(c.Jobs), Progress: func(done float64, line string) {
 		b.say("%3.0f %% %s", 100*done, line)
 	}})
 	if err != nil {
@@ -103,7 +106,7 @@ func (c *ablationCmd) parts(b *bench) ([]part, error) {
 	return []part{
 		{"analytic_own", "analytic, own time", noDelay},
 		{"analytic", "analytic", analytic},
-		{"learned_own", "model, own time", sim.Weir(own.Net, nil)},
+		{"learned_imposed", "model, delay imposed in its target", sim.Weir(imposed.Net, nil)},
 		{"learned_nowork", "model, no outstanding work", noWork},
 		{"learned", "model", sim.Weir(net, nil)},
 		{"online", "model, online", sim.Weir(net, &sim.Learn{EveryS: 60})},
