@@ -16,13 +16,12 @@ const (
 	neededFrom, neededUntil = 0.8, 0.7
 	// servesNothingMS is how long a needed peer must have failed without a break to be ejected all the same, and servesNothing how often in
 	// consecutive rules.
-	servesNothingMS = 1000
+	servesNothingMS, servesNothing = 1000, 2
 	// shortEjection is the longest ejection, in base times, while the others cannot carry so much of the traffic. What fails for a moment must not be
 	// missed for a minute of back-off then, though to try a peer costs two requests.
 	shortEjection, quiteShort = 4, 0.2
 	// trialsPerMS is how often one is tried that comes back from an ejection, until it answers: those of a peer that hangs are all lost.
-	trialsPerMS   = 0.002
-	servesNothing = 2
+	trialsPerMS = 0.002
 )
 
 // Loads tells of each peer what comes to it and what it can do. Tell it before Advance.
