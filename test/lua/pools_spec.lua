@@ -50,6 +50,17 @@ describe("a worker's view of a pool", function()
         assert.equal(2, pools.get("late", "127.0.0.1:1, 127.0.0.1:2").n)
     end)
 
+    it("knows, by slot, which peers the engine says the pool cannot do without, and has no set where it can do without any one", function()
+        local a, b = slots.of("needs", "10.0.0.1:80"), slots.of("needs", "10.0.0.2:80")
+        local function view(needed)
+            return pools.view({
+                peers = { { addr = "10.0.0.1:80", slot = a }, { addr = "10.0.0.2:80", slot = b, needed = needed } }, classes = { "*" }, grid = { 0, 1 },
+            })
+        end
+        assert.same({ [b] = true }, view(true).needed)
+        assert.is_nil(view(nil).needed)
+    end)
+
     it("is one view, read once, for two upstreams with different static peers of their own", function()
         publish("two", { "10.0.0.1:80" }, 7)
         local v = pools.get("two", "127.0.0.1:1")
