@@ -5,56 +5,6 @@ import (
 	"math"
 )
 
-// Options are the rules of one pool. Zero turns a rule off where told; Defaults has the usual ones.
-type Options struct {
-	Consecutive  int     // failures in a row that eject; 0 = rule off
-	FailureShare float64 // share of failures in the window that ejects, if the rest of the pool does better; 0 = rule off
-	MinRequests  int     // results in the window before its share counts
-	WindowMS     float64 // length of the failure window
-	BaseMS       float64 // first ejection
-	MaxMS        float64 // longest ejection
-	MaxShare     float64 // of the pool that may be ejected at once; 0 = nobody is ejected
-	Rise         int     // passed probes in a row that bring a down peer up
-	Fall         int     // failed probes in a row that take a peer down
-	SlowStartMS  float64 // ramp after joining or coming back; 0 = none
-	RiskShare    float64 // of the pool whose share prediction may shrink at once; 0 = none
-	RiskFloor    float64 // at full risk a peer's share is at most this part of an even share
-	MinUsable    float64 // share of a tier's weight under which the next tier takes part, in (0, 1]
-}
-
-// Defaults returns the rules used when the operator says nothing.
-func Defaults() Options {
-	return Options{
-		Consecutive: 5, FailureShare: 0.5, MinRequests: 20, WindowMS: 10_000, BaseMS: 1000, MaxMS: 60_000, MaxShare: 0.5,
-		Rise: 2, Fall: 3, SlowStartMS: 10_000, RiskShare: 0.3, RiskFloor: 0.1, MinUsable: 0.7,
-	}
-}
-
-// sane replaces what would make a rule meaningless (a window of no length, NaN).
-func (o Options) sane() Options {
-	d := Defaults()
-	positive := func(v *float64, def float64) {
-		if !(*v > 0) || math.IsInf(*v, 0) {
-			*v = def
-		}
-	}
-	positive(&o.WindowMS, d.WindowMS)
-	positive(&o.BaseMS, d.BaseMS)
-	positive(&o.RiskFloor, d.RiskFloor)
-	positive(&o.MinUsable, d.MinUsable)
-	o.RiskFloor, o.MinUsable = min(o.RiskFloor, 1), min(o.MinUsable, 1)
-	if !(o.MaxMS >= o.BaseMS) {
-		o.MaxMS = o.BaseMS
-	}
-	for _, v := range []*float64{&o.FailureShare, &o.MaxShare, &o.SlowStartMS, &o.RiskShare} {
-		if !(*v > 0) || math.IsInf(*v, 0) {
-			*v = 0
-		}
-	}
-	o.MinRequests, o.Rise, o.Fall = max(o.MinRequests, 1), max(o.Rise, 1), max(o.Fall, 1)
-	return o
-}
-
 // PeerSpec is one configured peer.
 type PeerSpec struct {
 	Addr   string
@@ -64,35 +14,6 @@ type PeerSpec struct {
 	// first passed probe: its port may open long after its name appears.
 	Checked bool
 }
-
-// View is what others may know of one peer.
-type View struct {
-	Addr      string
-	State     State
-	Usable    bool    // may get traffic now (panic rule applied)
-	Admit     float64 // (0, 1]: the probability with which NGINX considers the peer
-	Weight    float64
-	Reason    string  // why it is in this state, for people
-	SinceMS   float64 // when it entered the state
-	UntilMS   float64 // when the state's timer ends (ejected, slow start); 0 = none
-	Ejections int     // since it joined
-	Risk      float64 // last prediction, 0..1
-	Drained   bool    // the operator's wish, whatever the state
-	Tier      int
-	Needed    bool // the others would be too busy without it
-	Fit       bool // drained or standing by, but neither down nor ejected: it could still serve clients that are bound to it
-}
-
-// Transition is one change of state. A peer that joins or leaves makes none.
-type Transition struct {
-	AtMS     float64
-	Addr     string
-	From, To State
-	Reason   string
-}
-
-// maxTransitions bounds what is kept for a reader that never comes; the oldest are dropped.
-const maxTransitions = 1024
 
 // Health is the health of one pool's peers. Several facts are kept apart per peer (drained, down, ejected, ramping, failing)
 // and the state is read off them in a fixed order, so no event can leave a peer stuck between two of them:
@@ -451,30 +372,5 @@ func (h *Health) Predict(now float64, i int, risk float64) {
 // Advance runs the timers up to now and recomputes who is usable and how far. Call it each 100 ms or so, and before reading.
 func (h *Health) Advance(now float64) { h.settle(now, "") }
 
-// View returns what is known of peer i as of the last event or Advance.
-func (h *Health) View(i int) View {
-	p := &h.peers[i]
-	v := View{
-		Addr: p.addr, State: p.state, Usable: p.usable, Admit: p.admit, Weight: p.weight, Reason: p.reason, SinceMS: p.since,
-		Ejections: p.ejections, Risk: p.risk, Drained: p.drained, Tier: p.tier,
-		Needed: p.needed,
-		Fit:    (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
-	}
-	switch p.state {
-	case Ejected:
-		v.UntilMS = p.ejectedUntil
-	case SlowStart:
-		v.UntilMS = p.rampFrom + h.opt.SlowStartMS
-	}
-	return v
-}
-
 // Panic reports whether the panic rule holds: health leaves no usable peer, so all that are not draining are used.
 func (h *Health) Panic() bool { return h.panic }
-
-// Transitions appends the changes of state since the last call to dst and forgets them. At most 1024 are kept.
-func (h *Health) Transitions(dst []Transition) []Transition {
-	dst = append(dst, h.log...)
-	h.log = h.log[:0]
-	return dst
-}

@@ -382,7 +382,7 @@ func TestAPoolComesBackFromAMomentOfOverload(t *testing.T) {
 		r.Backend(name).Set(`{"slots":4,"default":{"mean_ms":50}}`)
 	}
 	crowd := r.StartLoad(800, 4*time.Second, rig.Request{Path: "/api/x"})
-	time.Sleep(16 * time.Second)
+	time.Sleep(16 * time.Second) // the load goes on meanwhile; what is asked is how it stands after that time
 	from := time.Now()
 	time.Sleep(4 * time.Second)
 	answers := crowd.Stop()

@@ -30,20 +30,18 @@ func FilePath(c config.History) string {
 
 // Open opens the store of a configuration.
 func Open(ctx context.Context, c config.History) (history.Store, error) {
-	text := c.URL.Reveal()
-	switch {
-	case c.URL == config.HistoryOff:
+	if c.URL == config.HistoryOff {
 		return nil, history.ErrOff
-	case text == "":
-		return embedded.Open(filepath.Join(c.Dir, File))
 	}
+	if path := FilePath(c); path != "" {
+		return embedded.Open(path)
+	}
+	text := c.URL.Reveal()
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("history.url is no URL") // the parser's error would show the password
 	}
 	switch u.Scheme {
-	case "file":
-		return embedded.Open(u.Path)
 	case "postgres":
 		return postgres.Open(ctx, text)
 	case "mysql":

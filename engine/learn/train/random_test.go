@@ -5,8 +5,26 @@ import (
 	"testing"
 
 	"github.com/weirlb/weir/engine/sim/policy"
+	"github.com/weirlb/weir/engine/sim/scenario"
 	"github.com/weirlb/weir/engine/sim/world"
 )
+
+// both plays a world under weir, by its formulas, and under least_conn.
+func both(t *testing.T, s *scenario.Scenario, seed uint64) (weir, leastConn world.Result) {
+	t.Helper()
+	run := func(maker policy.New) world.Result {
+		r, err := world.New(s, seed, maker).Run(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	least, err := policy.ByName("least_conn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run(policy.Weir(func(*world.Setup) policy.Variant { return policy.Variant{Explore: -1} })), run(least)
+}
 
 // What was wrong in none of the scenarios showed in worlds nobody had chosen: pools that peers join in an overload had nine times least_conn's mean, two peers that
 // report to several balancers twice. bench/run.sh worlds has more of them and longer ones, and says which are the worst.
@@ -16,24 +34,12 @@ func TestWeirIsRarelyWorseThanLeastConnInRandomWorlds(t *testing.T) {
 	}
 	t.Parallel()
 	const worlds = 40
-	leastConn, err := policy.ByName("least_conn")
-	if err != nil {
-		t.Fatal(err)
-	}
-	weir := policy.Weir(func(*world.Setup) policy.Variant { return policy.Variant{Explore: -1} })
 	mean, tail, worse := 0.0, 0.0, 0
 	for i := range worlds {
 		seed := uint64(555_000_000 + i)
 		s := World(Source(seed), 20_000)
 		s.Warmup, s.Requests = 10_000, 10_000
-		run := func(maker policy.New) world.Result {
-			r, err := world.New(s, seed, maker).Run(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return r
-		}
-		w, l := run(weir), run(leastConn)
+		w, l := both(t, s, seed)
 		m, p := w.MeanMS/l.MeanMS, w.P99MS/l.P99MS
 		mean, tail = mean+math.Log(m)/worlds, tail+math.Log(p)/worlds
 		if m > 1.05 {
@@ -58,11 +64,6 @@ func TestNoMoreRequestsFailThanWithLeastConnWherePeersAreInTrouble(t *testing.T)
 	}
 	t.Parallel()
 	const worlds = 60
-	leastConn, err := policy.ByName("least_conn")
-	if err != nil {
-		t.Fatal(err)
-	}
-	weir := policy.Weir(func(*world.Setup) policy.Variant { return policy.Variant{Explore: -1} })
 	ours, theirs, worse := 0, 0, 0
 	for i := range worlds {
 		seed := uint64(556_000_000 + i)
@@ -70,14 +71,8 @@ func TestNoMoreRequestsFailThanWithLeastConnWherePeersAreInTrouble(t *testing.T)
 		s := World(rnd, 20_000)
 		Trouble(rnd, s, 20_000)
 		s.Warmup, s.Requests = 5_000, 15_000
-		run := func(maker policy.New) int {
-			r, err := world.New(s, seed, maker).Run(nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return int(r.Failed)
-		}
-		w, l := run(weir), run(leastConn)
+		weir, leastConn := both(t, s, seed)
+		w, l := int(weir.Failed), int(leastConn.Failed)
 		ours, theirs = ours+w, theirs+l
 		if float64(w) > 1.3*float64(l)+30 {
 			worse++
