@@ -90,9 +90,15 @@ func TestAChangeOfSpeedAppliesToWhatIsBeingServed(t *testing.T) {
 	q.set(1, 0)
 	done := make(chan time.Duration)
 	go func() {
-		_, served := q.serve(t.Context(), 50)
-		done <- served
+		waited, served := q.serve(t.Context(), 50)
+		done <- waited + served
 	}()
+	for { // the standstill counts from here: a goroutine may begin late
+		if _, held := q.load(); held == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	select {
 	case <-done:
 		t.Fatal("work was done at speed 0")
