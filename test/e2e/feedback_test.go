@@ -387,3 +387,35 @@ func TestAClosedPortWinsOverTheTableAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A rolling restart of four peers, one second each, at .7 of what they can do had least_conn's mean ten times over: each answer that a closing peer still gave
+// brought it back, to be refused again for twice as long, so that it was out for ten seconds after one.
+func TestAPeerThatShutsDownInOrderIsMissedNoLongerThanOneThatCrashes(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
+	for _, name := range []string{"a", "b", "c"} {
+		r.Backend(name).Set(`{"slots":0,"default":{"mean_ms":300,"dist":"exp"}}`)
+	}
+	load := r.StartLoad(30, 0, rig.Request{Path: "/api/x"})
+	r.Eventually("b has requests to finish", func() error {
+		if n := r.Backend("b").Stats().InFlight; n < 5 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	r.Backend("b").Set(`{"refuse":true}`)
+	time.Sleep(600 * time.Millisecond)
+	r.Backend("b").Set(`{"refuse":false}`)
+	time.Sleep(900 * time.Millisecond)
+	r.WantAll(load.Stop(), 200)
+	var aside []string
+	for line := range strings.Lines(r.NGINX.ErrorLog()) {
+		if _, after, found := strings.Cut(line, r.Addr("b")+` of pool "api" set aside for `); found {
+			ms, _, _ := strings.Cut(after, " ")
+			aside = append(aside, ms)
+		}
+	}
+	if len(aside) != 1 || aside[0] != "1000" {
+		t.Errorf("b was set aside for %v ms, want once for 1000", aside)
+	}
+}

@@ -26,7 +26,7 @@ describe("what this NGINX has seen of a peer", function()
         local v = view(3)
         for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i)) end
         assert.is_true(evidence.failure(v, 1, outcome.STATUS, 5))
-        evidence.success(1)
+        evidence.success(1, 6)
         assert.equal(0, shm.peer[1].fails)
         assert.equal(0, shm.peer[1].aside_ms)
     end)
@@ -37,7 +37,7 @@ describe("what this NGINX has seen of a peer", function()
         for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 1000 + i)) end
         evidence.failure(v, 1, outcome.REFUSED, 2000)
         assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3001))
-        evidence.success(1)
+        evidence.success(1, 3002)
         for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 3010 + i)) end
         assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3015)) -- not heard for two seconds
         v = view(3)
@@ -77,7 +77,7 @@ describe("what this NGINX has seen of a peer", function()
             now = shm.peer[0].aside_ms + 1
         end
         assert.equal(10000, last)
-        evidence.success(0)
+        evidence.success(0, now)
         now = now + 200000
         evidence.failure(v, 0, outcome.REFUSED, now)
         assert.equal(1000, shm.peer[0].aside_ms - now)
@@ -88,6 +88,18 @@ describe("what this NGINX has seen of a peer", function()
         evidence.failure(v, 0, outcome.REFUSED, 100)
         for _ = 1, 50 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, 101)) end
         assert.equal(1100, shm.peer[0].aside_ms)
+    end)
+
+    it("does not take a peer back for answers to what was sent before it was set aside", function()
+        local v = view(3)
+        evidence.failure(v, 0, outcome.REFUSED, 100)
+        for sent = 90, 99 do -- it shuts down in order: what it holds is answered, and connections are refused
+            evidence.success(0, sent)
+            evidence.failure(v, 0, outcome.REFUSED, 101 + sent)
+        end
+        assert.equal(1100, shm.peer[0].aside_ms)
+        evidence.success(0, 1101) -- its trial
+        assert.equal(0, shm.peer[0].aside_ms)
     end)
 
     it("never sets the last usable peer aside", function()

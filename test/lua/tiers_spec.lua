@@ -131,7 +131,7 @@ describe("tiers", function()
         assert.is_true(pick.choice.trial)
         evidence.trial(v.slot[0], back)
         assert.equal(1, pick.pick(v, 0, back + 1, false))
-        evidence.success(v.slot[0])
+        evidence.success(v.slot[0], back)
         assert.equal(0, pick.pick(v, 0, back + 20, false))
     end)
 

@@ -56,7 +56,7 @@ local function judge_last(view, q, code, now)
     end
     a.kind, a.status = kind, tonumber(code) or 0
     if kind == outcome.OK then -- a 404 that proxy_next_upstream takes to the next peer is an answer all the same
-        evidence.success(a.slot)
+        evidence.success(a.slot, a.start_ms)
     elseif kind ~= IDLE_RACE then
         local addr = view.addr_of[a.slot] -- nil: it has left the pool since
         if addr and evidence.failure(view, a.slot, kind, now) then

@@ -21,8 +21,13 @@ local TRIAL_MS = 1000
 local NEWS_MS = 2000 -- how old the engine's word may be to count in this: pools with traffic are told of each 100 ms
 local QUIET_TIMES = 10 -- times the last time aside without another one: the next starts at the base again
 
-function _M.success(slot)
+-- The peer in a slot answered what was sent to it at monotonic time `sent`. What was sent before it was set aside tells nothing of it since: a peer that
+-- shuts down in order refuses connections and answers what it holds, and each of those answers brought it back, to be refused again for twice as long.
+function _M.success(slot, sent)
     local p = shm.peer[slot]
+    if p.aside_ms ~= 0 and sent < p.last_ms - p.backoff_ms then
+        return
+    end
     if p.fails ~= 0 then
         p.fails = 0
     end

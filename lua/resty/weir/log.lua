@@ -131,7 +131,7 @@ local function in_full(r, q, now, is_subrequest)
                 end
             end
             if kind == OK then
-                evidence.success(a.slot)
+                evidence.success(a.slot, a.start_ms)
             elseif kind ~= ABORT and kind ~= IDLE_RACE then
                 note_failure(a, kind, stop)
             end
@@ -244,7 +244,7 @@ function _M.log()
             status, length = plain(r, is_subrequest, q.whole)
         end
         if status then
-            evidence.success(a.slot)
+            evidence.success(a.slot, a.start_ms)
             idle.exchanged(a.slot, a.start_ms, now)
             local load, holds = -1, 0
             if status ~= 304 then
