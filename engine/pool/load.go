@@ -32,13 +32,17 @@ func (h *Health) Loads(of func(i int) Load) {
 }
 
 // shortage is the part of the pool's traffic that its peers past their slow start cannot carry, in [0, 1): what comes and what waits there already,
-// over what they serve. Those that ramp may have that much, however cold they are. Nobody is held back where nobody is warm.
+// over what they serve. Those that ramp may have that much, however cold they are. Where nobody is warm nobody is held back, and
+// those that ramp are who carries it: so it is after all peers failed, when those that are still ejected are missed the most.
 func (h *Health) shortage() float64 {
-	rate, capacity, waiting, slots := 0.0, 0.0, 0.0, 0.0
+	rate, capacity, waiting, slots, warm := 0.0, 0.0, 0.0, 0.0, false
+	for i := range h.peers {
+		warm = warm || h.peers[i].usable && !h.peers[i].ramping
+	}
 	for i := range h.peers {
 		p := &h.peers[i]
 		rate += p.load.Rate
-		if !p.usable || p.ramping {
+		if !p.usable || warm && p.ramping {
 			continue
 		}
 		slots += p.load.Slots

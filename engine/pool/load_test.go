@@ -206,3 +206,33 @@ func TestPredictionTakesNoShareFromANeededPeerThatFails(t *testing.T) {
 		}
 	}
 }
+
+func TestAfterAllPeersFailedNobodyIsMissedForMoreThanFourBaseTimesWhileTheOthersAreShort(t *testing.T) {
+	opt := pool.Defaults()
+	for well := 60_000.0; well < 80_000; well += 500 {
+		h, now, usable := pool.New(opt), 0.0, 0
+		h.SetPeers(0, named(4))
+		for usable < 4 || now < well {
+			kind := pool.Status
+			if now >= well {
+				kind = pool.OK
+			}
+			now += 10
+			for i := range h.Len() {
+				if h.View(i).Usable {
+					h.Result(now, i, kind)
+				}
+			}
+			carries(h, now, 2.8, 4)
+			usable = 0
+			for i := range h.Len() {
+				if h.View(i).Usable {
+					usable++
+				}
+			}
+		}
+		if took := now - well; took > 4*opt.BaseMS {
+			t.Errorf("all are well from %v s on, two have 1.4 times what they can do, and the last of four is back after %v ms", well/1000, took)
+		}
+	}
+}
