@@ -125,6 +125,32 @@ func TestRetriesStayWithinTheirBudget(t *testing.T) {
 	}
 }
 
+// A peer that breaks every connection gives no answers, which is not the pause after which a kept connection may break without a fault.
+func TestRetriesStayWithinTheirBudgetWhenBusyPeersBreakEveryConnection(t *testing.T) {
+	t.Parallel()
+	const share, perS = 0.2, 10
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{
+		Name: "api", Peers: []string{"a", "b", "c"}, Settings: fmt.Sprintf("retry: {share: %v, min_per_s: %d}", share, perS),
+	}}})
+	r.WantAll(traffic(r, 1200*time.Millisecond, 8, rig.Request{Path: "/api/x"}), 200)
+	for _, b := range []string{"a", "b", "c"} {
+		r.Backend(b).Set(`{"reset":{"share":1,"after_bytes":-1}}`)
+	}
+	begin := time.Now()
+	load := r.StartLoad(8, 20*time.Millisecond, rig.Request{Path: "/api/x"})
+	time.Sleep(2500 * time.Millisecond)
+	answers, took := load.Stop(), time.Since(begin)
+	attempts := 0
+	for _, e := range r.NGINX.Logged(answers) {
+		attempts += len(e.Addrs())
+	}
+	const kept = 64 // connections that were open before: NGINX itself goes on when one of them breaks
+	most := share*float64(len(answers)) + perS*(took.Seconds()+10) + 10*share + kept
+	if retries := attempts - len(answers); float64(retries) > most || retries == 0 {
+		t.Errorf("%d requests made %d retries in %v, want some and at most %.0f", len(answers), retries, took, most)
+	}
+}
+
 // Case 9.
 func TestTheApplicationsOwnErrorsReachTheClientUnchanged(t *testing.T) {
 	t.Parallel()

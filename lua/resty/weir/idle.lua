@@ -3,7 +3,7 @@
 -- NGINX does not tell Lua whether a connection was reused. What a worker can tell: it had exchanges with that peer before, then none for a
 -- while, and the connection broke at once, before any byte of an answer. Several pooled connections may go that way
 -- together when traffic comes back, so breaks are believed to be races for TOGETHER_MS after a pause. Looking like that without a
--- pause before, it is a peer that breaks connections, and counts as a reset.
+-- pause before, it is a peer that breaks connections, and counts as a reset; and that it answers nothing after that is no pause.
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 
@@ -15,6 +15,7 @@ local TOGETHER_MS = 1000
 
 local last_ms = ffi.new("double[?]", shm.MAX_SLOTS)  -- end of this worker's last exchange with the peer; 0 = none yet
 local pause_ms = ffi.new("double[?]", shm.MAX_SLOTS) -- when traffic came back after the last pause
+local broke_ms = ffi.new("double[?]", shm.MAX_SLOTS) -- when it last broke one of a request that came soon after an answer
 
 -- An attempt that began at start_ms was answered at now.
 function _M.exchanged(slot, start_ms, now)
@@ -26,10 +27,13 @@ end
 
 -- Is a reset of an attempt that began at start_ms a race?
 function _M.is_race(slot, start_ms, now)
-    if last_ms[slot] == 0 or now - start_ms > AT_ONCE_MS then
+    local last = last_ms[slot]
+    if last == 0 or now - start_ms > AT_ONCE_MS then
         return false
     end
-    if start_ms - last_ms[slot] >= IDLE_MS and start_ms - pause_ms[slot] > TOGETHER_MS and pause_ms[slot] <= last_ms[slot] then
+    if start_ms - last < IDLE_MS then
+        broke_ms[slot] = now
+    elseif start_ms - pause_ms[slot] > TOGETHER_MS and pause_ms[slot] <= last and broke_ms[slot] <= last then
         pause_ms[slot] = start_ms
     end
     return pause_ms[slot] > 0 and start_ms - pause_ms[slot] <= TOGETHER_MS
