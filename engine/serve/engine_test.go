@@ -109,6 +109,25 @@ func within(t testing.TB, limit time.Duration, what string, done func() bool) {
 	}
 }
 
+func TestFailuresThatAreToldLateEjectNobody(t *testing.T) {
+	e := still(t, threePeers)
+	b := outcomes(t, "api", "*", "10.0.0.2:80", observe.Status, 50, 1)
+	for i := range b.Records {
+		b.Records[i].AgeMS = 5000
+	}
+	e.Observe(b)
+	if p := peerOf(t, e, "api", "10.0.0.2:80"); p.State != "up" {
+		t.Errorf("after failures of five seconds ago, told now, it is %s, want up", p.State)
+	}
+	for i := range b.Records {
+		b.Records[i].AgeMS = 500
+	}
+	e.Observe(b)
+	if p := peerOf(t, e, "api", "10.0.0.2:80"); p.State != "ejected" {
+		t.Errorf("after failures of half a second ago it is %s", p.State)
+	}
+}
+
 func TestAPeerEjectedByABatchIsPublishedBeforeTheBatchIsAnswered(t *testing.T) {
 	e := still(t, threePeers) // no refresh loop: what is published, Observe published
 	before := e.State()

@@ -11,6 +11,11 @@ import (
 // maxAgeMS bounds how far back a record may place its end: older ones are taken as that old.
 const maxAgeMS = 60_000
 
+// lateMS is how old a record may be to count in the health of its peer. NGINX keeps outcomes while the engine is away or stands still, and what failed
+// before that may be well again: a peer that still fails shows it by what follows. NGINX sets peers aside by itself meanwhile, also for time-outs once it has
+// heard nothing for as long (evidence.lua).
+const lateMS = 2000
+
 // Observe learns from a batch. Records of pools that do not exist are skipped, and those pools returned; records of peers
 // that are not in their pool are counted as accepted and not used.
 //
@@ -96,7 +101,9 @@ func (p *livePool) attempt(now float64, at int, class string, r *observe.Record)
 		HeaderMS: float64(r.HeaderMS), TotalMS: float64(r.TotalMS), Weight: float64(r.Weight), ReportedLoad: load, ReportedInFlight: held,
 	})
 	p.limitAttempt(ended, r)
-	p.health.Result(ended, at, kind)
+	if r.AgeMS <= lateMS {
+		p.health.Result(ended, at, kind)
+	}
 	p.compare(ended, r)
 	p.parted(ended, at, r)
 	p.mirror(ended, class, r)
