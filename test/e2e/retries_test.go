@@ -260,6 +260,29 @@ func TestAConnectionClosedOnReuseIsNoFailureOfThePeer(t *testing.T) {
 	wantNoFailures(r, "a", "b")
 }
 
+// A peer whose process died behind a proxy takes connections and closes them. After a pause that looks like the idle race, which spares the peer; the request
+// must not be spent on it all the same.
+func TestAPeerThatBreaksEachConnectionAfterAPauseCostsNoRequest(t *testing.T) {
+	t.Parallel()
+	for _, settings := range []string{"slow_start_ms: 0", "slow_start_ms: 0\naffinity: {by: hash, key: $arg_user}\n"} {
+		r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: settings}}})
+		for i := range 60 {
+			r.WantAll([]rig.Answer{r.Do(rig.Request{Path: fmt.Sprintf("/api/x?user=%d", i)})}, 200)
+		}
+		r.Backend("a").Set(`{"reset":{"share":1,"after_bytes":-1}}`)
+		before := r.NGINX.Peer("api", "a").Picks
+		time.Sleep(350 * time.Millisecond) // a pause of 300 and more makes it a race
+		var answers []rig.Answer
+		for i := range 60 {
+			answers = append(answers, r.Do(rig.Request{Path: fmt.Sprintf("/api/x?user=%d", i)}))
+		}
+		r.WantAll(answers, 200)
+		if r.NGINX.Peer("api", "a").Picks == before {
+			t.Error("no request went to the peer that breaks")
+		}
+	}
+}
+
 func wantNoFailures(r *rig.Rig, backends ...string) {
 	r.T.Helper()
 	time.Sleep(500 * time.Millisecond) // the last batch

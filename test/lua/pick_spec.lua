@@ -281,5 +281,9 @@ describe("the picking rule", function()
         assert.is_true(pick.another(v, 0))
         pick.add_tried(1)
         assert.is_false(pick.another(v, 0))
+        pick.drop_tried()
+        assert.same({ true, true }, { pick.another(v, 0) })
+        v.usable[1] = 0
+        assert.same({ true, false }, { pick.another(v, 0) }) -- to be tried where nobody is usable
     end)
 end)

@@ -67,6 +67,23 @@ local function judge_last(view, q, code, now)
     return kind
 end
 
+-- Is the request to go elsewhere now than to the peer of its last attempt, which broke like an idle race? When NGINX came back without a try
+-- having been granted, the connection was a kept one, and the peer is fine. Otherwise it may as well be a peer that breaks each connection, as
+-- the proxy in front of a process that died does, and all tries would be spent on it. So another usable peer is asked, if there is one; where
+-- an affinity binds the request, when the second attempt there broke too.
+local function wary(view, q, kind, now)
+    if kind ~= IDLE_RACE or q.granted == 0 then
+        return false
+    end
+    local last = q.n - 1
+    local slot = q.attempt[last].slot
+    if view.affinity and not (last > q.pass and q.attempt[last - 1].slot == slot) then
+        return false
+    end
+    local _, usable = pick.another(view, now, slot)
+    return usable
+end
+
 -- Retry budget: a share of the requests plus a floor a second, saved up for ten seconds at most (as in Finagle's and
 -- Linkerd's). Each worker keeps one, with its part of the floor. A connection that was never made cost the peers nothing and is not charged.
 local function earn(view, now)
@@ -84,6 +101,7 @@ function _M.balance(name, static_peers)
     local now = now_ms()
     local q = attempts.open(r)
     local class, state, code
+    local elsewhere = false
     if q.n > 0 then -- else there is no attempt that could have failed
         state, code = get_last_failure()
     end
@@ -96,6 +114,7 @@ function _M.balance(name, static_peers)
                 pick.add_tried(q.attempt[i].slot)
             end
         end
+        elsewhere = wary(view, q, kind, now)
         if kind ~= REFUSED and kind ~= CONNECT_TIMEOUT and kind ~= IDLE_RACE then
             view.tokens = view.tokens - 1
         end
@@ -137,6 +156,9 @@ function _M.balance(name, static_peers)
     if view.split then
         split.decide(view, r, q)
     end
+    if elsewhere then
+        pick.add_tried(q.attempt[q.n - 1].slot)
+    end
     local i
     if view.affinity then
         i = affinity.pick(view, r, q, row, now, local_rule, classes.is_stream[class])
@@ -146,6 +168,9 @@ function _M.balance(name, static_peers)
     if i < 0 and candidates.full and q.total == q.begun and q.turn == ngx.now() then
         -- it was let in, and another worker was quicker: each of them may be over by one
         i = pick.squeeze(view, row, now, local_rule, classes.is_stream[class])
+    end
+    if elsewhere then
+        pick.drop_tried() -- a later try may go there
     end
     if i < 0 then
         q.empty = view.n == 0 and 1 or 0

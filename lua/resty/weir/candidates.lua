@@ -48,6 +48,11 @@ function _M.add_tried(slot)
     end
 end
 
+-- Takes the slot added last off again.
+function _M.drop_tried()
+    ntried = ntried - 1
+end
+
 -- Has the request been to a peer before?
 function _M.again()
     return ntried > 0

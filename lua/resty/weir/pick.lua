@@ -28,7 +28,7 @@ local _M = {
     MAX_PEERS = candidates.MAX_PEERS, FULL_SCAN = candidates.FULL_SCAN,
     choice = choice, -- what the last pick took
     sure = false, -- a retry has somewhere to go, without looking further
-    reset_tried = candidates.reset_tried, add_tried = candidates.add_tried, -- of the request: the slots it has been to
+    reset_tried = candidates.reset_tried, add_tried = candidates.add_tried, drop_tried = candidates.drop_tried, -- of the request: the slots it has been to
     weigh = choose.weigh, weighed = choose.weighed,
     -- for affinity.lua, which chooses by other rules among the same candidates
     load = candidates.load, cand = cand, settle = choose.settle, cost_at = choose.cost_at,
@@ -185,6 +185,7 @@ function _M.squeeze(view, row, now, local_rule, with_streams)
 end
 
 -- Is there a peer left, besides the one in slot `now_on`, that a retry could go to? Same reading of "usable" as pick, without the admit draw.
+-- And is it one that is usable, not only one to try when nobody is?
 function _M.another(view, now, now_on)
     local slot, usable, peer = view.slot, view.usable, shm.peer
     local doubtful = false
@@ -194,12 +195,12 @@ function _M.another(view, now, now_on)
         if s ~= now_on and not was_tried(s) and (not view.cap or shm.inflight(s) < view.cap[i])
             and (not inside or inside[i] == side) then
             if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
-                return true
+                return true, true
             end
             doubtful = doubtful or view.draining[i] == 0
         end
     end
-    return doubtful
+    return doubtful, false
 end
 
 return _M
