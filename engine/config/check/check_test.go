@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -284,6 +285,45 @@ func TestAPassIsOneToItsUpstreamHoweverItIsWritten(t *testing.T) {
 		errs, _ := run(t, goodYAML, strings.Replace(goodNginx, "proxy_pass http://web_backend/x; proxy_next_upstream_timeout 2s;", "proxy_pass "+c.to+"; proxy_next_upstream_timeout 1s;", 1), nil)
 		if told := len(errs) == 1 && strings.Contains(errs[0], "1000 ms is shorter than connect_timeout_ms (2000)"); told != c.web || len(errs) > 1 {
 			t.Errorf("%s: found %q", c.to, errs)
+		}
+	}
+}
+
+// Who has Lua of their own has it in files, and calls Weir there.
+func TestLuaInFilesCountsAsLuaInBlocksDoes(t *testing.T) {
+	dir := t.TempDir()
+	for name, code := range map[string]string{
+		"init.lua": `require("resty.weir").init()`, "worker.lua": `require("resty.weir").init_worker()`, "log.lua": `require("resty.weir").log()`,
+		"none.lua": `ngx.log(ngx.ERR, "x")`, "code.raw": "\x1bLJ\x02", "api.lua": `require("resty.weir").balance("none", "10.0.0.1:8080")`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setup := "lua_shared_dict weir 64m; init_by_lua_file DIR/init.lua; init_worker_by_lua_file DIR/worker.lua; log_by_lua_file DIR/log.lua;"
+	for _, c := range []struct {
+		old, new    string
+		errs, warns []string // what each begins with
+	}{
+		{},
+		{old: "DIR/init.lua", new: "DIR/none.lua", errs: []string{"nginx.conf:2: http: a part of Weir's set-up is missing: add `init_by_lua_block"}},
+		{old: "DIR/init.lua", new: "DIR/gone.lua", errs: []string{"nginx.conf:3: cannot be read"}},
+		{old: "DIR/init.lua", new: "init.lua", warns: []string{`nginx.conf:3: init_by_lua_file: its file is not read (one of Lua's text, named from / on, is): see that it calls require("resty.weir").init()`}},
+		{old: "DIR/log.lua", new: "DIR/code.raw", warns: []string{"nginx.conf:3: log_by_lua_file: its file is not read"}},
+		{old: "listen 80;", new: "listen 80; log_by_lua_file DIR/none.lua;", warns: []string{"nginx.conf:20: log_by_lua_file: takes the place of Weir's log phase for upstream api", "nginx.conf:20: log_by_lua_file: takes the place of Weir's log phase for upstream web_backend"}},
+		{
+			old: `balancer_by_lua_block { require("resty.weir").balance("api", "10.0.0.1:8080 weight=2, [::1]:9001") }`, new: "balancer_by_lua_file DIR/api.lua;",
+			errs: []string{`nginx.conf:7: upstream api: names pool "none"`}, warns: []string{"weir.yaml:2: pools: no NGINX upstream uses"},
+		},
+	} {
+		text := strings.Replace(goodNginx, "include weir/weir.conf;", setup, 1)
+		if c.old != "" {
+			text = strings.Replace(text, c.old, c.new, 1)
+		}
+		errs, warns := run(t, goodYAML, strings.ReplaceAll(text, "DIR", dir), nil)
+		begin := func(got, want []string) bool { return slices.EqualFunc(got, want, strings.HasPrefix) }
+		if !begin(errs, c.errs) || !begin(warns, c.warns) {
+			t.Errorf("%s: errors %q, warnings %q", c.new, errs, warns)
 		}
 	}
 }

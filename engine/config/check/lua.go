@@ -21,6 +21,16 @@ func inPhase(d *nginxconf.Directive, phase string) bool {
 	return d.Name == phase+"_by_lua_block" || d.Name == phase+"_by_lua" || d.Name == phase+"_by_lua_file"
 }
 
+// unread tells whether a directive runs Lua of a file in a phase that was not read.
+func unread(d *nginxconf.Directive, phase string) bool {
+	return d.Name == phase+"_by_lua_file" && d.Lua == nil
+}
+
+// unread warns of such a file, which may well call the function of Weir that is looked for.
+func (c *checker) unread(d *nginxconf.Directive, function string) {
+	c.warnf(d.File, d.Line, d.Name, "its file is not read (one of Lua's text, named from / on, is): see that it calls require(\"resty.weir\").%s()", function)
+}
+
 // callsWeir tells whether a directive of the phase calls the function of Weir.
 func callsWeir(d *nginxconf.Directive, phase, function string) bool {
 	if !inPhase(d, phase) {

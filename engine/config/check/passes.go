@@ -140,7 +140,9 @@ func (c *checker) pass(protocol string, in scope, u *upstream) {
 	if protocol == "proxy" {
 		c.reports(in)
 	}
-	if d := in["log"]; d != nil && !callsWeir(d, "log", "log") {
+	if d := in["log"]; d != nil && unread(d, "log") {
+		c.unread(d, "log")
+	} else if d != nil && !callsWeir(d, "log", "log") {
 		c.warnf(d.File, d.Line, d.Name, "takes the place of Weir's log phase for upstream %s, and the engine learns nothing there: call require(\"resty.weir\").log() in it", u.name)
 	}
 	if u.pool == nil {
@@ -172,6 +174,8 @@ func (c *checker) sticky(pass *nginxconf.Directive, in scope, u *upstream) {
 	switch d := in["header_filter"]; {
 	case d == nil:
 		c.warnf(pass.File, pass.Line, pass.Name, "pool %q has affinity by cookie and nothing here sets the cookie: add `include /etc/nginx/weir/affinity.conf;`", u.pool.Name)
+	case unread(d, "header_filter"):
+		c.unread(d, "affinity")
 	case !callsWeir(d, "header_filter", "affinity"):
 		c.warnf(d.File, d.Line, d.Name, "takes the place of Weir's header filter for pool %q, and clients get no cookie: call require(\"resty.weir\").affinity() in it", u.pool.Name)
 	}

@@ -12,6 +12,7 @@ import (
 func (c *checker) setup(http *nginxconf.Directive) {
 	var include, dict, initialise *nginxconf.Directive
 	var worker, log bool
+	files := map[string]*nginxconf.Directive{} // that were not read, by phase
 	for _, d := range http.Block {
 		switch {
 		case isWeirConf(d):
@@ -33,6 +34,11 @@ func (c *checker) setup(http *nginxconf.Directive) {
 		case callsWeir(d, "log", "log"):
 			log = true
 		}
+		for _, phase := range [...]string{"init", "init_worker", "log"} {
+			if unread(d, phase) {
+				files[phase] = d
+			}
+		}
 	}
 	for _, d := range http.Block {
 		if d.Name == "lua_shared_dict" && len(d.Args) > 0 && d.Args[0] == c.dictName {
@@ -43,20 +49,23 @@ func (c *checker) setup(http *nginxconf.Directive) {
 	if !c.complete {
 		return
 	}
-	if include == nil && dict == nil && initialise == nil && !worker && !log {
+	if include == nil && dict == nil && initialise == nil && !worker && !log && len(files) == 0 {
 		c.errorf(http.File, http.Line, "http", "Weir is not set up: add `include /etc/nginx/weir/weir.conf;` at the top of this block")
 		return
 	}
 	for _, part := range []struct {
-		there bool
-		what  string
+		there    bool
+		function string
+		what     string
 	}{
-		{dict != nil, "lua_shared_dict " + c.dictName + " 64m;"},
-		{initialise != nil, `init_by_lua_block { require("resty.weir").init() }`},
-		{worker, `init_worker_by_lua_block { require("resty.weir").init_worker() }`},
-		{log, `log_by_lua_block { require("resty.weir").log() }`},
+		{dict != nil, "", "lua_shared_dict " + c.dictName + " 64m;"},
+		{initialise != nil, "init", `init_by_lua_block { require("resty.weir").init() }`},
+		{worker, "init_worker", `init_worker_by_lua_block { require("resty.weir").init_worker() }`},
+		{log, "log", `log_by_lua_block { require("resty.weir").log() }`},
 	} {
-		if !part.there {
+		if d := files[part.function]; !part.there && d != nil { // the function is named as the phase
+			c.unread(d, part.function)
+		} else if !part.there {
 			c.errorf(http.File, http.Line, "http", "a part of Weir's set-up is missing: add `%s`, or include weir.conf, which has it", part.what)
 		}
 	}

@@ -21,7 +21,7 @@ type Directive struct {
 	Name  string
 	Args  []string
 	Block []*Directive // of an ordinary block, includes replaced by what they include (the include itself stays before it)
-	Lua   []LuaToken   // of a *_by_lua_block
+	Lua   []LuaToken   // of a *_by_lua_block, and of a *_by_lua_file that is named from the root and is no bytecode: there in the line of the directive
 	File  string
 	Line  int // where its name stands, from 1
 }
@@ -139,6 +139,27 @@ func (r *reader) include(d *Directive, depth int) []*Directive {
 	return all
 }
 
+// luaFile reads the code of a *_by_lua_file. A name that is not from the root is looked for in NGINX's prefix, which only NGINX knows; one with a
+// variable is known with a request.
+func (r *reader) luaFile(d *Directive) {
+	if len(d.Args) != 1 || !filepath.IsAbs(d.Args[0]) || strings.Contains(d.Args[0], "$") {
+		return
+	}
+	text, err := readBounded(d.Args[0], min(maxFileSize, maxTotal-r.total))
+	if err != nil {
+		r.problem(d.File, d.Line, "cannot be read: %v", err)
+		return
+	}
+	r.total += int64(len(text))
+	if strings.HasPrefix(string(text), "\x1bLJ") {
+		return
+	}
+	d.Lua = LuaTokens(string(text), 1)
+	for i := range d.Lua {
+		d.Lua[i].Line = d.Line
+	}
+}
+
 // parse reads one text. A block must end in the file it began in, so each file is parsed on its own.
 func (r *reader) parse(name string, text []byte, depth int) []*Directive {
 	return r.block(&scanner{src: text, line: 1}, name, depth, false)
@@ -186,6 +207,8 @@ func (r *reader) block(s *scanner, file string, depth int, inside bool) []*Direc
 			d.Block = r.block(s, file, depth+1, true)
 		case d.Name == "include" && r.dir != "":
 			ds = append(ds, r.include(d, depth)...)
+		case strings.HasSuffix(d.Name, "_by_lua_file") && r.dir != "":
+			r.luaFile(d)
 		}
 	}
 }
