@@ -16,7 +16,7 @@ type scope map[string]*nginxconf.Directive
 var beforeBody = [...]string{"rewrite", "access"}
 
 // protocols are the modules that pass requests to an upstream and have a time limit for further tries of their own.
-var protocols = [...]string{"proxy", "grpc", "fastcgi", "uwsgi", "scgi"}
+var protocols = [...]string{"proxy", "grpc", "fastcgi", "uwsgi", "scgi", "memcached"}
 
 // passes walks servers and locations, and checks every pass to an upstream of Weir under what it inherits. NGINX
 // reads a block whole before it applies, so the order inside one does not count.

@@ -13,7 +13,7 @@ import (
 // use is one pass of requests to an upstream: how the peers are spoken to there.
 type use struct {
 	at     *nginxconf.Directive // the pass
-	scheme string               // http, https, grpc, grpcs, fastcgi, uwsgi, suwsgi, scgi; "" = only a request tells
+	scheme string               // http, https, grpc, grpcs, fastcgi, uwsgi, suwsgi, scgi, memcached; "" = only a request tells
 	tls    []tlsSetting         // of a scheme with TLS; else nil
 }
 

@@ -69,6 +69,7 @@ func TestChecksThatSpeakWhatThePeersDoNotAreTold(t *testing.T) {
 		{"gRPC over TLS checked in the clear", "{protocol: grpc}", "grpc_pass grpcs://api;", "write `check: {protocol: grpcs}` in pool \"api\""},
 		{"gRPC beside HTTP, to one pool by two upstreams", "{}", "grpc_pass grpc://api; } location /h/ { proxy_pass http://second;", ""},
 		{"FastCGI", "{}", "fastcgi_pass api;", "no check speaks fastcgi: write `check: off` in pool \"api\""},
+		{"memcached", "{}", "memcached_pass api;", "no check speaks memcached: write `check: off` in pool \"api\""},
 		{"a scheme of the request", "{}", "proxy_pass $scheme://api;", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
