@@ -77,6 +77,36 @@ func TestPeersThatSuitAClassGetIt(t *testing.T) {
 	r.WantAll(heavy.Stop(), 200)
 }
 
+// A subrequest shares its variables with the main request.
+func TestTheAccessLogNamesNoPeerOfASubrequestAsTheRequestsOwn(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}},
+		Server: `
+    location /file/ { auth_request /authz; content_by_lua_block { ngx.say("a file") } }
+    location = /authz { internal; proxy_pass http://api/status/204; include ` + programs.Repo + `/nginx/proxy.conf; }
+`,
+	})
+	answers := r.Send(10, 1, rig.Request{Path: "/file/x"})
+	r.WantAll(answers, 200)
+	var entries []rig.Entry
+	r.Eventually("the access log has requests and subrequests", func() error {
+		if entries = r.NGINX.AccessLog(0); len(entries) < 20 {
+			return fmt.Errorf("it has %d lines", len(entries))
+		}
+		return nil
+	})
+	for _, e := range entries {
+		peer, attempts := "-", "0"
+		if e.Status == 204 {
+			peer, attempts = r.Addr("a"), "1"
+		}
+		if e.Peer != peer || e.Attempts != attempts || (e.Policy == "-") != (peer == "-") || peer == "-" && e.PredictedMS != "-" {
+			t.Errorf("logged is %+v, with peer %s as it should be", e, peer)
+		}
+	}
+}
+
 func TestTheAccessLogTellsEachDecision(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{

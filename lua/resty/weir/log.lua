@@ -163,6 +163,17 @@ local function policy_of(a)
     return nil
 end
 
+-- A subrequest has set variables in this worker.
+local by_subrequest = false
+
+-- Of a request that went to no peer of ours. Where subrequests of it did (auth_request, SSI, an update of the cache in the background), its log line would
+-- tell of their peer as if it were its own, since they share its variables.
+local function tell_of_none()
+    if by_subrequest and not ngx.is_subrequest and variables.wanted() then
+        variables.set("-", false, "-", -1, "0")
+    end
+end
+
 -- $weir_class is input too, and a subrequest shares its variables with the main request: there it must not be written.
 local function set_variables(q, is_subrequest)
     local a = q.n > 0 and q.attempt[q.n - 1]
@@ -231,6 +242,7 @@ function _M.log()
     local r = get_request()
     local q = attempts.find(r)
     if not q then
+        tell_of_none()
         return
     end
     local now = now_ms()
@@ -261,6 +273,7 @@ function _M.log()
         classes.unmark_stream(q.attempt[q.n - 1].class)
     end
     if variables.wanted() then
+        by_subrequest = by_subrequest or is_subrequest
         set_variables(q, is_subrequest)
     end
     attempts.close(r, q, is_subrequest)
