@@ -81,7 +81,7 @@ type Event struct {
 
 // Batch is what is written at once. Writer and Seq are its identity: a store takes each batch once.
 type Batch struct {
-	Writer         string // of the spool the batch was made by
+	Writer         string // of the run of an engine that made the batch
 	Seq            uint64 // from 1, without gaps
 	Instance, Zone string // of the engine
 	AtMS           int64  // when it was made

@@ -74,7 +74,7 @@ type Options struct {
 // Recorder carries history into a store. Safe for concurrent use.
 type Recorder struct {
 	opt    Options
-	writer string
+	writer string // of this run; what an earlier one left in the spool has that one's
 	spool  *spool.Spool
 	lock   *os.File
 
@@ -140,7 +140,7 @@ func New(opt Options) *Recorder {
 	return r
 }
 
-// takeOver locks the folder and reads spool, writer's name and minutes in progress from it.
+// takeOver locks the folder and reads spool and minutes in progress from it.
 func (r *Recorder) takeOver() error {
 	dir := r.opt.Dir
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -154,11 +154,7 @@ func (r *Recorder) takeOver() error {
 		_ = lock.Close()
 		return fmt.Errorf("another engine uses %s: give each its own history.dir", dir)
 	}
-	waiting := filepath.Join(dir, "spool")
-	s, err := spool.Open(waiting, r.opt.SpoolBytes)
-	if err == nil {
-		r.writer, err = writerOf(waiting, r.writer)
-	}
+	s, err := spool.Open(filepath.Join(dir, "spool"), r.opt.SpoolBytes)
 	if err != nil {
 		_ = lock.Close()
 		return err

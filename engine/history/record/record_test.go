@@ -138,6 +138,28 @@ func TestAKilledEngineLosesAtMostTheLastSecondAndRepeatsNothing(t *testing.T) {
 	}
 }
 
+// The same as after a full disk: batches were sent whose numbers are in no file.
+func TestWhatComesAfterAPowerCutIsStoredThoughTheSpoolHasForgottenItsLastNumbers(t *testing.T) {
+	r := newRig(t, nil)
+	for i := range 3 { // a batch each
+		r.rec.Add(numbered(1000*i, 1000))
+		within(t, 10*time.Second, "what came is stored", func() bool { return len(r.stored()) == 1000*(i+1) })
+	}
+	r.kill()
+	segments, err := filepath.Glob(filepath.Join(r.dir, "spool", "*.spool"))
+	if err != nil || len(segments) != 1 {
+		t.Fatal(err, segments)
+	}
+	if err := os.Truncate(segments[0], 0); err != nil { // nothing of it was synced
+		t.Fatal(err)
+	}
+
+	r.start(nil)
+	r.rec.Add(numbered(3000, 1000))
+	within(t, 10*time.Second, "what came after is stored", func() bool { return len(r.stored()) == 4000 })
+	onceEach(t, r.stored(), 0, 4000)
+}
+
 // A large pool has more rollups in a minute than are in memory, or in a batch, at a time.
 func TestMinutesOfManySeriesAreSavedAndGivenOutInParts(t *testing.T) {
 	const series = 2*maxRollups + 100

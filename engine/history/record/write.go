@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -76,31 +75,15 @@ func (r *Recorder) flush(codec *history.Codec, now time.Time, seconds float64, e
 	r.wake(r.shipped)
 }
 
-const (
-	writerFile  = "writer"
-	minutesFile = "minutes"
-)
+const minutesFile = "minutes"
 
+// newWriter makes the name that the batches of one run are known by. A name that was kept with the folder would do only as long as the
+// spool remembers each number it gave: batches that were sent while the disk was full, or that a power cut took, are numbers that come
+// again, and a store leaves out what it takes for sent twice.
 func newWriter() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return hex.EncodeToString(b[:])
-}
-
-// writerOf returns the name that a folder's batches are known by, and gives it one the first time.
-func writerOf(dir, fresh string) (string, error) {
-	path := filepath.Join(dir, writerFile)
-	name, err := os.ReadFile(path)
-	if err == nil && len(bytes.TrimSpace(name)) > 0 {
-		return string(bytes.TrimSpace(name)), nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	return fresh, replace(path, func(file io.Writer) error {
-		_, err := io.WriteString(file, fresh+"\n")
-		return err
-	})
 }
 
 // replace writes a file so that it is the old one or the new one, whole.

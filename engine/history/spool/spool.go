@@ -1,4 +1,4 @@
-// Package spool is a bounded queue of batches on disk, first in first out, each with a number that never comes twice.
+// Package spool is a bounded queue of batches on disk, first in first out, each with a number that comes once in a run of the engine.
 //
 // Every batch of history goes through it before it goes to the store. So there is one way and not two, a store that is down
 // for hours costs nothing but disk, and what the operating system has been given outlives the engine (kill -9; a power cut may
