@@ -190,7 +190,9 @@ func (r *Recorder) Close(ctx context.Context) error {
 	r.stop()
 	<-sent
 	err := r.closeStore()
-	r.spool.Close()
+	if lost := r.spool.Close(); lost > 0 {
+		r.opt.Log.Warn().Int("rows", lost).Msg("history that waited in memory ends with the engine: no disk took it")
+	}
 	if r.lock != nil {
 		err = errors.Join(err, r.lock.Close())
 	}

@@ -6,7 +6,7 @@
 // the first time arrived, one batch in the store.
 //
 // Files are segments named by the number of their first batch; a segment is removed when all in it is done. The last one always
-// stays: its name is where numbering goes on. Without a folder, or when the disk is full, batches are kept in memory, fewer.
+// stays: its name is where numbering goes on. Without a folder, or while the disk is full, batches are kept in memory, fewer.
 package spool
 
 import (
@@ -49,7 +49,7 @@ type Spool struct {
 	waiting  atomic.Int64
 	bytes    atomic.Int64
 	rows     atomic.Int64
-	onMemory atomic.Bool // the last Append could not write to the disk
+	onMemory atomic.Bool // batches wait, or the last one did, that are on no disk
 
 	mu      sync.Mutex // guards what follows, and the files
 	next    uint64
@@ -219,7 +219,10 @@ func (s *Spool) Append(rows int, encode func(seq uint64) []byte) (seq uint64, dr
 	s.next++
 	e.size = frameHeader + int64(len(e.data))
 	if s.dir != "" {
-		err = s.write(&e)
+		// Those that the disk did not take are older: first come, first written.
+		if err = s.writeDown(); err == nil {
+			err = s.write(&e)
+		}
 	}
 	s.onMemory.Store(s.dir == "" || err != nil)
 	if e.seg == 0 {
@@ -230,6 +233,22 @@ func (s *Spool) Append(rows int, encode func(seq uint64) []byte) (seq uint64, dr
 	s.queue = append(s.queue, e)
 	s.count(1, rows, e.size)
 	return e.seq, s.bound(), err
+}
+
+// writeDown writes to the disk what is in memory only, as far as the disk takes it now.
+func (s *Spool) writeDown() error {
+	for i := 0; s.ram > 0 && i < len(s.queue); i++ {
+		e := &s.queue[i]
+		if e.seg != 0 {
+			continue
+		}
+		if err := s.write(e); err != nil {
+			return err
+		}
+		s.ram -= e.size
+		s.cached += e.size
+	}
+	return nil
 }
 
 func (s *Spool) write(e *entry) error {
@@ -393,14 +412,22 @@ func (s *Spool) Pending(from uint64, yield func(Batch)) {
 	}
 }
 
-// Close closes the files. What waits stays in them.
-func (s *Spool) Close() {
+// Close closes the files. What waits stays in them. It returns the rows that are lost: the disk did not take them.
+func (s *Spool) Close() (lost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dir == "" || s.writeDown() != nil {
+		for i := range s.queue {
+			if s.queue[i].seg == 0 {
+				lost += s.queue[i].rows
+			}
+		}
+	}
 	if s.dir != "" && len(s.queue) == 0 && s.headEnd > 0 {
 		_ = s.begin()
 	}
 	s.closeHead()
+	return lost
 }
 
 // Last returns the number of the newest batch, 0 before the first.

@@ -27,7 +27,7 @@ func open(t testing.TB, dir string, limit int64) *Spool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(func() { s.Close() })
 	return s
 }
 
@@ -199,5 +199,63 @@ func TestWithoutADiskBatchesWaitInMemory(t *testing.T) {
 	add(t, m, 10)
 	if got := take(t, m); len(got) != 1 || !m.InMemory() {
 		t.Errorf("%v", got)
+	}
+}
+
+// full makes the disk take nothing until what it returns is called.
+func full(t *testing.T, s *Spool) (works func()) {
+	t.Helper()
+	disk := s.head
+	f, err := os.Open(disk.Name()) // for reading only
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	s.head = f
+	return func() { s.head = disk }
+}
+
+// refused adds a batch that the disk does not take.
+func refused(t *testing.T, s *Spool) {
+	t.Helper()
+	if _, _, err := s.Append(10, func(seq uint64) []byte { return fmt.Appendf(nil, "%d ", seq) }); err == nil {
+		t.Fatal("a disk that takes nothing took a batch")
+	}
+}
+
+func TestWhatTheDiskDidNotTakeIsWrittenWhenItTakesTheNext(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 1<<30)
+	add(t, s, 1000)
+	works := full(t, s)
+	refused(t, s)
+	refused(t, s)
+	works()
+	add(t, s, 1000)
+	if s.InMemory() {
+		t.Error("the last one is said to be in memory only")
+	}
+	if got := take(t, open(t, dir, 1<<30)); fmt.Sprint(got) != "[1 2 3 4]" { // as after a kill
+		t.Errorf("%v are on the disk", got)
+	}
+}
+
+func TestWhatIsInMemoryIsWrittenAtTheEndOrCountedAsLost(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 1<<30)
+	works := full(t, s)
+	refused(t, s)
+	works()
+	if lost := s.Close(); lost != 0 {
+		t.Errorf("%d rows lost on a disk that works again", lost)
+	}
+	s = open(t, dir, 1<<30)
+	full(t, s)
+	refused(t, s)
+	if lost := s.Close(); lost != 10 {
+		t.Errorf("%d rows lost, want 10", lost)
+	}
+	if got := take(t, open(t, dir, 1<<30)); fmt.Sprint(got) != "[1]" {
+		t.Errorf("%v are on the disk", got)
 	}
 }
