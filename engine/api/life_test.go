@@ -5,9 +5,11 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -220,6 +222,42 @@ func TestAHandlerThatPanicsAnswers500AndTheNextRequestIsServed(t *testing.T) {
 	}
 	if !strings.Contains(r.logged(), "a request handler panicked") {
 		t.Error("the panic is not in the log")
+	}
+}
+
+// short is a listener of a process that has no file descriptors left for a while.
+type short struct {
+	net.Listener
+	tries atomic.Int32
+}
+
+func (s *short) Accept() (net.Conn, error) {
+	if s.tries.Add(1) <= 3 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return s.Listener.Accept()
+}
+
+func TestAListenerOutlastsAWantOfFileDescriptors(t *testing.T) {
+	r := start(t, twoPools)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(&short{Listener: ln}, adminHandler(r.eng, r.token), make(chan struct{}), nil)
+	s.start()
+	defer shutDown(t, s, 300*time.Millisecond)
+	web := &http.Client{Timeout: 5 * time.Second}
+	if a := do(t, web, "GET", "http://"+ln.Addr().String()+"/api/health", ""); a.status != 200 {
+		t.Errorf("%d: %s", a.status, a.body)
+	}
+	select {
+	case err := <-s.Failed():
+		t.Errorf("the listener ended: %v", err)
+	default:
+	}
+	if n := strings.Count(r.logged(), "too many open files"); n != 1 {
+		t.Errorf("it is told %d times", n)
 	}
 }
 

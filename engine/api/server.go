@@ -2,14 +2,18 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/weirlb/weir/engine/telemetry"
 )
 
 // Server is one listener with its connections.
@@ -32,7 +36,7 @@ func newServer(ln net.Listener, h *handler, stop chan struct{}, after func()) *S
 			CloseOnShutdown: true, NoDefaultServerHeader: true, NoDefaultDate: true, NoDefaultContentType: true,
 			DisablePreParseMultipartForm: true, LazyRequestTime: true, Logger: quiet{},
 		},
-		ln: newListener(ln), done: make(chan error, 1), stop: stop, after: after,
+		ln: newListener(ln, h.eng.Log()), done: make(chan error, 1), stop: stop, after: after,
 	}
 }
 
@@ -75,17 +79,27 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // not sent a request yet.
 type listener struct {
 	net.Listener
+	log    *telemetry.Log
 	mu     sync.Mutex // guards conns
 	conns  map[*conn]struct{}
 	closed bool
 }
 
-func newListener(ln net.Listener) *listener {
-	return &listener{Listener: ln, conns: map[*conn]struct{}{}}
+func newListener(ln net.Listener, log *telemetry.Log) *listener {
+	return &listener{Listener: ln, log: log, conns: map[*conn]struct{}{}}
 }
 
+// acceptAgain is how long a connection waits that cannot be taken for want of file descriptors or memory.
+const acceptAgain = 50 * time.Millisecond
+
+// Accept returns the next connection. Want of file descriptors, the engine's own or the system's, passes; fasthttp would take it for the
+// end of the listener, and the engine would end with it.
 func (l *listener) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
+	for ; scarce(err); nc, err = l.Listener.Accept() {
+		l.log.Repeated("accept "+l.Addr().String()).Str("error", err.Error()).Msg("connections cannot be taken for now: they wait")
+		time.Sleep(acceptAgain)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +112,10 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.conns[c] = struct{}{}
 	}
 	return c, nil
+}
+
+func scarce(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 func (l *listener) closeAll() {
