@@ -64,6 +64,7 @@ func (f *folder) locked(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	_ = file.Chmod(0o660) // the mask took the group's part, and engines that run as other users of it need it; only the owner may
 	for {
 		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if !errors.Is(err, syscall.EINTR) {

@@ -166,3 +166,26 @@ func TestAFolderThatCannotBeUsedIsAnErrorForPeople(t *testing.T) {
 		}
 	}
 }
+
+// Engines run with a mask of 022 unless somebody says otherwise.
+func TestAllFilesInAFolderCanBeWrittenByTheGroup(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
+	path := filepath.Join(t.TempDir(), "models")
+	x := openFolder(t, path)
+	defer x.Close()
+	if err := x.Publish(t.Context(), exchange.Publication{Kind: exchange.Trained, Model: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	if leads, err := x.Lead(t.Context()); !leads || err != nil {
+		t.Fatal(leads, err)
+	}
+	files, err := os.ReadDir(path)
+	if err != nil || len(files) != 3 { // the publication and two locks
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o660 {
+			t.Errorf("%s: %v %v", f.Name(), info.Mode(), err)
+		}
+	}
+}
