@@ -161,6 +161,9 @@ func (r *Recorder) takeOver() error {
 	}
 	r.lock, r.spool = lock, s
 	r.restoreMinutes()
+	if n := s.Damaged(); n > 0 {
+		r.opt.Log.Warn().Int64("bytes", n).Msg("history that waited on the disk was damaged: it is dropped")
+	}
 	if n, rows, _ := s.Waiting(); n > 0 {
 		r.opt.Log.Info().Int64("batches", n).Int64("rows", rows).Msg("history from before the start waits for the store")
 		r.wake(r.shipped)

@@ -46,6 +46,7 @@ type Spool struct {
 	dir      string // "" = memory only
 	max      int64
 	segment  int64 // size from which a new one begins
+	damaged  int64 // bytes that Open could not read
 	waiting  atomic.Int64
 	bytes    atomic.Int64
 	rows     atomic.Int64
@@ -75,8 +76,8 @@ type entry struct {
 // Memory makes a spool without a folder.
 func Memory() *Spool { return &Spool{next: 1, used: map[uint64]int{}} }
 
-// Open reads what a folder holds and goes on from there. A segment that ends in the middle of a batch, as a killed engine
-// leaves it, loses that batch. maxBytes bounds what is waiting.
+// Open reads what a folder holds and goes on from there. A batch that is damaged, or cut off as a killed engine leaves it, is lost: Damaged
+// tells how much that is. maxBytes bounds what is waiting.
 func Open(dir string, maxBytes int64) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder for history that waits: %w", err)
@@ -129,6 +130,11 @@ func (s *Spool) scan(name uint64) error {
 	var off int64
 	for {
 		b, size, err := readFrame(f, off)
+		if errors.Is(err, errDamaged) { // it may be this one alone
+			s.damaged += size
+			off += size
+			continue
+		}
 		if err != nil {
 			break // the end, or the batch that was being written when the engine was killed
 		}
@@ -138,11 +144,19 @@ func (s *Spool) scan(name uint64) error {
 		s.next = max(s.next, b.Seq+1)
 		off += size
 	}
-	if off == 0 {
+	if info, err := f.Stat(); err == nil {
+		s.damaged += info.Size() - off
+	}
+	if s.used[name] == 0 {
 		return os.Remove(s.path(name))
 	}
 	return nil
 }
+
+var errDamaged = errors.New("it is damaged")
+
+// Damaged returns how many bytes Open found that are no batches.
+func (s *Spool) Damaged() int64 { return s.damaged }
 
 func readFrame(f io.ReaderAt, off int64) (Batch, int64, error) {
 	var h [frameHeader]byte
@@ -150,7 +164,7 @@ func readFrame(f io.ReaderAt, off int64) (Batch, int64, error) {
 		return Batch{}, 0, err
 	}
 	n := binary.LittleEndian.Uint32(h[:])
-	if n > maxFrame {
+	if n == 0 || n > maxFrame {
 		return Batch{}, 0, errors.New("a length that cannot be")
 	}
 	data := make([]byte, n)
@@ -158,7 +172,7 @@ func readFrame(f io.ReaderAt, off int64) (Batch, int64, error) {
 		return Batch{}, 0, err
 	}
 	if binary.LittleEndian.Uint32(h[4:]) != sum(h[8:], data) {
-		return Batch{}, 0, errors.New("it is damaged")
+		return Batch{}, frameHeader + int64(n), errDamaged
 	}
 	b := Batch{Seq: binary.LittleEndian.Uint64(h[8:]), Rows: int(binary.LittleEndian.Uint32(h[16:])), Data: data}
 	return b, frameHeader + int64(n), nil

@@ -147,6 +147,30 @@ func TestADamagedBatchIsLeftOutAndCounted(t *testing.T) {
 	}
 }
 
+func TestABatchThatIsDamagedBeforeTheStartCostsNoOtherAndIsTold(t *testing.T) {
+	for _, at := range []int64{100, 1100} { // in the first, in the second
+		dir := t.TempDir()
+		s := open(t, dir, 1<<30)
+		for range 3 {
+			add(t, s, 998) // of 1,020 bytes in the file
+		}
+		f, err := os.OpenFile(files(t, dir)[0], os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = f.WriteAt([]byte("!"), at)
+		f.Close()
+		s = open(t, dir, 1<<30)
+		damaged := s.Damaged()
+		if n, _, _ := s.Waiting(); n != 2 || damaged != 1020 {
+			t.Errorf("damaged at byte %d: %d batches wait, %d bytes are damaged", at, n, damaged)
+		}
+		if seq, _ := add(t, s, 998); seq != 4 {
+			t.Errorf("the next one has number %d", seq)
+		}
+	}
+}
+
 func TestPastTheBoundTheOldestGoAndTheOneBeingSentStays(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, 1<<20)
