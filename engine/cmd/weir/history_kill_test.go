@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,4 +86,43 @@ func TestAKilledEngineLosesWhatCameInItsLastSecondAtMost(t *testing.T) {
 	t.Logf("%d outcomes were answered, %d of them over a second before the end; %d are stored", l.count(), old, len(got))
 	_ = cmd.Process.Signal(os.Interrupt)
 	_ = cmd.Wait()
+}
+
+func TestTheEngineServesOnWhenWhoeverReadsItsLogEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := &engine{t: t, file: filepath.Join(dir, "weir.yaml"), socket: filepath.Join(dir, "engine.sock")}
+	e.write(onePool)
+	log, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
+	cmd.Env = append(os.Environ(), "TEST_WEIR_SERVE="+e.file)
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	lines := bufio.NewScanner(log)
+	for lines.Scan() && !strings.Contains(lines.Text(), "engine is running") {
+	}
+	log.Close()
+	for range 3 { // each is a line in the log
+		_ = cmd.Process.Signal(syscall.SIGHUP)
+		time.Sleep(200 * time.Millisecond)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	default:
+	}
+	if nc, err := net.Dial("unix", e.socket); err != nil {
+		t.Error(err)
+	} else {
+		nc.Close()
+	}
 }

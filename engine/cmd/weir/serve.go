@@ -36,6 +36,8 @@ func (c *serveCmd) Run(to streams) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 	}
+	// A program that reads the log and ends must not take the engine with it, as a write to a broken pipe on 1 or 2 does in Go by default.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	hup := make(chan os.Signal, 1)
