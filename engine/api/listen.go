@@ -6,9 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -20,7 +18,7 @@ import (
 // A file left by an engine that was killed is removed; one that something answers on is refused. From bind to chmod the file
 // has no permissions at all, so nobody connects before mode and group are what they should be.
 func listenUnix(c config.Socket) (*net.UnixListener, fs.FileInfo, error) {
-	gid, err := groupID(c.Group)
+	gid, err := c.GID()
 	if err != nil {
 		return nil, nil, fmt.Errorf("socket.group: %w", err)
 	}
@@ -111,19 +109,4 @@ func clearStale(path string) error {
 		return nil
 	}
 	return fmt.Errorf("finding out whether another engine answers on %s: %w", path, err)
-}
-
-// groupID finds a group by name or number; -1 means leave it as it is.
-func groupID(name string) (int, error) {
-	if name == "" {
-		return -1, nil
-	}
-	g, err := user.LookupGroup(name)
-	if err == nil {
-		return strconv.Atoi(g.Gid)
-	}
-	if n, numErr := strconv.Atoi(name); numErr == nil && n >= 0 {
-		return n, nil
-	}
-	return 0, fmt.Errorf("there is no group %q on this host", name)
 }

@@ -24,6 +24,9 @@ type Config struct {
 	Instance      string   `key:"instance"`
 	Defaults      Settings `key:"defaults"`
 	Pools         []Pool   `key:"pools"`
+
+	// Where socket.group was set, without a message; zero when it was not. No part of what Diff compares.
+	SocketGroupAt Finding `key:"-"`
 }
 
 // Socket is where NGINX reaches the engine.

@@ -27,6 +27,7 @@ func (d *decoder) validate(c *Config) {
 	d.admin(c)
 	d.history(c)
 	d.sharing(c)
+	c.SocketGroupAt = d.places["socket.group"].finding("")
 	c.Model.FileAt = d.places["model.file"].finding("")
 	c.Model.LibraryAt = d.places["model.library"].finding("")
 	d.label("zone", c.Zone)

@@ -31,6 +31,7 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 	if cfg != nil {
 		c := &checker{Report: &r, cfg: cfg, cfgPath: cfgPath}
 		c.model()
+		c.group()
 		if nginxPath == "" {
 			c.keys()
 		}

@@ -17,13 +17,7 @@ func (c *checker) model() {
 	if !learned || m.File == config.ModelNone {
 		return
 	}
-	at := func(where config.Finding, key string) config.Finding {
-		if where == (config.Finding{}) {
-			return config.Finding{File: c.cfgPath, Key: key}
-		}
-		return where
-	}
-	where := at(m.FileAt, "model.file")
+	where := c.at(m.FileAt, "model.file")
 	switch _, err := serve.ReadModel(m.File); {
 	case err == nil:
 	case m.File == config.ModelDefault: // how the program was built is no mistake in the file
@@ -34,7 +28,7 @@ func (c *checker) model() {
 	if m.Library == config.LibraryBuiltin {
 		return
 	}
-	where = at(m.LibraryAt, "model.library")
+	where = c.at(m.LibraryAt, "model.library")
 	switch path, err := ort.Find(m.Library); {
 	case err == nil:
 		if err := ort.Check(path); err != nil {
@@ -45,4 +39,20 @@ func (c *checker) model() {
 	default:
 		c.warnf(where.File, where.Line, where.Key, "%v; without it the analytic policy serves", err)
 	}
+}
+
+// group looks for the socket's group, without which the engine does not start. The one of NGINX's workers differs between distributions.
+func (c *checker) group() {
+	if _, err := c.cfg.Socket.GID(); err != nil {
+		where := c.at(c.cfg.SocketGroupAt, "socket.group")
+		c.errorf(where.File, where.Line, where.Key, "%v: the engine would not start", err)
+	}
+}
+
+// at is where a key was set, or the file when that is not known.
+func (c *checker) at(where config.Finding, key string) config.Finding {
+	if where == (config.Finding{}) {
+		return config.Finding{File: c.cfgPath, Key: key}
+	}
+	return where
 }
