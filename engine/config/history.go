@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -48,6 +49,9 @@ func (u *StoreURL) fromText(s string) error {
 		}
 		if strings.Contains(p.Path, "@") { // a password with a / in it, whose rest would be shown as the database's name
 			return wrong
+		}
+		if n, err := strconv.ParseUint(p.Port(), 10, 16); p.Port() != "" && (err != nil || n == 0) {
+			return errors.New("must have a port from 1 to 65535 after the host")
 		}
 	default:
 		return wrong
@@ -100,8 +104,18 @@ func (d *decoder) history(c *Config) {
 		if db.Port > 0 {
 			u.RawQuery += "&port=" + strconv.Itoa(db.Port)
 		}
-	} else if db.Port > 0 {
-		u.Host = net.JoinHostPort(strings.Trim(db.Host, "[]"), strconv.Itoa(db.Port))
+	} else {
+		bare := strings.Trim(db.Host, "[]")
+		if db.Port > 0 {
+			u.Host = net.JoinHostPort(bare, strconv.Itoa(db.Port))
+		} else if a, err := netip.ParseAddr(bare); err == nil && a.Is6() { // what follows the last colon would be the port
+			u.Host = "[" + bare + "]"
+		}
+		if p, err := url.Parse(u.String()); err != nil || p.Hostname() != bare && p.Host != bare {
+			// Not shown: somebody may have put a whole URL there, with its password.
+			d.errorf(d.where("database", "database.host"), "must be a host name or an address, as db.internal or 10.0.0.5, or the folder of a socket; a port goes into database.port, a URL into history.url")
+			return
+		}
 	}
 	switch password := db.Password.Reveal(); {
 	case password != "":

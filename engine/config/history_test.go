@@ -17,6 +17,10 @@ func TestTheHistoryStoreIsChosenByURLOrByTheDatabaseInParts(t *testing.T) {
 		"database: {host: db}":                 "postgres://db/weir",
 		"database: {host: db, port: 5433, user: u, password: 'p@/', name: n}": "postgres://u:p%40%2F@db:5433/n",
 		"database: {host: '::1', port: 3306, name: n}":                        "mysql://[::1]:3306/n",
+		"database: {host: '::1'}":                                             "postgres://[::1]/weir",
+		"database: {host: '[2001:db8::5]'}":                                   "postgres://[2001:db8::5]/weir",
+		"database: {host: 'db:5433'}":                                         "postgres://db:5433/weir",
+		"database: {host: '10.0.0.5,10.0.0.6', port: 5433}":                   "postgres://10.0.0.5,10.0.0.6:5433/weir",
 		"database: {host: /run/postgresql, user: u, name: n}":                 "postgres://u@/n?host=%2Frun%2Fpostgresql",
 		"database: {host: db}\nhistory: {url: off}":                           "off",
 	} {
@@ -27,10 +31,23 @@ func TestTheHistoryStoreIsChosenByURLOrByTheDatabaseInParts(t *testing.T) {
 }
 
 func TestAStoreURLThatMakesNoSenseIsRefused(t *testing.T) {
-	for _, url := range []string{"x", "http://h/db", "file:relative.db", "file://host/x", "postgres://h", "postgres://h/", "mysql://u@h:1", "postgres://h:x/db"} {
+	for _, url := range []string{"x", "http://h/db", "file:relative.db", "file://host/x", "postgres://h", "postgres://h/", "mysql://u@h:1", "postgres://h:x/db", "postgres://h:99999/db", "mysql://h:0/db"} {
 		_, _, err := Parse("f", []byte("history: {url: '"+url+"'}"), none)
 		if err == nil || !strings.Contains(err.Error(), "history.url") {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// The engine would take a host that is none for a database that is down, for ever, and speak of a history.url that nobody set.
+func TestADatabaseHostThatIsNoneIsRefusedByItsName(t *testing.T) {
+	for _, parts := range []string{
+		"host: a b", "host: a b, port: 5432", "host: 'db:5432', port: 5433", "host: h/db", "host: h/db, port: 5432",
+		"host: 'postgres://u:hunter2@h/db'", "host: 'postgres://u:hunter2@h/db', port: 5432", "host: 'u:hunter2@h'",
+	} {
+		_, _, err := Parse("f", []byte("database: {"+parts+"}"), none)
+		if err == nil || !strings.Contains(err.Error(), "database.host") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", parts, err)
 		}
 	}
 }
