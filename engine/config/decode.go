@@ -353,22 +353,3 @@ func find(ps []property, name string) (property, bool) {
 	}
 	return property{}, false
 }
-
-// syntax turns an error of the YAML parser into a finding. The parser's text may quote an anchor's name, and a
-// password that begins with * is read as one, so that text is not passed on.
-func (d *decoder) syntax(err error) {
-	msg := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 0
-	if rest, ok := strings.CutPrefix(msg, "line "); ok {
-		num, after, _ := strings.Cut(rest, ": ")
-		if n, e := strconv.Atoi(num); e == nil {
-			line, msg = n, after
-		}
-	}
-	if strings.Contains(msg, "anchor") {
-		msg = "a value that begins with * or & is read as an alias or an anchor: put it in quotes"
-	} else {
-		msg = "is not valid YAML: " + msg
-	}
-	d.errorf(place{file: d.file, line: line}, "%s", msg)
-}

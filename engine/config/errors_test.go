@@ -268,7 +268,7 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 		},
 		{
 			"a tab for indentation", "log:\n\tlevel: info\n",
-			"weir.yaml:2: is not valid YAML: found character that cannot start any token",
+			"weir.yaml:2: is not valid YAML: this line is indented with a tab, use spaces",
 		},
 		{
 			"a zone that is no label", "zone: \"a b\"",
@@ -365,5 +365,36 @@ pools:
 `)
 	if w := c.Pools[1]; w.Name != "web" || w.Explore != 0.1 || w.Control != 0.3 || len(w.Peers) != 1 {
 		t.Errorf("got %+v", w)
+	}
+}
+
+// The parser names the line before the list or mapping that is wrong somewhere, or none: in a file of many pools that is nowhere near.
+func TestASyntaxErrorHasTheLineItIsOn(t *testing.T) {
+	before := "socket: /run/x.sock\n\npools:\n"
+	for range 5 {
+		before += "  - name: a\n    peers: [\"10.0.0.1:80\"]\n"
+	}
+	for text, want := range map[string]string{ // the first line is 14
+		"   - name: b\n    peers: []\n":                      "14: is not valid YAML: did not find expected '-' indicator: see how this line, or the one before, is indented",
+		"  - name: b\n   peers: []\n  - name: c\n":           "15: is not valid YAML: did not find expected '-'",
+		"  - name: b\n\n    # c\n    peers: []\n  name: c\n": "18: is not valid YAML: did not find expected '-'",
+		"  - name: b\n      peers: []\n  - name: c\n":        "15: is not valid YAML: mapping values are not allowed",
+		"  - name: b\n    peers: [a, b\n  - name: c\n":       "15: is not valid YAML: did not find expected ',' or ']'",
+		"  - {name: b, peers: [}\n  - name: c\n":             "14: is not valid YAML: did not find expected node content",
+		"  - name: \"b\n    peers: []\n":                     "14: is not valid YAML: found unexpected end of stream",
+		"  - name: b\n\tpeers: []\n":                         "15: is not valid YAML: this line is indented with a tab",
+		"  - name: b\n    peers:\n    \t- a\n":               "16: is not valid YAML: this line is indented with a tab",
+		"  - name: b\n    zone: *eu\n    peers: []\n":        "15: a value that begins with * or &",
+		"  - name: b # gr\xfc\xdfe\n    peers: []\n":         "14: is not valid YAML: invalid",
+		"  - name: b\n    peers: [] # \x01\n  - name: c\n":   "15: is not valid YAML: control characters",
+		"  - name: b\n    objective: @x\n    peers: []\n":    "15: is not valid YAML: found character that cannot start",
+		"  - name: b\n    retry:\n      tries: 2\n     x: 1": "17: is not valid YAML: did not find expected key",
+	} {
+		if got := strings.Join(refused(t, before+text, none), "\n"); !strings.HasPrefix(got, "weir.yaml:"+want) {
+			t.Errorf("%q: %s, want line %s", text, got, want)
+		}
+	}
+	if got := strings.Join(refused(t, "pools: [", none), "\n"); !strings.HasPrefix(got, "weir.yaml:1: is not valid YAML") {
+		t.Error(got)
 	}
 }

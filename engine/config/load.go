@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -93,13 +92,13 @@ func parse(name string, data []byte, env Lookup) (*decoder, *Config, error) {
 
 // document parses the text into the mapping at its root; an empty text is an empty mapping.
 func (d *decoder) document(data []byte) (*yaml.Node, bool) {
-	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec := newYAML(data)
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
 		return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, true
 	case err != nil:
-		d.syntax(err)
+		d.syntax(err, dec)
 		return nil, false
 	}
 	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"reflect"
@@ -164,8 +165,9 @@ const maxTier = 15
 
 func (d *decoder) peersYAML(data []byte) []Peer {
 	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		d.syntax(err)
+	text := newYAML(data)
+	if err := text.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		d.syntax(err, text)
 		return nil
 	}
 	if len(doc.Content) == 0 {
