@@ -329,6 +329,13 @@ func TestAPoolWithoutPeersIsAWarning(t *testing.T) {
 	}
 }
 
+func TestAStateFileIsAWarning(t *testing.T) {
+	_, ws, err := Parse("weir.yaml", []byte("state_file: /var/lib/weir/state\npools: [{name: a, peers: ['10.0.0.1:80']}]"), none)
+	if err != nil || len(ws) != 1 || ws[0].String() != "weir.yaml:1: state_file: is not used yet: what is learned ends with the engine" {
+		t.Errorf("%v, warnings %v", err, ws)
+	}
+}
+
 func TestAShortTokenOnAnOpenListenerIsAWarning(t *testing.T) {
 	_, ws, err := Parse("weir.yaml", []byte("admin: {listen: '10.0.0.1:9180', token: hunter2}\npools: [{name: a, peers: ['10.0.0.1:80']}]"), none)
 	if err != nil || len(ws) != 1 || ws[0].Key != "admin.token" {

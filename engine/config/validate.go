@@ -32,6 +32,9 @@ func (d *decoder) validate(c *Config) {
 	c.Model.LibraryAt = d.places["model.library"].finding("")
 	d.label("zone", c.Zone)
 	d.label("instance", c.Instance)
+	if c.StateFile != "" {
+		d.warnf(d.where("state_file"), "is not used yet: what is learned ends with the engine")
+	}
 	d.settings(&c.Defaults, "defaults")
 	for i := range c.Pools {
 		at := "pools[" + strconv.Itoa(i) + "]"

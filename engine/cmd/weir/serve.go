@@ -61,9 +61,6 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	for _, w := range warnings {
 		log.Warn().Str("at", w.String()).Msg("configuration")
 	}
-	if conf.StateFile != "" {
-		log.Warn().Str("state_file", conf.StateFile).Msg("state_file is not used yet: what is learned ends with the engine")
-	}
 	tel := telemetry.New()
 	b := thisBuild()
 	tel.Build(b.Version, b.Revision, b.Protocol, conf.Instance)
