@@ -153,11 +153,15 @@ func (s *collector) ask(ctx context.Context, client *collect.Client, peers []str
 	match := servermetrics.Match{Label: m.Label, Pattern: m.Match.Regexp(), As: m.As, Exact: m.By == config.ByAddress}
 	var about []string
 	strangers := map[string]bool{}
+	noNumber := "" // a peer whose value is NaN, as a share of nothing is, or infinite
 	for _, one := range series {
+		about = match.Peers(one.Labels, peers, about[:0])
 		if one.Value-one.Value != 0 {
+			if len(about) > 0 && noNumber == "" {
+				noNumber = fmt.Sprintf("%g for %s", one.Value, about[0])
+			}
 			continue
 		}
-		about = match.Peers(one.Labels, peers, about[:0])
 		if len(about) == 0 && len(strangers) < 3 {
 			strangers[one.Labels[m.Label]] = true
 		}
@@ -171,9 +175,15 @@ func (s *collector) ask(ctx context.Context, client *collect.Client, peers []str
 		if len(series) == 0 {
 			return "the query gives no series"
 		}
+		if noNumber != "" {
+			return "the query gives " + noNumber
+		}
 		var seen []string
 		for v := range strangers {
 			seen = append(seen, fmt.Sprintf("%.60q", v))
+		}
+		if len(seen) == 0 {
+			return "the query gives no finite number"
 		}
 		slices.Sort(seen)
 		return fmt.Sprintf("label %q of what the query gives has %s", m.Label, strings.Join(seen, ", "))
