@@ -137,6 +137,7 @@ type Migration struct {
 	Version int
 	Name    string
 	Applied bool
+	Newer   bool // of a later version of weir, which left it: this one refuses the store
 }
 
 // ErrOff is the error of a history that is switched off.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -255,5 +256,33 @@ func TestHistoryCanBeOff(t *testing.T) {
 	}
 	if strings.Contains(e.log.String(), "history") {
 		t.Errorf("the log speaks of it: %s", e.log)
+	}
+}
+
+// The engine and `migrate up` refuse it, so its state is not that all is well.
+func TestMigrateStatusTellsTablesOfANewerWeir(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "weir.yaml")
+	if err := os.WriteFile(file, []byte("history: {dir: h}\n"+onePool), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := weir("migrate", "--config", file, "up"); code != 0 {
+		t.Fatal(errs)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "h", "history.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("PRAGMA user_version = 9"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := weir("migrate", "--config", file, "status"); code != 1 || !strings.Contains(out, "0009") || !strings.Contains(out, "of a newer weir") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, _, errs := weir("migrate", "--config", file, "up"); code != 1 || !strings.Contains(errs, "newer weir") {
+		t.Errorf("%d %s", code, errs)
 	}
 }

@@ -17,7 +17,7 @@ type migrateCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file, which says where history is kept." placeholder:"FILE"`
 
 	Up     migrateUpCmd     `cmd:"" help:"Bring the tables of the history up to date, make room ahead and delete what is too old. An engine does it by itself."`
-	Status migrateStatusCmd `cmd:"" help:"Show which steps are applied. Ends with 1 when one is not."`
+	Status migrateStatusCmd `cmd:"" help:"Show which steps are applied. Ends with 1 when one is not, or when they are of a newer weir."`
 }
 
 type (
@@ -87,7 +87,7 @@ func (c *migrateUpCmd) Run(all *cli, to streams) error {
 func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 	t := tabwriter.NewWriter(to.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "STEP\tNAME\tSTATE\tIN")
-	missing := false
+	fit := true
 	err := all.Migrate.each(func(ctx context.Context, s history.Store, _ *history.Retention) error {
 		steps, err := s.Migrations(ctx)
 		if err != nil {
@@ -95,8 +95,11 @@ func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 		}
 		for _, m := range steps {
 			state := "applied"
-			if !m.Applied {
-				state, missing = "not applied", true
+			switch {
+			case m.Newer: // the engine and `migrate up` refuse such a store
+				state, fit = "of a newer weir", false
+			case !m.Applied:
+				state, fit = "not applied", false
 			}
 			fmt.Fprintf(t, "%04d\t%s\t%s\t%s\n", m.Version, m.Name, state, s.Describe())
 		}
@@ -105,7 +108,7 @@ func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 	if err = errors.Join(err, t.Flush()); err != nil {
 		return err
 	}
-	if missing {
+	if !fit {
 		return errQuiet
 	}
 	return nil

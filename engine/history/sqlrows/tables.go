@@ -50,11 +50,14 @@ func Missing(steps []schema.Step, have int) ([]schema.Step, error) {
 	return steps[have:], nil
 }
 
-// State tells which steps are applied. more is put behind their names.
+// State tells which steps are applied, those too that a newer weir has left. more is put behind their names.
 func State(steps []schema.Step, have int, more string) []history.Migration {
 	out := make([]history.Migration, len(steps))
 	for i, step := range steps {
 		out[i] = history.Migration{Version: step.Version, Name: step.Name + more, Applied: step.Version <= have}
+	}
+	for v := len(steps) + 1; v <= have; v++ {
+		out = append(out, history.Migration{Version: v, Name: "?", Applied: true, Newer: true})
 	}
 	return out
 }
