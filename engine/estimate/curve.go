@@ -24,9 +24,11 @@ type curve struct {
 	k      float64        // geometric posterior mean, over the last while
 	fits   float64        // ever: the first ones count more
 	excess float64        // (cv2 - 1) / 2 of the peer's mix
-	n      float64        // samples
-	news   bool           // samples since the last fit
-	seen   float64        // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
+	// how much more than exponential ones response times scatter (mix.scatter)
+	scatter float64
+	n       float64 // samples
+	news    bool    // samples since the last fit
+	seen    float64 // samples ever: memory grows with it, so that what was learned while all was new is forgotten soon
 
 	picks, held [levels]float64 // by level: requests, and their in-flight counts
 	// By level: response times at the long-run speed, by the drift of their time and by its mean over settleMS. The fit takes the latter. What drift
@@ -193,7 +195,7 @@ func (c *curve) fit(t *levelSums, prior, base, told *[kGrid]float64, dt float64)
 		}
 		c.like[i] = told[i]
 		if ratio > 0 {
-			c.like[i] -= (logs + total*math.Log(ratio/total)) / dispersion
+			c.like[i] -= (logs + total*math.Log(ratio/total)) / (dispersion * max(c.scatter, 1))
 		}
 		best = max(best, c.like[i])
 	}
@@ -278,9 +280,9 @@ func (p *Pool) concurrency(dt float64) {
 		// What nothing was added to fits as before; from time to time it is looked at all the same, since the classes' bases move.
 		if pe := &p.peers[i]; i%every == p.turn%every && (pe.curve.news || p.turn/every%16 == 0) {
 			pe.curve.news = false
-			pe.curve.excess = (min(pe.cv2(), 4) - 1) / 2
+			pe.curve.excess, pe.curve.scatter = (min(pe.mix.cv2(), 4)-1)/2, pe.mix.scatter()
 			if p.weighed() { // what is left of those in service is known by their sizes
-				pe.curve.excess = max((min(pe.within, 4)-1)/2, 0)
+				pe.curve.excess, pe.curve.scatter = max((min(pe.mix.within, 4)-1)/2, 0), max(pe.mix.within, 1)
 			}
 			t := p.split(pe)
 			prior, _ := sameK(&joint, &pe.curve.like, &base)

@@ -127,10 +127,7 @@ type peer struct {
 	slow    float64 // long-run speed, 1 = typical; its inverse is the slowness
 	// Scratch of fitSlowness: slowness before shrinkage, and its precision.
 	measured, weight float64
-	mix              float64 // the mean request it gets, in mean requests of the pool
-	mixN             float64
-	square           float64 // mean square of the same
-	within           float64 // squared coefficient of variation of a service time of which class and size are known
+	mix              mix
 	rate             float64 // arrivals (as completions) a ms, decayed
 	rateMS           float64 // time that is a mean of
 	latency          float64

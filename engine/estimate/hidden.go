@@ -123,7 +123,7 @@ func (p *Pool) surprised(now float64, i int, ms, expected float64) {
 		if l := &e.last[(e.head+peerEchoes-k)%peerEchoes]; l.at <= picked {
 			if l.at > max(oldest, 0) {
 				h.same.add(now, s, l.surprise)
-				h.vary = h.vary*(1-1/echoMemory) + (1+pe.cv2())/2
+				h.vary = h.vary*(1-1/echoMemory) + (1+pe.mix.cv2())/2
 			}
 			break
 		}

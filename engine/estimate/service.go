@@ -89,7 +89,7 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) answer {
 	}
 	expect := p.service(pe, o.Class) * size
 	held := float64(o.InFlight) + pe.others.around(now-o.TotalMS)
-	weighs := pe.meanMix() // a mean request of those held, in mean requests of the pool
+	weighs := pe.mix.request() // a mean request of those held, in mean requests of the pool
 	if o.InFlight > 0 {
 		p.worked -= p.worked / 1000
 	}
@@ -124,11 +124,8 @@ func (p *Pool) learn(now float64, pe *peer, o *Outcome, ms float64) answer {
 	p.slow.add(ms)
 	pe.latN = min(pe.latN+1, 30)
 	pe.latency += (ms - pe.latency) / pe.latN
-	pe.mixN = min(pe.mixN+1, 200)
 	base := expect / (pe.slowness() * p.work) // in mean requests of the pool
-	pe.mix += (base - pe.mix) / pe.mixN
-	pe.square += (base*base*(1+k.cv2()) - pe.square) / pe.mixN
-	pe.within += (k.cv2() - pe.within) / pe.mixN
+	pe.mix.add(base, k.cv2())
 	return answer{work: base, own: float32(expect / (expect + wait)), ratio: float32(ms / (expect + wait))}
 }
 
@@ -238,22 +235,8 @@ func (p *Pool) missed(pe *peer) float64 {
 	return max(p.rate*(p.now-pe.last)-leanFrom, 0)
 }
 
-// meanMix is the mean request of the mix the peer gets, in mean requests of the pool, both as of a typical peer; shrunk to 1. In that
-// unit it means the same whatever happens to the estimates of the peer and to the scale of the pool.
-func (pe *peer) meanMix() float64 {
-	const prior = 5
-	return max((pe.mix*pe.mixN+prior)/(pe.mixN+prior), 1e-6)
-}
-
 // meanWork is the mean service time of the mix the peer gets, at its long-run speed, ms.
-func (p *Pool) meanWork(pe *peer) float64 { return max(pe.meanMix()*p.work*pe.slowness(), minMS) }
-
-// cv2 is the squared coefficient of variation of service times of the mix on this peer.
-func (pe *peer) cv2() float64 {
-	const prior = 20
-	m := pe.meanMix()
-	return min(max((pe.square/(m*m)*pe.mixN+2*prior)/(pe.mixN+prior)-1, 0.05), 6)
-}
+func (p *Pool) meanWork(pe *peer) float64 { return max(pe.mix.request()*p.work*pe.slowness(), minMS) }
 
 // cv2 is the squared coefficient of variation of service times within the class, shrunk to 1 (exponential).
 func (k *class) cv2() float64 {

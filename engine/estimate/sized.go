@@ -50,5 +50,5 @@ func (s *sized) decay(f float64) {
 // what is measured of it is the error of what was expected. It grows with what was seen of the peer, since as long as its slots and its speed are
 // guesses, so is what it has done.
 func (pe *peer) known() float64 {
-	return min(max(2*(1-pe.within), 0), 1) * pe.curve.n / (pe.curve.n + 100)
+	return min(max(2*(1-pe.mix.within), 0), 1) * pe.curve.n / (pe.curve.n + 100)
 }

@@ -199,7 +199,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
 
 	c := &pe.curve
-	mean := pe.meanMix()
+	mean := pe.mix.request()
 	c.seen += finished
 	c.decay(math.Exp(-finished / min(max(c.seen/2, 100), max(p.opt.Tau, pe.rate*tauMS))))
 	// What is to be expected of busy slot-time: the long-run throughput, with a prior of a few requests at what the service
@@ -256,7 +256,10 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	expected := due / mean
 	if sized {
 		// A silent slot works on a larger request than the mean: the larger it is, the longer it is worked on.
-		done, expected = c.sized.window(expected / max(pe.square/(mean*mean), 1))
+		done, expected = c.sized.window(expected / max(pe.mix.square/(mean*mean), 1))
+	} else {
+		burst := pe.mix.burst()
+		done, expected = done/burst, expected/burst
 	}
 	if p.seen < scaleKnown || !known {
 		done, expected = 0, 0

@@ -44,7 +44,7 @@ func (p *Pool) Peer(i int) PeerView {
 	pe := &p.peers[i]
 	v := PeerView{
 		Addr: pe.addr, Speed: pe.slow * pe.drift.factor, SpeedSlow: pe.slow, Concurrency: pe.curve.k, MostSlots: pe.curve.most(),
-		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.meanMix(), CV2: pe.cv2(), Known: pe.known(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
+		WorkMS: p.meanWork(pe) / pe.drift.factor, Mix: pe.mix.request(), CV2: pe.mix.cv2(), Known: pe.known(), ArrivalRate: pe.rate, InFlight: int(pe.trace.n),
 		LatencyMS: pe.latency, FailureRate: pe.fail.rate(), FailureFast: pe.fail.fast, FailureSlow: pe.fail.slow,
 		Trend: 1 / pe.drift.factor, Samples: pe.curve.n, AgeMS: p.now - pe.last, JoinedMS: pe.joined, ReportedLoad: pe.load,
 		ReportedHeld: pe.reports.held, ReportAgeMS: -1, Reports: pe.reports.count, ReportState: p.reportState(pe),
