@@ -18,14 +18,14 @@ end
 
 describe("what this NGINX has seen of a peer", function()
     it("sets it aside at the first refused connection", function()
-        assert.is_true(evidence.failure(view(3), 1, outcome.REFUSED, 5000))
+        assert.is_true(evidence.failure(view(3), 1, outcome.REFUSED, 5000, 5000))
         assert.equal(6000, shm.peer[1].aside_ms)
     end)
 
     it("sets it aside at the fifth failure in a row of any other kind, not at the fourth", function()
         local v = view(3)
-        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i)) end
-        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 5))
+        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i, i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 5, 5))
         evidence.success(1, 6)
         assert.equal(0, shm.peer[1].fails)
         assert.equal(0, shm.peer[1].aside_ms)
@@ -34,17 +34,17 @@ describe("what this NGINX has seen of a peer", function()
     it("leaves time-outs to the engine while that speaks, but for one of a peer that is tried after its time aside", function()
         local v = view(3)
         shm.head.heard_ms = 1000
-        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 1000 + i)) end
-        evidence.failure(v, 1, outcome.REFUSED, 2000)
-        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3001))
+        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 1000 + i, 1000 + i)) end
+        evidence.failure(v, 1, outcome.REFUSED, 2000, 2000)
+        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3001, 3001))
         evidence.success(1, 3002)
-        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 3010 + i)) end
-        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3015)) -- not heard for two seconds
+        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 3010 + i, 3010 + i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 3015, 3015)) -- not heard for two seconds
         v = view(3)
         v.static = true
         shm.head.heard_ms = 4000
-        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 4000 + i)) end
-        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 4005)) -- the engine has no such pool
+        for i = 1, 4 do assert.is_false(evidence.failure(v, 1, outcome.TIMEOUT, 4000 + i, 4000 + i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.TIMEOUT, 4005, 4005)) -- the engine has no such pool
         shm.head.heard_ms = 0
     end)
 
@@ -52,25 +52,25 @@ describe("what this NGINX has seen of a peer", function()
         local v = view(3)
         v.needed = { [1] = true }
         shm.head.heard_ms = 1000
-        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, 1000 + i)) end
-        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 1051))
-        assert.is_false(evidence.failure(v, 1, outcome.STATUS, 2100)) -- its trial did not fail to reach it
+        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, 1000 + i, 1000 + i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 1051, 1051))
+        assert.is_false(evidence.failure(v, 1, outcome.STATUS, 2100, 2100)) -- its trial did not fail to reach it
         assert.equal(0, shm.peer[1].aside_ms)
-        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 3001))
+        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 3001, 3001))
         shm.head.heard_ms = 0
     end)
 
     it("sets it aside for refused connections alone where the rule of failures in a row is off", function()
         local v = view(3)
         v.eject_consecutive = 0
-        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i)) end
-        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 51))
+        for i = 1, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i, i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 51, 51))
     end)
 
     it("stays away longer each time, up to a bound, and starts over after a quiet time", function()
         local v, now, last = view(2), 0, 0
         for _ = 1, 8 do
-            evidence.failure(v, 0, outcome.REFUSED, now)
+            evidence.failure(v, 0, outcome.REFUSED, now, now)
             local length = shm.peer[0].aside_ms - now
             assert.is_true(length >= last and length <= 10000)
             last = length
@@ -79,23 +79,32 @@ describe("what this NGINX has seen of a peer", function()
         assert.equal(10000, last)
         evidence.success(0, now)
         now = now + 200000
-        evidence.failure(v, 0, outcome.REFUSED, now)
+        evidence.failure(v, 0, outcome.REFUSED, now, now)
         assert.equal(1000, shm.peer[0].aside_ms - now)
+    end)
+
+    it("takes what was sent before a peer was set aside for no trial of it", function()
+        local v = view(3)
+        evidence.failure(v, 0, outcome.REFUSED, 100, 100)
+        assert.is_false(evidence.failure(v, 0, outcome.TIMEOUT, 50, 2050)) -- the time aside is over, and nobody has tried it yet
+        assert.equal(1100, shm.peer[0].aside_ms)
+        assert.is_true(evidence.failure(v, 0, outcome.TIMEOUT, 1150, 3150)) -- its trial
+        assert.equal(5150, shm.peer[0].aside_ms)
     end)
 
     it("does not count requests that were under way as another setting aside", function()
         local v = view(3)
-        evidence.failure(v, 0, outcome.REFUSED, 100)
-        for _ = 1, 50 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, 101)) end
+        evidence.failure(v, 0, outcome.REFUSED, 100, 100)
+        for _ = 1, 50 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, 101, 101)) end
         assert.equal(1100, shm.peer[0].aside_ms)
     end)
 
     it("does not take a peer back for answers to what was sent before it was set aside", function()
         local v = view(3)
-        evidence.failure(v, 0, outcome.REFUSED, 100)
+        evidence.failure(v, 0, outcome.REFUSED, 100, 100)
         for sent = 90, 99 do -- it shuts down in order: what it holds is answered, and connections are refused
             evidence.success(0, sent)
-            evidence.failure(v, 0, outcome.REFUSED, 101 + sent)
+            evidence.failure(v, 0, outcome.REFUSED, 101 + sent, 101 + sent)
         end
         assert.equal(1100, shm.peer[0].aside_ms)
         evidence.success(0, 1101) -- its trial
@@ -105,15 +114,15 @@ describe("what this NGINX has seen of a peer", function()
     it("never sets the last usable peer aside", function()
         local v = view(2)
         v.usable[1] = 0
-        for i = 1, 20 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, i)) end
+        for i = 1, 20 do assert.is_false(evidence.failure(v, 0, outcome.REFUSED, i, i)) end
         assert.equal(0, shm.peer[0].aside_ms)
-        assert.is_false(evidence.failure(view(1), 0, outcome.REFUSED, 1))
+        assert.is_false(evidence.failure(view(1), 0, outcome.REFUSED, 1, 1))
     end)
 
     it("gives peers back when the engine's ejections and its own together pass the cap, but not those it cannot reach", function()
         local v = view(4)
-        for _ = 1, 5 do evidence.failure(v, 0, outcome.STATUS, 10) end
-        evidence.failure(v, 1, outcome.REFUSED, 10)
+        for _ = 1, 5 do evidence.failure(v, 0, outcome.STATUS, 10, 10) end
+        evidence.failure(v, 1, outcome.REFUSED, 10, 10)
         v.usable[2] = 0
         evidence.reconcile(v, 20)
         assert.equal(0, shm.peer[0].aside_ms)
@@ -123,13 +132,13 @@ describe("what this NGINX has seen of a peer", function()
     it("counts what the engine has ejected into the cap", function()
         local v = view(3)
         v.usable[2] = 0
-        for i = 1, 10 do assert.is_false(evidence.failure(v, 0, outcome.STATUS, i)) end
+        for i = 1, 10 do assert.is_false(evidence.failure(v, 0, outcome.STATUS, i, i)) end
     end)
 
     it("keeps at least half of a pool whose every peer answers 500", function()
         local v = view(4)
         for i = 0, 3 do
-            for t = 1, 10 do evidence.failure(v, i, outcome.STATUS, t) end
+            for t = 1, 10 do evidence.failure(v, i, outcome.STATUS, t, t) end
         end
         local aside = 0
         for i = 0, 3 do if shm.peer[i].aside_ms > 0 then aside = aside + 1 end end

@@ -43,7 +43,7 @@ local function shares(v, times, now, local_rule)
 end
 
 local function refuse(v, i, now)
-    return evidence.failure(v, v.slot[i], outcome.REFUSED, now)
+    return evidence.failure(v, v.slot[i], outcome.REFUSED, now, now)
 end
 
 describe("tiers", function()

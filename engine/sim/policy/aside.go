@@ -47,9 +47,17 @@ func (s *aside) picked(peer int32, now float64) {
 	}
 }
 
+// before tells whether a request that ended was sent before its peer was set aside: then it tells nothing of it since.
+func (p *asidePeer) before(o *world.Outcome) bool {
+	return p.until != 0 && o.Now-o.LatencyMS < p.last-p.backoff
+}
+
 // ended hears of an outcome of a peer that is needed or not.
 func (s *aside) ended(members []int32, o *world.Outcome, needed bool) {
 	p := &s.peers[o.Peer]
+	if p.before(o) {
+		return
+	}
 	if o.Kind == world.OK {
 		p.fails = 0
 		p.until, p.trial = 0, 0

@@ -80,3 +80,16 @@ func TestTheLastUsablePeerIsNeverSetAside(t *testing.T) {
 		t.Errorf("free: %v and %v", s.free(0, 2), s.free(1, 2))
 	}
 }
+
+func TestWhatWasSentBeforeTellsNothingOfAPeerSetAside(t *testing.T) {
+	s, m := reflex(3)
+	s.ended(m, &world.Outcome{Now: 100, Peer: 0, Kind: world.Refused}, false)
+	s.ended(m, &world.Outcome{Now: 200, Peer: 0, LatencyMS: 150}, false)
+	if s.free(0, 1099) {
+		t.Error("an answer to what was sent before ends the time aside")
+	}
+	s.ended(m, &world.Outcome{Now: 2050, Peer: 0, Kind: world.Timeout, LatencyMS: 2000}, false)
+	if !s.free(0, 2050) {
+		t.Error("a time-out of what was sent before is taken for a failed trial")
+	}
+}

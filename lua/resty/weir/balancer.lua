@@ -59,7 +59,7 @@ local function judge_last(view, q, code, now)
         evidence.success(a.slot, a.start_ms)
     elseif kind ~= IDLE_RACE then
         local addr = view.addr_of[a.slot] -- nil: it has left the pool since
-        if addr and evidence.failure(view, a.slot, kind, now) then
+        if addr and evidence.failure(view, a.slot, kind, a.start_ms, now) then
             notice.warn("peer " .. addr .. " of pool \"" .. view.name .. "\" set aside for " .. shm.peer[a.slot].backoff_ms .. " ms: "
                 .. outcome.NAME[kind], "aside " .. view.name .. addr)
         end

@@ -57,10 +57,13 @@ local function others(view, slot, now)
     return usable, out
 end
 
--- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now.
+-- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now, of what was sent to it at `sent`.
 -- Returns true when it set the peer aside.
-function _M.failure(view, slot, kind, now)
+function _M.failure(view, slot, kind, sent, now)
     local p = shm.peer[slot]
+    if p.aside_ms ~= 0 and sent < p.last_ms - p.backoff_ms then
+        return false -- it was set aside since, as in success(): this is no trial, which would have it out for twice as long
+    end
     p.fails = p.fails + 1
     if p.aside_ms > now then
         return false -- already: requests sent before that are still failing

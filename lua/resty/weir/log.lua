@@ -54,7 +54,7 @@ end
 local function note_failure(a, kind, now)
     local info = slots.info(a.slot)
     local view = info and pools.get(info.pool)
-    if view and evidence.failure(view, a.slot, kind, now) then
+    if view and evidence.failure(view, a.slot, kind, a.start_ms, now) then
         notice.warn("peer " .. info.addr .. " of pool \"" .. info.pool .. "\" set aside for " .. shm.peer[a.slot].backoff_ms
             .. " ms: " .. outcome.NAME[kind], "aside " .. info.pool .. info.addr)
     end
