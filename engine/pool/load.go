@@ -95,6 +95,16 @@ func (h *Health) need() {
 	}
 }
 
+// Needed reports whether the pool cannot do without one of its peers.
+func (h *Health) Needed() bool {
+	for i := range h.peers {
+		if h.peers[i].needed {
+			return true
+		}
+	}
+	return false
+}
+
 // most is what a peer serves at most.
 func (l *Load) most() float64 {
 	if l.Slots > 0 {

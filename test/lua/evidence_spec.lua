@@ -83,6 +83,61 @@ describe("what this NGINX has seen of a peer", function()
         assert.equal(1000, shm.peer[0].aside_ms - now)
     end)
 
+    it("stays away for the base time at most while most of the pool fails, so that all are back soon after it", function()
+        local v, now = view(4), 0
+        for _ = 1, 12 do
+            for i = 0, 3 do
+                if shm.peer[i].aside_ms <= now then evidence.failure(v, i, outcome.REFUSED, now, now) end
+            end
+            for i = 0, 3 do assert.is_true(shm.peer[i].aside_ms <= now + 1000) end
+            now = now + 1001
+        end
+    end)
+
+    it("tries those that were out for long before, when most of the pool fails", function()
+        local v, now = view(4), 0
+        for _ = 1, 6 do
+            now = shm.peer[0].aside_ms + 1
+            evidence.failure(v, 0, outcome.REFUSED, now, now)
+        end
+        assert.equal(now + 10000, shm.peer[0].aside_ms)
+        evidence.failure(v, 1, outcome.REFUSED, now, now)
+        assert.equal(now + 10000, shm.peer[0].aside_ms) -- half of it
+        evidence.failure(v, 2, outcome.REFUSED, now, now)
+        assert.equal(now + 4000, shm.peer[0].aside_ms)
+        evidence.success(0, now - 1) -- sent before it was set aside
+        assert.equal(now + 4000, shm.peer[0].aside_ms)
+    end)
+
+    it("finds out less often whether peers answer again where that costs a time-out", function()
+        local v, now = view(2), 0
+        for i = 1, 5 do evidence.failure(v, 1, outcome.STATUS, i, i) end
+        for _ = 1, 6 do
+            now = shm.peer[0].aside_ms + 2000
+            shm.peer[1].aside_ms = 1 -- not tried yet
+            evidence.failure(v, 0, outcome.CONNECT_TIMEOUT, now, now)
+        end
+        assert.equal(now + 4000, shm.peer[0].aside_ms)
+    end)
+
+    it("stays away for four base times at most in a pool that the engine says is short, while it is heard", function()
+        local v, now = view(4), 0
+        v.needed = { [2] = true }
+        local function longest()
+            for _ = 1, 6 do
+                now = shm.peer[0].aside_ms + 1
+                shm.head.heard_ms = shm.head.heard_ms > 0 and now or 0
+                evidence.failure(v, 0, outcome.REFUSED, now, now)
+            end
+            return shm.peer[0].aside_ms - now
+        end
+        shm.head.heard_ms = 1
+        assert.equal(4000, longest())
+        shm.head.heard_ms = 0
+        now = 10000
+        assert.equal(10000, longest())
+    end)
+
     it("takes what was sent before a peer was set aside for no trial of it", function()
         local v = view(3)
         evidence.failure(v, 0, outcome.REFUSED, 100, 100)

@@ -376,7 +376,7 @@ func (w *weir) release(now float64, peer int32, cookie uint32) held {
 // Done implements world.Balancer. The reflex hears at once, the engine with the next batch.
 func (w *weir) Done(o *world.Outcome) {
 	at := w.position[o.Peer]
-	w.aside.ended(w.members, o, at >= 0 && w.health.View(int(at)).Needed)
+	w.aside.ended(w.members, o, at >= 0 && w.health.View(int(at)).Needed, o.Kind != world.OK && w.health.Needed())
 	h := w.release(o.Now, o.Peer, o.Cookie)
 	e := ended{*o, h.found}
 	e.Cookie = h.cookie

@@ -11,12 +11,19 @@
 -- no choice of peer mends). In an overload all peers time out and some fail otherwise, and without the first one the others are next. Which that is the engine
 -- knows. So as long as it speaks, time-outs are its to judge, and a peer that it says the pool cannot do without ("needed") is set aside here only when it
 -- cannot be reached.
+--
+-- To stay away longer each time is for a peer that is missed by nobody. Where most of the pool fails, that is hardly each peer's own fault, and when it is over
+-- the few that came back first would carry everything until the others' times end: then the time aside stays short, and so it does in a pool of
+-- which the engine says that it is short of peers. How short depends on what it costs to find a peer still down: a refused connection nothing, a time-out much.
 local shm = require "resty.weir.shm"
+
+local min = math.min
 
 local _M = {}
 
 local REFUSED, CONNECT_TIMEOUT, TIMEOUT = 1, 2, 3
 local LOCAL_MAX_MS = 10000
+local SHORT, SHORTEST = 4, 1 -- the longest times aside where peers are missed, in base times
 local TRIAL_MS = 1000
 local NEWS_MS = 2000 -- how old the engine's word may be to count in this: pools with traffic are told of each 100 ms
 local QUIET_TIMES = 10 -- times the last time aside without another one: the next starts at the base again
@@ -41,20 +48,42 @@ local function in_service(view, i)
     return view.usable[i] == 1 or view.standby ~= nil and view.standby[i] == 1
 end
 
--- How many other peers of the view can be used, and how many are out: set aside here or not usable by the engine's word.
+-- How many other peers of the view can be used; how many are out: set aside here or not usable by the engine's word; and how many fail: are out, were and
+-- have not answered since, or would be if they could be spared.
 local function others(view, slot, now)
-    local usable, out = 0, 0
+    local usable, out, failing = 0, 0, 0
     for i = 0, view.n - 1 do
         local s = view.slot[i]
         if s ~= slot then
-            if in_service(view, i) and shm.peer[s].aside_ms <= now then
+            local p = shm.peer[s]
+            if in_service(view, i) and p.aside_ms <= now then
                 usable = usable + 1
+                if p.aside_ms ~= 0 or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive then
+                    failing = failing + 1
+                end
             else
                 out = out + 1
+                failing = failing + 1
             end
         end
     end
-    return usable, out
+    return usable, out, failing
+end
+
+-- Is the engine's word on the peers of the view fresh?
+local function heard(view, now)
+    return not view.static and now - shm.head.heard_ms <= NEWS_MS
+end
+
+-- Ends what is left of times aside after `ms` at most.
+local function shorten(view, ms, now)
+    for i = 0, view.n - 1 do
+        local p = shm.peer[view.slot[i]]
+        local over = p.aside_ms - now - ms
+        if over > 0 then
+            p.aside_ms, p.last_ms, p.backoff_ms = p.aside_ms - over, p.last_ms - over, p.backoff_ms - over
+        end
+    end
 end
 
 -- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now, of what was sent to it at `sent`.
@@ -73,15 +102,22 @@ function _M.failure(view, slot, kind, sent, now)
     if not (unreachable or on_trial or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive) then
         return false
     end
-    local excused = not unreachable and not view.static and now - shm.head.heard_ms <= NEWS_MS
-        and (kind == TIMEOUT and not on_trial or view.needed ~= nil and view.needed[slot] ~= nil)
-    local usable, out = others(view, slot, now)
+    local told = heard(view, now)
+    local excused = not unreachable and told and (kind == TIMEOUT and not on_trial or view.needed ~= nil and view.needed[slot] ~= nil)
+    local usable, out, failing = others(view, slot, now)
     if excused or usable == 0 or not unreachable and out > 0 and (out + 1) / view.n > view.eject_max_share then
         p.aside_ms, p.trial_ms = 0, 0
         return false
     end
     p.unreachable = unreachable and 1 or 0
     local longest = view.eject_max_ms < LOCAL_MAX_MS and view.eject_max_ms or LOCAL_MAX_MS
+    local slow = kind == TIMEOUT or kind == CONNECT_TIMEOUT
+    if 2 * (failing + 1) > view.n and failing > 0 then
+        shorten(view, SHORT * view.eject_base_ms, now)
+        longest = min(longest, (slow and SHORT or SHORTEST) * view.eject_base_ms)
+    elseif told and view.needed and not slow then
+        longest = min(longest, SHORT * view.eject_base_ms)
+    end
     local backoff = p.backoff_ms * 2
     if backoff == 0 or now - p.last_ms > QUIET_TIMES * p.backoff_ms then
         backoff = view.eject_base_ms
