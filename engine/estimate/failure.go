@@ -5,17 +5,25 @@ import "math"
 // failures are two decayed failure rates. The fast one reacts within some twenty attempts, the slow one remembers hundreds; the
 // cost uses the larger, so that a peer that begins to fail is dear at once and one that fails rarely but steadily stays a bit
 // dearer. Both fade with time, or a peer that is avoided would be so for ever.
+//
+// A peer that failed each of so many requests was out, and what that taught ends with it. Otherwise each peer that was refused some hundred connections is
+// dear for minutes: where all peers are back from that, the first few answers of one make it twenty times cheaper than those that have not been asked yet, and it
+// is left with everything.
 type failures struct {
 	fast, slow float64
 	at         float64
+	row        int     // failures since the last success
+	before     float64 // slow before the first of them
 }
 
 const (
-	fastTau  = 20.
-	slowTau  = 400.
-	fastFade = 10_000. // ms in which the fast rate fades to the slow one without news
-	slowFade = 300_000.
-	rateMax  = 0.95
+	fastTau    = 20.
+	slowTau    = 400.
+	fastFade   = 10_000. // ms in which the fast rate fades to the slow one without news
+	slowFade   = 300_000.
+	rateMax    = 0.95
+	outage     = 20  // failures in a row
+	afterwards = 0.5 // fast rate after an outage at most: it may come again
 )
 
 func (f *failures) fade(now float64) {
@@ -35,9 +43,23 @@ func (f *failures) add(now float64, failed bool) {
 	x := 0.0
 	if failed {
 		x = 1
+		if f.row == 0 {
+			f.before = f.slow
+		}
+		f.row++
+	} else {
+		f.over()
+		f.row = 0
 	}
 	f.fast += (x - f.fast) / fastTau
 	f.slow += (x - f.slow) / slowTau
+}
+
+// over ends an outage, if it was one.
+func (f *failures) over() {
+	if f.row >= outage {
+		f.slow, f.fast = min(f.slow, f.before), min(f.fast, max(afterwards, f.before))
+	}
 }
 
 // rate is what the cost uses.

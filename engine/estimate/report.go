@@ -41,10 +41,11 @@ func (r Reports) sane() Reports {
 // SetReports changes the rules for load reports.
 func (p *Pool) SetReports(r Reports) { p.opt.Reports = r.sane() }
 
-// Returned tells that peer i came back from where it got no traffic: what it reported before is of another time.
+// Returned tells that peer i came back from where it got no traffic: what it reported before is of another time, and so is that it failed each request.
 func (p *Pool) Returned(i int) {
 	if i >= 0 && i < len(p.peers) {
 		p.peers[i].unreport()
+		p.peers[i].fail.over()
 	}
 }
 
