@@ -17,9 +17,12 @@ const (
 
 // TrustIn is how far the costs of a peer are its own, for Table.Trust. Two kinds of peers get traffic without being known: backups, which
 // stand by until they are needed, and then what is known of them was true long ago; and newcomers and those that return, in slow start. Of
-// both the share is bounded by their admit.
+// both the share is bounded by their admit. One on trial after an ejection is tried as often as that allows, whatever it did before: dear as it is for
+// its failures it would else be left alone until the others' queues are as dear, and nobody hears that it is back.
 func TrustIn(h pool.View, v estimate.PeerView) float64 {
 	switch {
+	case h.OnTrial && h.Usable:
+		return 0
 	case h.Tier > 0 && (h.Usable || h.Fit), h.State == pool.SlowStart && h.Usable:
 		return min(max(v.Samples/knownAfter, v.FailureRate/failsOwn), 1)
 	case !h.Usable:

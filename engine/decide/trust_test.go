@@ -7,6 +7,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/estimate"
+	"github.com/weirlb/weir/engine/pool"
 )
 
 func evenly(costs ...float64) *decide.Table {
@@ -79,4 +81,15 @@ func TestTrustNeverRaisesACostAndKeepsRowsRising(t *testing.T) {
 			}
 		}
 	})
+}
+
+// After an outage of the whole pool the peer that answered first carried everything, since those on trial were too dear for their failures to be tried.
+func TestAPeerOnTrialIsTriedWhateverItDidBefore(t *testing.T) {
+	failed := estimate.PeerView{Samples: 1000, FailureRate: 0.95}
+	if got := decide.TrustIn(pool.View{State: pool.SlowStart, Usable: true, OnTrial: true}, failed); got != 0 {
+		t.Errorf("on trial: %v of its cost is its own", got)
+	}
+	if got := decide.TrustIn(pool.View{State: pool.SlowStart, Usable: true}, failed); got != 1 {
+		t.Errorf("in slow start: %v of its cost is its own, though it failed", got)
+	}
 }

@@ -91,6 +91,7 @@ type peer struct {
 	usable  bool
 	admit   float64
 	shrinks bool // prediction lowers its admit now
+	onTrial bool // its admit is that of one that has to answer first
 	// returned is set from the end of an ejection to the next settle, which words the transition.
 	returned bool
 	spared   bool // the same for one that drained for its server metrics

@@ -234,7 +234,7 @@ func (h *Health) shares() {
 	n, settled := 0, 0
 	for i := range h.peers {
 		p := &h.peers[i]
-		p.admit = 1
+		p.admit, p.onTrial = 1, false
 		if p.usable {
 			n++
 			if !p.ramping {
@@ -258,7 +258,7 @@ func (h *Health) shares() {
 			if p.row == 0 {
 				p.admit = min(max(p.admit, short), 1)
 			} else if rate > 0 {
-				p.admit = min(p.admit, trialsPerMS/rate)
+				p.admit, p.onTrial = min(p.admit, trialsPerMS/rate), true
 			}
 		}
 	}

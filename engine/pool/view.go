@@ -15,6 +15,7 @@ type View struct {
 	Drained   bool    // the operator's wish, whatever the state
 	Tier      int
 	Needed    bool // the others would be too busy without it
+	OnTrial   bool // back from an ejection and yet to answer: considered so rarely only as finding out takes
 	Fit       bool // drained or standing by, but neither down nor ejected: it could still serve clients that are bound to it
 }
 
@@ -35,8 +36,8 @@ func (h *Health) View(i int) View {
 	v := View{
 		Addr: p.addr, State: p.state, Usable: p.usable, Admit: p.admit, Weight: p.weight, Reason: p.reason, SinceMS: p.since,
 		Ejections: p.ejections, Risk: p.risk, Drained: p.drained, Tier: p.tier,
-		Needed: p.needed,
-		Fit:    (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
+		Needed: p.needed, OnTrial: p.onTrial,
+		Fit: (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
 	}
 	switch p.state {
 	case Ejected:
