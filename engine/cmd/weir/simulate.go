@@ -41,6 +41,9 @@ func (c *simulateCmd) Run(to streams) error {
 	if len(c.Policy) == 1 && c.Policy[0] == "all" {
 		c.Policy = policy.Names()
 	}
+	if len(c.Policy) == 0 { // --policy "$UNSET" of a script
+		return errors.New("--policy names no policy; it is one or several of all, " + policyNames())
+	}
 	for _, name := range c.Policy {
 		if _, err := policy.ByName(name); err != nil {
 			return err

@@ -112,3 +112,10 @@ func TestTheBarTellsHowFarAndHowLong(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+func TestSimulateRefusesToCompareNoPolicy(t *testing.T) {
+	out, errs, code := simulate(t, "--scenario", scenarioFile(t, "tiny.yaml", tiny), "--policy", "")
+	if code == 0 || out != "" || !strings.Contains(errs, "--policy") {
+		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
+}
