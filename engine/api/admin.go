@@ -61,11 +61,12 @@ func adminHandler(eng *serve.Engine, token *Token) *handler {
 // guard asks for the token, and refuses what another site's page makes a browser send: without a token, being on this host is all the
 // right there is, and a browser on it lends that to every page.
 func (a *admin) guard(c *call) bool {
-	if !c.IsGet() && foreign(c) {
+	changes := !c.IsGet() && !c.IsHead()
+	if changes && foreign(c) {
 		c.fail(fasthttp.StatusForbidden, "a page of another site may not change anything here")
 		return false
 	}
-	if !c.IsGet() && a.token.hash.Load() == nil && len(c.Request.Header.Peek("Origin")) > 0 && named(string(c.Host())) {
+	if changes && a.token.hash.Load() == nil && len(c.Request.Header.Peek("Origin")) > 0 && named(string(c.Host())) {
 		c.fail(fasthttp.StatusForbidden, "a page may change something here by the listener's address or localhost only, since a name can be another site's: "+
 			"use that, or set admin.token")
 		return false

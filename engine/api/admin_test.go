@@ -218,3 +218,29 @@ func TestModelsArePromotedAndRolledBackOverTheAPI(t *testing.T) {
 		t.Errorf("reading is not refused: %d", a.status)
 	}
 }
+
+func TestHEADIsAnsweredAsGETWithoutTheBody(t *testing.T) {
+	r := start(t, twoPools)
+	for path, status := range map[string]int{
+		"/metrics": 200, "/api/health": 200, "/api/pools": 200, "/openapi.yaml": 200, "/api/pools/no": 404, "/api/route": 405, "/none": 404,
+	} {
+		head := r.manage("HEAD", path, "")
+		get := r.manage("GET", path, "")
+		if head.status != status || get.status != status || head.body != "" || head.header.Get("Content-Type") != get.header.Get("Content-Type") {
+			t.Errorf("%s: HEAD %d %q %v, GET %d", path, head.status, head.body, head.header, get.status)
+		}
+	}
+	if a := r.manage("HEAD", "/metrics", "", "Origin", "http://elsewhere.example"); a.status != 200 {
+		t.Errorf("of another site's page: %d, where GET is answered", a.status)
+	}
+	if a := r.ask("HEAD", "/healthz", ""); a.status != 200 {
+		t.Errorf("on the socket: %d", a.status)
+	}
+	r.token.Set("0123456789abcdef")
+	if a := r.manage("HEAD", "/metrics", ""); a.status != 401 {
+		t.Errorf("without the token: %d", a.status)
+	}
+	if a := r.manage("HEAD", "/metrics", "", "Authorization", "Bearer 0123456789abcdef"); a.status != 200 {
+		t.Errorf("with the token: %d", a.status)
+	}
+}

@@ -65,7 +65,7 @@ func newHandler(eng *serve.Engine, name string, maxBody int) *handler {
 	}
 }
 
-// handle adds a route; pairs are method and function.
+// handle adds a route; pairs are method and function. HEAD is answered where GET is: fasthttp leaves the body out.
 func (h *handler) handle(pattern string, methods map[string]func(*call)) {
 	r := &route{
 		pattern: pattern, parts: strings.Split(pattern[1:], "/"), methods: methods,
@@ -78,6 +78,14 @@ func (h *handler) handle(pattern string, methods map[string]func(*call)) {
 	}
 	r.allow = strings.TrimPrefix(r.allow, ", ")
 	h.routes = append(h.routes, r)
+}
+
+// method gives the function that answers a method, nil when none does.
+func (r *route) method(name string) func(*call) {
+	if name == "HEAD" {
+		name = "GET"
+	}
+	return r.methods[name]
 }
 
 // serve is the fasthttp handler.
@@ -112,9 +120,9 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		c.failKnown(fasthttp.StatusNotFound, "there is nothing at this path", known)
 		return
 	}
-	run := r.methods[string(ctx.Method())]
+	run := r.method(string(ctx.Method()))
 	if run == nil {
-		ctx.Response.Header.Set("Allow", r.allow)
+		ctx.Response.Header.Set("Allow", strings.Replace(r.allow, "GET", "GET, HEAD", 1))
 		c.fail(fasthttp.StatusMethodNotAllowed, r.pattern+" takes "+r.allow)
 		return
 	}

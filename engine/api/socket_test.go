@@ -302,9 +302,9 @@ func TestUnknownPathsAndMethodsAreToldInJSON(t *testing.T) {
 		{r.ask, "GET", "/api/health", 404, "", "nothing at this path"},
 		{r.ask, "GET", "/decide/", 404, "", "nothing"},
 		{r.ask, "GET", "/decide", 405, "POST", "takes POST"},
-		{r.ask, "DELETE", "/watch", 405, "GET", "takes GET"},
+		{r.ask, "DELETE", "/watch", 405, "GET, HEAD", "takes GET"},
 		{r.manage, "POST", "/decide", 404, "", "GET /api/health"},
-		{r.manage, "PUT", "/api/pools/api/peers/x", 405, "GET, PATCH", "takes GET, PATCH"},
+		{r.manage, "PUT", "/api/pools/api/peers/x", 405, "GET, HEAD, PATCH", "takes GET, PATCH"},
 		{r.manage, "GET", "/api/pools//peers/x", 404, "", "nothing"},
 		{r.manage, "GET", "/api/pools/api/peers/x/y", 404, "", "nothing"},
 	} {
