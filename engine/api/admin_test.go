@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,5 +243,36 @@ func TestHEADIsAnsweredAsGETWithoutTheBody(t *testing.T) {
 	}
 	if a := r.manage("HEAD", "/metrics", "", "Authorization", "Bearer 0123456789abcdef"); a.status != 200 {
 		t.Errorf("with the token: %d", a.status)
+	}
+}
+
+func TestAQueryParameterThatIsUnknownOrTwiceIsRefused(t *testing.T) {
+	r := startKeeping(t, twoPools)
+	for path, want := range map[string]string{
+		"/api/history?form=24h":                "form",
+		"/api/history?from=1h&from=24h":        "twice",
+		"/api/history/events?kind=health&xyz":  "xyz",
+		"/api/explain?pool=api&clas=*":         "clas",
+		"/api/explain?pool=api&pool=bare":      "twice",
+		"/api/pools?pool=api":                  "takes no parameter in its URL",
+		"/api/pools/api/peers/10.0.0.1:80?x=1": "takes no parameter in its URL",
+	} {
+		if a := r.manage("GET", path, ""); a.status != 400 || !strings.Contains(a.body, want) {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	var p problem
+	r.manage("GET", "/api/history?form=24h", "").into(t, &p)
+	if !slices.Contains(p.Known, "from") {
+		t.Errorf("the known ones are not named: %+v", p)
+	}
+	// What scrapers add to their addresses asks for nothing else.
+	for _, path := range []string{"/metrics?format=prometheus", "/openapi.yaml?v=1", "/api/pools?", "/api/history?from=1h&by=pool"} {
+		if a := r.manage("GET", path, ""); a.status != 200 {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if a := r.manage("PATCH", "/api/pools/api/peers/10.0.0.1:80?force=true", `{"drain": true}`); a.status != 400 {
+		t.Errorf("PATCH: %d %s", a.status, a.body)
 	}
 }

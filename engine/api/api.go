@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,8 @@ type route struct {
 	methods map[string]func(*call)
 	allow   string
 	count   *telemetry.Route
+	strict  bool // query parameters other than these, or one twice, are refused
+	takes   []string
 }
 
 // handler serves the routes of one listener.
@@ -66,7 +69,7 @@ func newHandler(eng *serve.Engine, name string, maxBody int) *handler {
 }
 
 // handle adds a route; pairs are method and function. HEAD is answered where GET is: fasthttp leaves the body out.
-func (h *handler) handle(pattern string, methods map[string]func(*call)) {
+func (h *handler) handle(pattern string, methods map[string]func(*call)) *route {
 	r := &route{
 		pattern: pattern, parts: strings.Split(pattern[1:], "/"), methods: methods,
 		count: h.eng.Metrics().Route(h.name, pattern),
@@ -78,6 +81,7 @@ func (h *handler) handle(pattern string, methods map[string]func(*call)) {
 	}
 	r.allow = strings.TrimPrefix(r.allow, ", ")
 	h.routes = append(h.routes, r)
+	return r
 }
 
 // method gives the function that answers a method, nil when none does.
@@ -86,6 +90,33 @@ func (r *route) method(name string) func(*call) {
 		name = "GET"
 	}
 	return r.methods[name]
+}
+
+// only makes a route refuse query parameters other than these: a misspelt one that is passed over gets another answer than was asked for.
+func (r *route) only(parameters ...string) { r.strict, r.takes = true, parameters }
+
+// query tells whether a route takes the query parameters of a call; when not, it has answered.
+func (r *route) query(c *call) bool {
+	if !r.strict {
+		return true
+	}
+	seen := map[string]bool{}
+	for key := range c.QueryArgs().All() {
+		name := string(key)
+		switch {
+		case !slices.Contains(r.takes, name) && len(r.takes) == 0:
+			c.fail(fasthttp.StatusBadRequest, fmt.Sprintf("%s takes no parameter in its URL, there is %q", r.pattern, name))
+			return false
+		case !slices.Contains(r.takes, name):
+			c.failKnown(fasthttp.StatusBadRequest, fmt.Sprintf("%s takes no parameter %q", r.pattern, name), r.takes)
+			return false
+		case seen[name]:
+			c.fail(fasthttp.StatusBadRequest, fmt.Sprintf("the parameter %q is there twice", name))
+			return false
+		}
+		seen[name] = true
+	}
+	return true
 }
 
 // serve is the fasthttp handler.
@@ -126,7 +157,9 @@ func (h *handler) serve(ctx *fasthttp.RequestCtx) {
 		c.fail(fasthttp.StatusMethodNotAllowed, r.pattern+" takes "+r.allow)
 		return
 	}
-	run(c)
+	if r.query(c) {
+		run(c)
+	}
 }
 
 // find matches the path as it was sent: a peer's address may hold an escaped slash, which must not cut the path.
