@@ -276,3 +276,33 @@ func TestAQueryParameterThatIsUnknownOrTwiceIsRefused(t *testing.T) {
 		t.Errorf("PATCH: %d %s", a.status, a.body)
 	}
 }
+
+func TestABodyThatIsRefusedIsToldInTermsOfJSON(t *testing.T) {
+	r := start(t, `
+pools:
+  - {name: api, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", group: canary}], split: {group: canary, share: 0.1}}
+`)
+	const peer, split, route = "/api/pools/api/peers/10.0.0.1:80", "/api/pools/api/split", "/api/route"
+	for _, c := range []struct{ method, path, body, want string }{
+		{"PATCH", peer, `[]`, "it must be an object, not a list"},
+		{"PATCH", peer, `5`, "it must be an object, not a number"},
+		{"PATCH", peer, `"drain"`, "it must be an object, not a string"},
+		{"PATCH", peer, `{"drain": "yes"}`, "drain must be true or false, not a string"},
+		{"PATCH", peer, `{"weight": [2]}`, "weight must be a number, not a list"},
+		{"PATCH", peer, `{"weight": 1e999}`, "weight: there is no room for the number 1e999"},
+		{"PATCH", peer, `{"weight": 2, "weight": 3}`, `\"weight\" is there twice`},
+		{"PATCH", peer, `{"drain": true, "Drain": false}`, `\"Drain\" is there twice`},
+		{"PATCH", peer, `{"drain": true, "colour": 1}`, `unknown field \"colour\"`},
+		{"PATCH", peer, `{"drain": tr`, "it ends too early"},
+		{"PATCH", split, `{"share": true}`, "share must be a number, not true or false"},
+		{"PATCH", split, `{"share": 0.1, "share": 0.9}`, `\"share\" is there twice`},
+		{"POST", "/api/models/x/promote", `{"why": {}}`, "why must be a string, not an object"},
+		{"POST", route, `{"pool": "api", "pool": "next"}`, `\"pool\" is there twice`},
+		{"POST", route, `{"pool": "api", "inflight": {"10.0.0.1:80": 1, "10.0.0.1:80": 9}}`, `\"10.0.0.1:80\" is there twice`},
+	} {
+		a := r.manage(c.method, c.path, c.body)
+		if a.status != 400 || !strings.Contains(a.body, c.want) || strings.Contains(a.body, "Go value") || strings.Contains(a.body, "struct") {
+			t.Errorf("%s %s: %d %s", c.path, c.body, a.status, a.body)
+		}
+	}
+}

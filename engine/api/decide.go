@@ -30,7 +30,10 @@ type question struct {
 	pick                      bool
 	inflight                  map[string]float64
 	weight                    float64
+	seen                      uint // the keys that were read, a bit each as in questionKeys
 }
+
+var questionKeys = [...]string{"pool", "class", "method", "path", "body_bytes", "pick", "inflight", "weight"}
 
 // questions keeps them for reuse.
 type questions struct{ pool *sync.Pool }
@@ -73,6 +76,14 @@ func (q *question) read(body []byte) error {
 func (q *question) value(key []byte) (err error) {
 	in := &q.in
 	n := 0
+	for i, name := range questionKeys {
+		if string(key) == name {
+			if q.seen&(1<<i) != 0 {
+				return fmt.Errorf("%q is there twice", key)
+			}
+			q.seen |= 1 << i
+		}
+	}
 	switch string(key) {
 	case "pool":
 		q.pool, err = q.text(q.pool)
@@ -101,6 +112,10 @@ func (q *question) value(key []byte) (err error) {
 				break
 			}
 			name := string(addr)
+			if _, twice := q.inflight[name]; twice {
+				ierr = fmt.Errorf("%q is there twice", name)
+				break
+			}
 			if n, ierr = in.Integer(math.MaxInt32); ierr != nil {
 				break
 			}
