@@ -96,6 +96,12 @@ func missingPort(a netip.Addr, bracketed bool) error {
 }
 
 func unixAddress(path string) (string, error) {
+	// /a//b and /a/./b are /a/b and no second peer. What is before a .. may be a symlink, so that stays.
+	for _, same := range []string{"//", "/./"} {
+		for strings.Contains(path, same) {
+			path = strings.ReplaceAll(path, same, "/")
+		}
+	}
 	switch {
 	case !strings.HasPrefix(path, "/"):
 		return "", errors.New("a Unix socket needs its whole path, as unix:/run/app.sock")

@@ -19,6 +19,9 @@ func TestAnAddressHasOneCanonicalForm(t *testing.T) {
 		"[::ffff:10.0.0.1]:80":       "10.0.0.1:80",
 		"127.0.0.1:65535":            "127.0.0.1:65535",
 		"unix:/run/app.sock":         "unix:/run/app.sock",
+		"unix://run///app.sock":      "unix:/run/app.sock",
+		"unix:/./run/././app.sock":   "unix:/run/app.sock",
+		"unix:/run/./../x/.a/b.":     "unix:/run/../x/.a/b.",
 	} {
 		got, err := ParseAddress(in)
 		if err != nil || got != want {

@@ -109,13 +109,14 @@ describe("a worker's view of a pool", function()
     end)
 
     it("spells static peers as NGINX and the engine do, so that what becomes of their attempts is found", function()
-        local list, err = pools.parse_static("[FD00:0:0::0:1]:080 weight=2, [fd00::1]:80 weight=3, [0::ffff:10.0.0.1]:81, 10.0.0.1:0082, unix:/run/A.sock")
+        local list, err = pools.parse_static("[FD00:0:0::0:1]:080 weight=2, [fd00::1]:80 weight=3, [0::ffff:10.0.0.1]:81, 10.0.0.1:0082, unix:/run/A.sock, "
+            .. "unix:/run//././A.sock weight=4")
         assert.is_nil(err)
         local spelled = {}
         for i, peer in ipairs(list) do
             spelled[i] = peer.addr .. " " .. peer.weight
         end
-        assert.same({ "[fd00::1]:80 3", "[::ffff:10.0.0.1]:81 1", "10.0.0.1:82 1", "unix:/run/A.sock 1" }, spelled)
+        assert.same({ "[fd00::1]:80 3", "[::ffff:10.0.0.1]:81 1", "10.0.0.1:82 1", "unix:/run/A.sock 4" }, spelled)
     end)
 
     it("refuses static peers that make no sense, says which, and uses the others", function()

@@ -157,7 +157,11 @@ local function spelled(word)
         return nil
     end
     if word:find("^unix:") then
-        return #word > 5 and word or nil
+        local path = word:sub(6):gsub("/+", "/")
+        while path:find("/./", 1, true) do
+            path = path:gsub("/%./", "/")
+        end
+        return path ~= "" and "unix:" .. path or nil
     end
     local v6 = host:match("^%[(.*)%]$")
     local family = v6 and AF_INET6 or AF_INET
