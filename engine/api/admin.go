@@ -10,6 +10,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/serve"
 )
 
@@ -152,8 +153,16 @@ func (a *admin) pool(c *call) {
 	c.json(fasthttp.StatusOK, f)
 }
 
+// canonical is a peer's address as the engine knows it, however it was spelled. What is no address stays, to be told as unknown.
+func canonical(peer string) string {
+	if addr, err := config.ParseAddress(peer); err == nil {
+		return addr
+	}
+	return peer
+}
+
 func (a *admin) peer(c *call) {
-	f, err := a.eng.Peer(c.params[0], c.params[1])
+	f, err := a.eng.Peer(c.params[0], canonical(c.params[1]))
 	if err != nil {
 		c.failError(err)
 		return
@@ -176,7 +185,7 @@ func (a *admin) order(c *call) {
 		c.fail(fasthttp.StatusBadRequest, `the body must have "drain" or "weight"`)
 		return
 	}
-	f, err := a.eng.Order(c.params[0], c.params[1], serve.Order{Drain: body.Drain, Weight: body.Weight, Force: body.Force})
+	f, err := a.eng.Order(c.params[0], canonical(c.params[1]), serve.Order{Drain: body.Drain, Weight: body.Weight, Force: body.Force})
 	if err != nil {
 		c.failError(err)
 		return

@@ -306,3 +306,20 @@ pools:
 		}
 	}
 }
+
+func TestAPeerIsFoundHoweverItsAddressIsSpelled(t *testing.T) {
+	r := startKeeping(t, twoPools)
+	for spelled, want := range map[string]string{
+		"%5B0:0:0:0:0:0:0:1%5D:9001": "[::1]:9001", "10.0.0.1:080": "10.0.0.1:80", "%5B::ffff:10.0.0.1%5D:80": "10.0.0.1:80",
+		"unix:%2Frun%2F%2Fapp.sock": "unix:/run/app.sock",
+	} {
+		for method, body := range map[string]string{"GET": "", "PATCH": `{"weight": 2}`} {
+			if a := r.manage(method, "/api/pools/api/peers/"+spelled, body); a.status != 200 || !strings.Contains(a.body, `"addr":"`+want+`"`) {
+				t.Errorf("%s %s: %d %.200s", method, spelled, a.status, a.body)
+			}
+		}
+	}
+	if a := r.manage("GET", "/api/pools/api/peers/%5B::2%5D:9001", ""); a.status != 404 {
+		t.Errorf("a peer that is not there: %d", a.status)
+	}
+}

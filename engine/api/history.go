@@ -80,7 +80,7 @@ func (a *admin) history(c *call) {
 	args := c.QueryArgs()
 	now := time.Now().UnixMilli()
 	q := history.Question{
-		Pool: string(args.Peek("pool")), Peer: string(args.Peek("peer")), Class: string(args.Peek("class")), By: history.By(args.Peek("by")),
+		Pool: string(args.Peek("pool")), Peer: canonical(string(args.Peek("peer"))), Class: string(args.Peek("class")), By: history.By(args.Peek("by")),
 	}
 	var err error
 	if q.FromMS, q.ToMS, err = c.span(now); err == nil {

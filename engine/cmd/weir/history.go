@@ -123,6 +123,9 @@ func interrupted() (context.Context, context.CancelFunc) {
 
 func (c *historyShowCmd) Run(all *cli, to streams) error {
 	now := time.Now().UnixMilli()
+	if addr, err := config.ParseAddress(c.Peer); err == nil { // as history has it, however it was spelled
+		c.Peer = addr
+	}
 	q := history.Question{Pool: c.Pool, Peer: c.Peer, Class: c.Class, By: history.By(c.By)}
 	if c.By == "peer+class" {
 		q.By = history.ByPeerClass
