@@ -25,8 +25,12 @@ type Config struct {
 	Defaults      Settings `key:"defaults"`
 	Pools         []Pool   `key:"pools"`
 
-	// Where socket.group was set, without a message; zero when it was not. No part of what Diff compares.
+	// Where these were set, without a message; zero when they were not. No part of what Diff compares.
+	SocketPathAt  Finding `key:"-"`
 	SocketGroupAt Finding `key:"-"`
+	HistoryURLAt  Finding `key:"-"`
+	HistoryDirAt  Finding `key:"-"`
+	ShareAt       Finding `key:"-"` // of learn
 }
 
 // Socket is where NGINX reaches the engine.

@@ -32,6 +32,7 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 		c := &checker{Report: &r, cfg: cfg, cfgPath: cfgPath}
 		c.model()
 		c.group()
+		c.paths()
 		if nginxPath == "" {
 			c.keys()
 		}

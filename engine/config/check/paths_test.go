@@ -1,0 +1,61 @@
+package check
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestWhatIsInTheWayOfTheEnginesFilesIsFound(t *testing.T) {
+	dir := t.TempDir()
+	file, folder := filepath.Join(dir, "file"), filepath.Join(dir, "folder")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const share = "learn: {follow: true, share: 'file:"
+	for text, want := range map[string]string{
+		"socket: {path: " + file + "}":                     "E socket.path: FILE exists and is no socket",
+		"socket: {path: " + folder + "}":                   "E socket.path: FOLDER exists and is no socket",
+		"socket: {path: " + file + "/engine.sock}":         "E socket.path: FILE is no folder",
+		"socket: {path: " + folder + "/new/engine.sock}":   "",
+		"history: {dir: " + file + "}":                     "E history.dir: FILE is no folder",
+		"history: {dir: " + file + "/more}":                "E history.dir: FILE is no folder",
+		"history: {dir: " + file + ", url: off}":           "",
+		"history: {dir: " + folder + "/new}":               "",
+		"history: {url: 'file:" + folder + "'}":            "E history.url: FOLDER is a folder",
+		"history: {url: 'file:" + file + "/history.db'}":   "E history.url: FILE is no folder",
+		"history: {url: 'file:" + folder + "/history.db'}": "",
+		share + dir + "/none/models'}":                     "W learn.share: there is no folder DIR/none",
+		share + file + "/models'}":                         "E learn.share: FILE is no folder",
+		share + folder + "/models'}":                       "",
+	} {
+		if !strings.HasPrefix(text, "socket") {
+			text = "socket: {path: " + dir + "/engine.sock}\n" + text
+		}
+		if !strings.Contains(text, "history") {
+			text += "\nhistory: {dir: " + dir + "}"
+		} else if !strings.Contains(text, "dir:") {
+			text = strings.Replace(text, "history: {", "history: {dir: "+dir+", ", 1)
+		}
+		path := filepath.Join(dir, "weir.yaml")
+		if err := os.WriteFile(path, []byte(text+"\nmodel: {file: none}\npools: [{name: api, peers: ['10.0.0.1:80']}]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Check(path, "", func(string) (string, bool) { return "", false })
+		said := ""
+		for _, f := range r.Errors {
+			said += "E " + f.Key + ": " + f.Message
+		}
+		for _, f := range r.Warnings {
+			said += "W " + f.Key + ": " + f.Message
+		}
+		said = strings.NewReplacer(file, "FILE", folder, "FOLDER", dir, "DIR").Replace(said)
+		if want == "" && said != "" || !strings.HasPrefix(said, want) {
+			t.Errorf("%s\nwant %q\ngot  %q", text, want, said)
+		}
+	}
+}
