@@ -29,11 +29,15 @@ func (c *checker) history() {
 		return
 	}
 	c.folder(c.at(c.cfg.HistoryDirAt, "history.dir"), c.cfg.History.Dir)
+	where := c.at(c.cfg.HistoryURLAt, "history.url")
+	if c.cfg.HistoryURLAt == (config.Finding{}) && c.cfg.Database.Host != "" {
+		where.Key = "database"
+	}
 	file := stores.FilePath(c.cfg.History)
 	if file == "" {
+		c.driver(where, c.cfg.History.URL)
 		return
 	}
-	where := c.at(c.cfg.HistoryURLAt, "history.url")
 	if c.cfg.History.URL == "" {
 		where = c.at(c.cfg.HistoryDirAt, "history.dir")
 	}
@@ -48,7 +52,13 @@ func (c *checker) history() {
 // mounted later, so it is no error yet.
 func (c *checker) share() {
 	l := &c.cfg.Learn
-	if !bool(l.Follow) && !bool(l.Federated) || !strings.HasPrefix(l.Share.Reveal(), "file:") {
+	if !bool(l.Follow) && !bool(l.Federated) {
+		return
+	}
+	if !strings.HasPrefix(l.Share.Reveal(), "file:") {
+		if l.Share != c.cfg.History.URL {
+			c.driver(c.at(c.cfg.ShareAt, "learn.share"), l.Share)
+		}
 		return
 	}
 	u, err := url.Parse(l.Share.Reveal())
@@ -61,6 +71,13 @@ func (c *checker) share() {
 		c.warnf(where.File, where.Line, where.Key, "there is no folder %s: the engine makes %s in it, but not the way to it, and shares no models until it is there", around, u.Path)
 	}
 	c.folder(where, around)
+}
+
+// driver asks what would connect to a database whether it can read the URL.
+func (c *checker) driver(where config.Finding, at config.StoreURL) {
+	if err := stores.Check(at); err != nil {
+		c.errorf(where.File, where.Line, where.Key, "%v", err)
+	}
 }
 
 // folder refuses a path at which, or on the way to which, there is something that is no folder.

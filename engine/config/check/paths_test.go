@@ -59,3 +59,33 @@ func TestWhatIsInTheWayOfTheEnginesFilesIsFound(t *testing.T) {
 		}
 	}
 }
+
+func TestAURLThatOnlyTheDriverRefusesIsFoundAndItsPasswordNotShown(t *testing.T) {
+	const secret = "geheim%2Fword"
+	for text, want := range map[string]string{
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=foo'}":                               "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?connect_timeout=soon'}":                      "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=verify-full&sslrootcert=/none.pem'}": "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?pool_max_conns=many'}":                       "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'mysql://weir:" + secret + "@db/weir?tls_ca=/none.pem'}":                             "history.url: tls_ca: open /none.pem",
+		"learn: {follow: true, share: 'postgres://weir:" + secret + "@db/weir?sslmode=foo'}":                 "learn.share: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=require&weir_copy=off'}":             "",
+		"history: {url: 'mysql://weir:" + secret + "@db/weir?tls=true'}":                                     "",
+	} {
+		path := filepath.Join(t.TempDir(), "weir.yaml")
+		if err := os.WriteFile(path, []byte(text+"\nmodel: {file: none}\npools: [{name: api, peers: ['10.0.0.1:80']}]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for _, f := range Check(path, "", func(string) (string, bool) { return "", false }).Errors {
+			said += f.Key + ": " + f.Message
+		}
+		if want == "" && said != "" || !strings.HasPrefix(said, want) || strings.Contains(said, "geheim") || strings.Contains(said, "@db") {
+			t.Errorf("%s\nwant %q\ngot  %q", text, want, said)
+		}
+		if strings.Contains(text, "sslmode=foo") && !strings.Contains(said, "sslmode is invalid") || strings.Contains(text, "soon") && !strings.Contains(said, "connect_timeout") ||
+			strings.Contains(text, "none.pem") && !strings.Contains(said, "/none.pem") || strings.Contains(text, "many") && !strings.Contains(said, "pool_max_conns") {
+			t.Errorf("%s\ndoes not name what is wrong: %q", text, said)
+		}
+	}
+}

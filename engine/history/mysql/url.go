@@ -54,6 +54,16 @@ func Config(u *url.URL) (*mysql.Config, error) {
 	return conf, nil
 }
 
+// Check tells what is wrong with a URL, as far as that shows without connecting anywhere. Errors hold no password.
+func Check(u *url.URL) error {
+	conf, err := Config(u)
+	if err != nil {
+		return err
+	}
+	_, err = mysql.NewConnector(conf)
+	return err
+}
+
 // quiet drops the driver's own lines: its errors come back as errors.
 type quiet struct{}
 

@@ -45,21 +45,11 @@ const (
 // Open makes a store of a URL like postgres://user:password@host:5432/name and sees that the server answers. Parameters of the
 // URL are libpq's (sslmode, host for a socket's folder), and weir_copy=off for servers that cannot COPY. The schema is not touched.
 func Open(ctx context.Context, text string) (*Store, error) {
-	u, err := url.Parse(text)
+	conf, query, err := parse(text)
 	if err != nil {
-		return nil, errors.New("history.url is no URL") // the parser's error would show the password
+		return nil, fmt.Errorf("history.url: %w", err)
 	}
-	s := &Store{copies: true}
-	query := u.Query()
-	if query.Get("weir_copy") == "off" {
-		s.copies = false
-	}
-	query.Del("weir_copy")
-	u.RawQuery = query.Encode()
-	conf, err := pgxpool.ParseConfig(u.String())
-	if err != nil {
-		return nil, errors.New("history.url has what PostgreSQL does not know; it must be as postgres://user@host:5432/name?sslmode=require")
-	}
+	s := &Store{copies: query.Get("weir_copy") != "off"}
 	c := conf.ConnConfig
 	s.name = fmt.Sprintf("the PostgreSQL database %s on %s", c.Database, c.Host)
 	if c.ConnectTimeout <= 0 || c.ConnectTimeout > connectWithin {
@@ -89,6 +79,49 @@ func Open(ctx context.Context, text string) (*Store, error) {
 		c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	}
 	return s, s.connect(ctx, conf)
+}
+
+// Check tells what the driver takes a URL wrong for, without connecting anywhere. Errors hold no password.
+func Check(text string) error {
+	_, _, err := parse(text)
+	return err
+}
+
+// parse reads a URL as the driver does; query is its parameters, with our own.
+func parse(text string) (conf *pgxpool.Config, query url.Values, err error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, nil, errors.New("it is no URL") // the parser's error would show the password
+	}
+	query = u.Query()
+	others := u.Query()
+	others.Del("weir_copy")
+	u.RawQuery = others.Encode()
+	if conf, err = pgxpool.ParseConfig(u.String()); err != nil {
+		return nil, nil, Refused(u, err)
+	}
+	return conf, query, nil
+}
+
+// Refused is the driver's error about a URL that it cannot read, with the reason and without the URL, which it would quote.
+func Refused(u *url.URL, err error) error {
+	text := "it has what PostgreSQL does not know; it must be as postgres://user@host:5432/name?sslmode=require"
+	var e *pgconn.ParseConfigError
+	if !errors.As(err, &e) {
+		return errors.New(text)
+	}
+	quoted := strings.LastIndex(err.Error(), "`: ")
+	if quoted < 0 {
+		return errors.New(text)
+	}
+	why := err.Error()[quoted+len("`: "):]
+	password, _ := u.User.Password()
+	for _, secret := range []string{password, url.QueryEscape(password), url.PathEscape(password), u.Query().Get("password"), u.Query().Get("sslpassword")} {
+		if secret != "" && strings.Contains(why, secret) {
+			return errors.New(text)
+		}
+	}
+	return fmt.Errorf("%s: %s", text, why)
 }
 
 // connect makes the pool of connections and sees that the server answers.

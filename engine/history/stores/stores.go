@@ -3,6 +3,7 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -26,6 +27,21 @@ func FilePath(c config.History) string {
 		return u.Path
 	}
 	return ""
+}
+
+// Check tells what is wrong with a URL by the word of what would open it, without connecting anywhere. Errors hold no password.
+func Check(at config.StoreURL) error {
+	u, err := url.Parse(at.Reveal())
+	if err != nil {
+		return errors.New("it is no URL") // the parser's error would show the password
+	}
+	switch u.Scheme {
+	case "postgres":
+		return postgres.Check(at.Reveal())
+	case "mysql":
+		return mysql.Check(u)
+	}
+	return nil
 }
 
 // Open opens the store of a configuration.

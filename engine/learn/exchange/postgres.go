@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	pg "github.com/weirlb/weir/engine/history/postgres"
 )
 
 type postgres struct {
@@ -31,7 +33,7 @@ func openPostgres(ctx context.Context, u *url.URL) (Exchange, error) {
 	u.RawQuery = query.Encode()
 	conf, err := pgx.ParseConfig(u.String())
 	if err != nil {
-		return nil, errors.New("it has what PostgreSQL does not know; it must be as postgres://user@host:5432/name?sslmode=require")
+		return nil, pg.Refused(u, err)
 	}
 	if conf.ConnectTimeout <= 0 || conf.ConnectTimeout > within {
 		conf.ConnectTimeout = within
