@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 )
@@ -36,6 +37,16 @@ func main() { os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr})) }
 
 // exited carries an exit asked for by kong, as after --help.
 type exited int
+
+// needs refuses flags that were given without the one that they say more of: alone they would do nothing. has tells whether that one is there.
+func needs(parsed *kong.Context, has bool, with string, flags ...string) error {
+	for _, p := range parsed.Path {
+		if !has && p.Flag != nil && slices.Contains(flags, p.Flag.Name) {
+			return fmt.Errorf("--%s does nothing without --%s", p.Flag.Name, with)
+		}
+	}
+	return nil
+}
 
 // run runs the command line and returns the exit code.
 func run(args []string, to streams) (code int) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/gate"
@@ -33,6 +35,11 @@ type simulateCmd struct {
 }
 
 const maxSeeds = 10_000
+
+// AfterApply refuses what says how is learned where nothing is.
+func (c *simulateCmd) AfterApply(parsed *kong.Context) error {
+	return needs(parsed, c.Learn, "learn", "learn-every", "learn-control", "learn-steps")
+}
 
 func (c *simulateCmd) Run(to streams) error {
 	if c.Seeds < 1 || c.Seeds > maxSeeds {

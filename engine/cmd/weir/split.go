@@ -12,9 +12,9 @@ import (
 
 type splitCmd struct {
 	adminAPI
-	JSON bool `name:"json" help:"Print JSON."`
+	JSON bool `name:"json" xor:"form" help:"Print JSON."`
 
-	Key   string   `help:"Tell on which side the requests with this key are, the text of split.key with its variables filled in." placeholder:"TEXT"`
+	Key   string   `xor:"form" help:"Tell on which side the requests with this key are, the text of split.key with its variables filled in." placeholder:"TEXT"`
 	Pool  string   `arg:"" help:"Name of the pool."`
 	Share *float64 `arg:"" optional:"" help:"Share of the requests, 0 to 1, that is to go to the group from now on, until the engine ends or the file changes the split."`
 }

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/recorded"
 	"github.com/weirlb/weir/engine/learn/train"
@@ -43,6 +45,11 @@ type trainCmd struct {
 	Resume   bool          `help:"Go on from the last finished round, kept beside the model file as .part."`
 
 	saved func(round int) error // for tests: called when a round was saved; an error ends the training
+}
+
+// AfterApply refuses what says which history is read where none is.
+func (c *trainCmd) AfterApply(parsed *kong.Context) error {
+	return needs(parsed, c.Recorded.History != "", "history", "pool", "from", "to", "spread", "explore", "sizes", "last", "warmup")
 }
 
 func (c *trainCmd) Run(to streams) error {
