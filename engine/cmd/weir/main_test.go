@@ -193,6 +193,22 @@ func TestCheckEndsWithOneOnErrorsOnly(t *testing.T) {
 	}
 }
 
+func TestServeTellsOnceThatItsConfigurationFileIsGone(t *testing.T) {
+	t.Parallel() // it waits, mostly
+	e := start(t, onePool)
+	if err := os.Remove(e.file); err != nil {
+		t.Fatal(err)
+	}
+	const gone, back = "the configuration file is gone", "the configuration file is back"
+	within(t, 10*time.Second, "the engine tells", func() bool { return strings.Contains(e.log.String(), gone) })
+	time.Sleep(2 * lookEvery)
+	e.write(onePool)
+	within(t, 10*time.Second, "the engine tells that it is back", func() bool { return strings.Contains(e.log.String(), back) })
+	if n := strings.Count(e.log.String(), gone); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
 func TestServeRefusesABadFileAndSaysWhatIsWrong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "weir.yaml")
 	if err := os.WriteFile(path, []byte("refresh_ms: soon\nadmin: {listen: x}\n"), 0o600); err != nil {

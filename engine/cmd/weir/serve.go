@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -21,6 +22,9 @@ import (
 
 // stopWithin bounds a shutdown: what a client has not taken by then is cut. The whole of it takes less than a second.
 const stopWithin = 500 * time.Millisecond
+
+// lookEvery is how often is looked whether the configuration file is still there.
+const lookEvery = 2 * time.Second
 
 type serveCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file. It is read again on SIGHUP and when it changes." placeholder:"FILE"`
@@ -110,14 +114,14 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 		}
 		eng.Loaded(conf, warnings, err)
 	}
-	err = c.loop(ctx, hup, changes, reload, socket, admin)
+	err = c.loop(ctx, hup, changes, log, reload, socket, admin)
 	log.Info().Msg("engine is stopping")
 	shutDown(socket, admin)
 	return err
 }
 
 // loop reloads when told to and returns when ctx ends or a listener fails.
-func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watch.Watcher, reload func(), servers ...*api.Server) error {
+func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watch.Watcher, log *telemetry.Log, reload func(), servers ...*api.Server) error {
 	watching, unwatch := context.WithCancel(ctx)
 	changed := make(chan struct{}, 1)
 	var watcher sync.WaitGroup
@@ -129,6 +133,7 @@ func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watc
 			}
 		})
 	})
+	watcher.Go(func() { c.missing(watching, log) })
 	defer watcher.Wait()
 	defer unwatch()
 	failed := make(chan error, len(servers))
@@ -151,6 +156,32 @@ func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watc
 			reload()
 		case err := <-failed:
 			return err
+		}
+	}
+}
+
+// missing tells when the configuration file is gone, and when it is back. To the watcher that is no change, and the engine needs the file only
+// at its next start, which would fail. One look that finds nothing may be in the middle of an editor's saving.
+func (c *serveCmd) missing(ctx context.Context, log *telemetry.Log) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for misses := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		_, err := os.Stat(c.Config)
+		switch gone := errors.Is(err, fs.ErrNotExist); {
+		case gone:
+			if misses++; misses == 2 {
+				log.Warn().Str("file", c.Config).Msg("the configuration file is gone; the engine goes on with what it read, and could not start again")
+			}
+		case err == nil:
+			if misses >= 2 {
+				log.Info().Str("file", c.Config).Msg("the configuration file is back")
+			}
+			misses = 0
 		}
 	}
 }
