@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/weirlb/weir/engine/yamlread"
 )
 
 // place is where a key was set, so that a check across keys can point at a line.
@@ -57,6 +59,12 @@ func (d *decoder) warnf(p place, format string, args ...any) {
 
 func (p place) finding(format string, args ...any) Finding {
 	return Finding{File: p.file, Line: p.line, Key: p.key, Message: fmt.Sprintf(format, args...)}
+}
+
+// syntax tells what the parser says of a text.
+func (d *decoder) syntax(err error, t *yamlread.Text) {
+	line, msg := t.Wrong(err)
+	d.errorf(place{file: d.file, line: line}, "%s", msg)
 }
 
 // value reads node n into v, which is addressable.

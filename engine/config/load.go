@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/weirlb/weir/engine/yamlread"
 )
 
 // maxFileSize bounds the file: 1024 pools of a hundred peers are a tenth of it.
@@ -92,7 +94,7 @@ func parse(name string, data []byte, env Lookup) (*decoder, *Config, error) {
 
 // document parses the text into the mapping at its root; an empty text is an empty mapping.
 func (d *decoder) document(data []byte) (*yaml.Node, bool) {
-	dec := newYAML(data)
+	dec := yamlread.New(data)
 	var doc yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):

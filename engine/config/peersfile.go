@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/weirlb/weir/engine/yamlread"
 )
 
 // ReadPeersFile reads the file of a pool's `peers_file`. See ParsePeers.
@@ -165,7 +167,7 @@ const maxTier = 15
 
 func (d *decoder) peersYAML(data []byte) []Peer {
 	var doc yaml.Node
-	text := newYAML(data)
+	text := yamlread.New(data)
 	if err := text.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		d.syntax(err, text)
 		return nil

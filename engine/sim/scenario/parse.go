@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/weirlb/weir/engine/yamlread"
 )
 
 // Load reads one scenario file.
@@ -34,9 +35,10 @@ func Load(file string) (*Scenario, error) {
 // The error joins every problem found, one a line.
 func Parse(file string, data []byte) (*Scenario, error) {
 	var doc, more yaml.Node
-	documents := yaml.NewDecoder(bytes.NewReader(data))
+	documents := yamlread.New(data)
 	if err := documents.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+		line, msg := documents.Wrong(err)
+		return nil, fmt.Errorf("%s:%d: %s", file, line, msg)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
 		return nil, fmt.Errorf("%s: the file is empty; a scenario has at least requests, arrivals, classes and peers", file)

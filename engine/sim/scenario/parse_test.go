@@ -138,7 +138,7 @@ func TestAMistakeIsToldWithFileLineAndKey(t *testing.T) {
 		"hardly any arrivals":    {"load: 0.8", "rate_per_s: 1e-300", "x.yaml:6: arrivals: the 500000 requests would come in 5e+305 simulated seconds; at most 1e+07"},
 		"hardly any in steps":    {"load: 0.8", "steps: [{for_s: 1, rate_per_s: 1}, {for_s: 1e9, rate_per_s: 0}]", "simulated seconds; at most 1e+07"},
 		"a peer that stands":     {"slots: 4, speed: 0.5", "slots: 4, speed: 1e-9", "on peer 3 a request takes"},
-		"no YAML":                {whole, "a: [", "x.yaml: line 1"},
+		"no YAML":                {whole, "a: [", "x.yaml:1: is not valid YAML"},
 		"too much":               {"requests: 200000", "requests: 40000000", "at most 50000000 are allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,4 +226,18 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestASyntaxErrorHasTheLineItIsOn(t *testing.T) {
+	before := "requests: 10\narrivals: {load: 0.5}\nclasses:\n  - {service_ms: {mean: 5}}\npeers:\n  - count: 2\n"
+	for text, want := range map[string]string{ // the first line is 7
+		"  - count: 3\n   slots: 1\n":     "f.yaml:8: is not valid YAML",
+		"  - {count: 3, slots: }}\n":      "f.yaml:7: is not valid YAML",
+		"  - count: 3\n\tslots: 1\n":      "f.yaml:8: is not valid YAML: this line is indented with a tab",
+		"  - count: 3\n    slots: *few\n": "f.yaml:8: a value that begins with *",
+	} {
+		if _, err := Parse("f.yaml", []byte(before+text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
 }

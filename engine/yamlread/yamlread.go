@@ -1,4 +1,5 @@
-package config
+// Package yamlread is the YAML parser with the right line in its errors.
+package yamlread
 
 import (
 	"bytes"
@@ -11,21 +12,23 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// yamlText is a YAML text with its parser. It is handed out one line at a time, so that where the parser stopped is known: its errors name the
+// Text is a YAML text with its parser. It is handed out one line at a time, so that where the parser stopped is known: its errors name the
 // line before the one where the list or mapping begins that is wrong somewhere, in a long file hundreds of lines from the mistake, or none.
-type yamlText struct {
+type Text struct {
 	*yaml.Decoder
 	data  []byte
 	taken int // bytes the parser has read
 }
 
-func newYAML(data []byte) *yamlText {
-	t := &yamlText{data: data}
+// New makes a parser of a text.
+func New(data []byte) *Text {
+	t := &Text{data: data}
 	t.Decoder = yaml.NewDecoder(t)
 	return t
 }
 
-func (t *yamlText) Read(p []byte) (int, error) {
+// Read is for the parser.
+func (t *Text) Read(p []byte) (int, error) {
 	rest := t.data[t.taken:]
 	if len(rest) == 0 {
 		return 0, io.EOF
@@ -40,10 +43,10 @@ func (t *yamlText) Read(p []byte) (int, error) {
 }
 
 // lineAt is the number of the line that a byte is in.
-func (t *yamlText) lineAt(offset int) int { return 1 + bytes.Count(t.data[:offset], []byte{'\n'}) }
+func (t *Text) lineAt(offset int) int { return 1 + bytes.Count(t.data[:offset], []byte{'\n'}) }
 
 // line gives a line's text.
-func (t *yamlText) line(n int) []byte {
+func (t *Text) line(n int) []byte {
 	lines := bytes.SplitN(t.data, []byte{'\n'}, n+1)
 	if n < 1 || n > len(lines) {
 		return nil
@@ -53,10 +56,10 @@ func (t *yamlText) line(n int) []byte {
 
 var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 
-// syntax turns an error of the YAML parser into a finding. The parser's text may quote an anchor's name, and a
+// Wrong gives the line that an error of the parser is about, and what it says. The parser's text may quote an anchor's name, and a
 // password that begins with * is read as one, so that text is not passed on.
-func (d *decoder) syntax(err error, t *yamlText) {
-	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+func (t *Text) Wrong(err error) (line int, msg string) {
+	msg = strings.TrimPrefix(err.Error(), "yaml: ")
 	stopped := max(t.lineAt(max(t.taken-1, 0)), 1)
 	said := 0
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
@@ -65,7 +68,7 @@ func (d *decoder) syntax(err error, t *yamlText) {
 			said, msg = n, after
 		}
 	}
-	line := said
+	line = said
 	switch {
 	case strings.Contains(msg, "expected '-' indicator"), strings.Contains(msg, "expected key"):
 		line = stopped
@@ -90,7 +93,7 @@ func (d *decoder) syntax(err error, t *yamlText) {
 	default:
 		msg = "is not valid YAML: " + msg
 	}
-	d.errorf(place{file: d.file, line: line}, "%s", msg)
+	return line, msg
 }
 
 // indentation is what a line begins with.
