@@ -9,7 +9,7 @@ import (
 func TestAFlagThatDoesNothingWithoutAnotherIsRefusedWithoutIt(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "m.onnx")
 	train := []string{"train", "--out", out, "--worlds", "1", "--rounds", "1", "--requests", "100", "--epochs", "1"}
-	play := []string{"simulate", "--scenario", scenarioFile(t, "tiny.yaml", tiny), "--policy", "weir", "--model", "none"}
+	play := []string{"simulate", "--scenario", scenarioFile(t, "tiny.yaml", tiny), "--model", "none"}
 	for _, c := range []struct {
 		args []string
 		want string
@@ -21,6 +21,7 @@ func TestAFlagThatDoesNothingWithoutAnotherIsRefusedWithoutIt(t *testing.T) {
 		{append(play, "--learn-every", "10"), "--learn-every does nothing without --learn"},
 		{append(play, "--learn-steps"), "--learn-steps does nothing without --learn"},
 		{append(play, "--learn-control=0.1"), "--learn-control does nothing without --learn"},
+		{append(play, "--learn", "--policy", "least_conn"), "--learn does nothing without the policy weir"},
 		{[]string{"split", "api", "--json", "--key", "u1"}, "--json and --key can't be used together"},
 	} {
 		if code, _, errs := weir(c.args...); code == 0 || !strings.Contains(errs, c.want) {

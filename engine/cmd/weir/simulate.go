@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -55,6 +56,9 @@ func (c *simulateCmd) Run(to streams) error {
 		if _, err := policy.ByName(name); err != nil {
 			return err
 		}
+	}
+	if c.Learn && !slices.Contains(c.Policy, "weir") {
+		return errors.New("--learn does nothing without the policy weir, which alone learns")
 	}
 	if c.Jobs < 1 {
 		c.Jobs = runtime.GOMAXPROCS(0)
