@@ -114,7 +114,7 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 			c.clock(main)
 		}
 		c.zones(d)
-		c.passes(d.Block, scope{}, upstreams)
+		c.passes(d.Block, scope{}, given(d.Block), upstreams)
 		uses := map[*config.Pool][]use{} // a pool may have several upstreams
 		for _, u := range inOrder {
 			c.shared(u)

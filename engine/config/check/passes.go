@@ -20,7 +20,7 @@ var protocols = [...]string{"proxy", "grpc", "fastcgi", "uwsgi", "scgi", "memcac
 
 // passes walks servers and locations, and checks every pass to an upstream of Weir under what it inherits. NGINX
 // reads a block whole before it applies, so the order inside one does not count.
-func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams map[string]*upstream) {
+func (c *checker) passes(block []*nginxconf.Directive, outer scope, values literals, upstreams map[string]*upstream) {
 	inner := make(scope, len(outer))
 	for name, d := range outer {
 		inner[name] = d
@@ -64,20 +64,25 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, upstreams ma
 	}
 	for _, d := range block {
 		switch d.Name {
-		case "server", "location", "if", "limit_except":
-			c.passes(d.Block, inner, upstreams)
+		case "server":
+			c.passes(d.Block, inner, values.with(d.Block), upstreams)
+			continue
+		case "location", "if", "limit_except":
+			c.passes(d.Block, inner, values, upstreams)
 			continue
 		}
 		for _, p := range protocols {
 			if d.Name == p+"_pass" && len(d.Args) > 0 {
-				if u := upstreams[target(d.Args[0])]; u != nil {
+				possible := values.destinations(d.Args[0], upstreams)
+				for _, to := range possible {
+					u := to.upstream
 					c.pass(p, inner, u)
 					c.cached(inner)
 					c.satisfied(inner)
-					c.speaks(p, d, inner, u)
+					c.speaks(p, d, inner, to)
 					c.sticky(d, inner, u)
-					c.admission(d, inner, u)
-					c.rated(d, inner, u)
+					c.admission(d, inner, u, possible)
+					c.rated(d, inner, u, possible)
 				}
 			}
 		}
@@ -182,7 +187,8 @@ func (c *checker) sticky(pass *nginxconf.Directive, in scope, u *upstream) {
 }
 
 // admission checks that a pool with a limit or caps is asked before a request's body is read, and that it is that pool.
-func (c *checker) admission(pass *nginxconf.Directive, in scope, u *upstream) {
+// possible are all upstreams that the pass may go to.
+func (c *checker) admission(pass *nginxconf.Directive, in scope, u *upstream, possible []destination) {
 	asked := false
 	for _, phase := range beforeBody {
 		d := in[phase]
@@ -191,7 +197,7 @@ func (c *checker) admission(pass *nginxconf.Directive, in scope, u *upstream) {
 		}
 		call, ok := weirCall(lua(d), "admit")
 		asked = asked || ok
-		if ok && call.pool != "" && u.pool != nil && call.pool != u.pool.Name {
+		if ok && call.pool != "" && u.pool != nil && !namesOne(possible, call.pool) {
 			c.errorf(d.File, d.Line, d.Name, "asks whether pool %q has room, but %s goes to pool %q: write admit(%q)", call.pool, pass.Name, u.pool.Name, u.pool.Name)
 			return
 		}
@@ -206,6 +212,11 @@ func (c *checker) admission(pass *nginxconf.Directive, in scope, u *upstream) {
 	if bounded {
 		c.warnf(pass.File, pass.Line, pass.Name, "pool %q has a limit or caps, and requests are refused only after their body was read, without a wait: add `access_by_lua_block { require(\"resty.weir\").admit(%q) }`", u.pool.Name, u.pool.Name)
 	}
+}
+
+// namesOne tells whether a pool is that of one of the upstreams. Where they are several, another variable may see to it that each has its own.
+func namesOne(possible []destination, pool string) bool {
+	return slices.ContainsFunc(possible, func(d destination) bool { return d.pool != nil && d.pool.Name == pool })
 }
 
 // milliseconds reads a time as NGINX writes it: "500ms", "1m 30s" without the space, a plain number of seconds.

@@ -160,14 +160,14 @@ func (c *checker) rates(d *nginxconf.Directive) {
 }
 
 // rated checks that the limits before a pass are counted for the pool it goes to.
-func (c *checker) rated(pass *nginxconf.Directive, in scope, u *upstream) {
+func (c *checker) rated(pass *nginxconf.Directive, in scope, u *upstream, possible []destination) {
 	for _, phase := range beforeBody {
 		d := in[phase]
 		if d == nil || u.pool == nil {
 			continue
 		}
 		for _, call := range weirCalls(lua(d), "rate") {
-			if call.pool != "" && call.pool != u.pool.Name && c.cfg.Pool(call.pool) != nil {
+			if call.pool != "" && !namesOne(possible, call.pool) && c.cfg.Pool(call.pool) != nil {
 				c.warnf(d.File, call.line, d.Name, "rate() counts for pool %q, but %s goes to pool %q", call.pool, pass.Name, u.pool.Name)
 			}
 		}

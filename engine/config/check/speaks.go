@@ -34,9 +34,9 @@ func ofTLS(name string) bool {
 }
 
 // speaks notes how a pass speaks to its upstream.
-func (c *checker) speaks(protocol string, pass *nginxconf.Directive, in scope, u *upstream) {
+func (c *checker) speaks(protocol string, pass *nginxconf.Directive, in scope, to destination) {
 	use := use{at: pass, scheme: protocol}
-	if scheme, _, ok := strings.Cut(pass.Args[0], "://"); ok {
+	if scheme, _, ok := strings.Cut(to.address, "://"); ok {
 		use.scheme = strings.ToLower(scheme)
 	}
 	if strings.Contains(use.scheme, "$") {
@@ -46,7 +46,7 @@ func (c *checker) speaks(protocol string, pass *nginxconf.Directive, in scope, u
 	case "https", "grpcs", "suwsgi":
 		use.tls = tlsOf(protocol, in)
 	}
-	u.uses = append(u.uses, use)
+	to.uses = append(to.uses, use)
 }
 
 func tlsOf(protocol string, in scope) []tlsSetting {
