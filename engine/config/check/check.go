@@ -68,6 +68,8 @@ type checker struct {
 	cfgPath  string
 	complete bool // the NGINX configuration was read whole; else nothing is said to be missing from it
 	used     map[string]bool
+	// unreadBalancer: some upstream's balancer was not read, and may use any pool.
+	unreadBalancer bool
 	// mentioned are the variables that the http blocks speak of; nil when not all of them is known.
 	mentioned map[string]bool
 	dicts     map[string]bool    // lua_shared_dict of the http block, by name
@@ -130,7 +132,7 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 		c.errorf(path, 0, "", "has no http block: give the main file, as /etc/nginx/nginx.conf")
 		return
 	}
-	if c.cfg == nil || dynamic || !c.complete {
+	if c.cfg == nil || dynamic || c.unreadBalancer || !c.complete {
 		return
 	}
 	for _, p := range c.cfg.Pools {

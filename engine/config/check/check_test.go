@@ -294,7 +294,8 @@ func TestLuaInFilesCountsAsLuaInBlocksDoes(t *testing.T) {
 	dir := t.TempDir()
 	for name, code := range map[string]string{
 		"init.lua": `require("resty.weir").init()`, "worker.lua": `require("resty.weir").init_worker()`, "log.lua": `require("resty.weir").log()`,
-		"none.lua": `ngx.log(ngx.ERR, "x")`, "code.raw": "\x1bLJ\x02", "api.lua": `require("resty.weir").balance("none", "10.0.0.1:8080")`,
+		"none.lua": `ngx.log(ngx.ERR, "x")`, "code.raw": "\x1bLJ\x02", "own.lua": `require "site.start".run()`, "core.lua": `require("resty.core")`,
+		"api.lua": `require("resty.weir").balance("none", "10.0.0.1:8080")`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(code), 0o600); err != nil {
 			t.Fatal(err)
@@ -309,6 +310,12 @@ func TestLuaInFilesCountsAsLuaInBlocksDoes(t *testing.T) {
 		{old: "DIR/init.lua", new: "DIR/none.lua", errs: []string{"nginx.conf:2: http: a part of Weir's set-up is missing: add `init_by_lua_block"}},
 		{old: "DIR/init.lua", new: "DIR/gone.lua", errs: []string{"nginx.conf:3: cannot be read"}},
 		{old: "DIR/init.lua", new: "init.lua", warns: []string{`nginx.conf:3: init_by_lua_file: its file is not read (one of Lua's text, named from / on, is): see that it calls require("resty.weir").init()`}},
+		{
+			old: `balancer_by_lua_block { require("resty.weir").balance("api", "10.0.0.1:8080 weight=2, [::1]:9001") }`, new: "balancer_by_lua_file conf/api.lua;",
+			warns: []string{"nginx.conf:7: balancer_by_lua_file: its file is not read (one of Lua's text, named from / on, is), and upstream api is taken for none of Weir's"},
+		},
+		{old: "DIR/init.lua", new: "DIR/own.lua", warns: []string{`nginx.conf:3: init_by_lua_file: does not call Weir itself: see that module "site.start", which it requires, calls require("resty.weir").init()`}},
+		{old: "DIR/init.lua", new: "DIR/core.lua", errs: []string{"nginx.conf:2: http: a part of Weir's set-up is missing: add `init_by_lua_block"}},
 		{old: "DIR/log.lua", new: "DIR/code.raw", warns: []string{"nginx.conf:3: log_by_lua_file: its file is not read"}},
 		{old: "listen 80;", new: "listen 80; log_by_lua_file DIR/none.lua;", warns: []string{"nginx.conf:20: log_by_lua_file: takes the place of Weir's log phase for upstream api", "nginx.conf:20: log_by_lua_file: takes the place of Weir's log phase for upstream web_backend"}},
 		{

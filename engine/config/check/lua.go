@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/weirlb/weir/engine/config/nginxconf"
@@ -29,6 +30,28 @@ func unread(d *nginxconf.Directive, phase string) bool {
 // unread warns of such a file, which may well call the function of Weir that is looked for.
 func (c *checker) unread(d *nginxconf.Directive, function string) {
 	c.warnf(d.File, d.Line, d.Name, "its file is not read (one of Lua's text, named from / on, is): see that it calls require(\"resty.weir\").%s()", function)
+}
+
+// elsewhere gives the module by way of which a directive's Lua may call Weir: one that it requires and that is of none of the usual libraries; "" = none.
+func elsewhere(d *nginxconf.Directive) string {
+	tokens := lua(d)
+	for i, t := range tokens {
+		if t.Kind != nginxconf.LuaName || t.Text != "require" {
+			continue
+		}
+		at := i + 1
+		if sign(tokens, at, "(") {
+			at++
+		}
+		if !str(tokens, at) {
+			continue
+		}
+		name := tokens[at].Text
+		if root, _, _ := strings.Cut(name, "."); !slices.Contains([]string{"resty", "ngx", "cjson", "bit", "ffi", "jit", "string", "table"}, root) {
+			return name
+		}
+	}
+	return ""
 }
 
 // callsWeir tells whether a directive of the phase calls the function of Weir.

@@ -12,7 +12,8 @@ import (
 func (c *checker) setup(http *nginxconf.Directive) {
 	var include, dict, initialise *nginxconf.Directive
 	var worker, log bool
-	files := map[string]*nginxconf.Directive{} // that were not read, by phase
+	files := map[string]*nginxconf.Directive{}  // that were not read, by phase
+	others := map[string]*nginxconf.Directive{} // whose Lua has modules of the operator's, by phase
 	for _, d := range http.Block {
 		switch {
 		case isWeirConf(d):
@@ -37,6 +38,8 @@ func (c *checker) setup(http *nginxconf.Directive) {
 		for _, phase := range [...]string{"init", "init_worker", "log"} {
 			if unread(d, phase) {
 				files[phase] = d
+			} else if inPhase(d, phase) && elsewhere(d) != "" {
+				others[phase] = d
 			}
 		}
 	}
@@ -49,7 +52,7 @@ func (c *checker) setup(http *nginxconf.Directive) {
 	if !c.complete {
 		return
 	}
-	if include == nil && dict == nil && initialise == nil && !worker && !log && len(files) == 0 {
+	if include == nil && dict == nil && initialise == nil && !worker && !log && len(files)+len(others) == 0 {
 		c.errorf(http.File, http.Line, "http", "Weir is not set up: add `include /etc/nginx/weir/weir.conf;` at the top of this block")
 		return
 	}
@@ -65,6 +68,8 @@ func (c *checker) setup(http *nginxconf.Directive) {
 	} {
 		if d := files[part.function]; !part.there && d != nil { // the function is named as the phase
 			c.unread(d, part.function)
+		} else if d := others[part.function]; !part.there && d != nil {
+			c.warnf(d.File, d.Line, d.Name, "does not call Weir itself: see that module %q, which it requires, calls require(\"resty.weir\").%s()", elsewhere(d), part.function)
 		} else if !part.there {
 			c.errorf(http.File, http.Line, "http", "a part of Weir's set-up is missing: add `%s`, or include weir.conf, which has it", part.what)
 		}

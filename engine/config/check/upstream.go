@@ -22,6 +22,12 @@ type upstream struct {
 func (c *checker) upstream(d *nginxconf.Directive) *upstream {
 	balancer := slices.IndexFunc(d.Block, func(b *nginxconf.Directive) bool { return callsWeir(b, "balancer", "balance") })
 	if balancer < 0 || len(d.Args) == 0 {
+		for _, b := range d.Block {
+			if unread(b, "balancer") {
+				c.unreadBalancer = true
+				c.warnf(b.File, b.Line, b.Name, "its file is not read (one of Lua's text, named from / on, is), and upstream %s is taken for none of Weir's: name it from / on if it calls require(\"resty.weir\").balance()", strings.Join(d.Args, " "))
+			}
+		}
 		return nil
 	}
 	u := &upstream{name: d.Args[0]}
