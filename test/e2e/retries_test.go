@@ -264,7 +264,7 @@ func TestAConnectionClosedOnReuseIsNoFailureOfThePeer(t *testing.T) {
 // must not be spent on it all the same.
 func TestAPeerThatBreaksEachConnectionAfterAPauseCostsNoRequest(t *testing.T) {
 	t.Parallel()
-	for _, settings := range []string{"slow_start_ms: 0", "slow_start_ms: 0\naffinity: {by: hash, key: $arg_user}\n"} {
+	for _, settings := range []string{"slow_start_ms: 0\nexplore: 0.2\nspread: 1", "slow_start_ms: 0\naffinity: {by: hash, key: $arg_user}\n"} {
 		r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}, Settings: settings}}})
 		for i := range 60 {
 			r.WantAll([]rig.Answer{r.Do(rig.Request{Path: fmt.Sprintf("/api/x?user=%d", i)})}, 200)
@@ -273,7 +273,7 @@ func TestAPeerThatBreaksEachConnectionAfterAPauseCostsNoRequest(t *testing.T) {
 		before := r.NGINX.Peer("api", "a").Picks
 		time.Sleep(350 * time.Millisecond) // a pause of 300 and more makes it a race
 		var answers []rig.Answer
-		for i := range 60 {
+		for i := range 300 { // 20 of them by chance, however dear it is
 			answers = append(answers, r.Do(rig.Request{Path: fmt.Sprintf("/api/x?user=%d", i)}))
 		}
 		r.WantAll(answers, 200)
