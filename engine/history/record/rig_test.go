@@ -144,8 +144,7 @@ func (r *rig) kill() {
 	r.rec.queue.take()
 	dead := r.rec
 	r.rec = nil
-	r.t.Cleanup(func() { // its writer still runs; its folder must not be written to again
-		dead.opt.Dir = r.t.TempDir()
+	r.t.Cleanup(func() { // its writer still runs, and by now may write to the folder: the recorder that was started in it after has ended
 		dead.closing.Store(true)
 		dead.wake(dead.full)
 		dead.writing.Wait()
