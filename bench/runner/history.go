@@ -202,8 +202,10 @@ type keptMetrics struct{ written, waiting, dropped float64 }
 
 var historyLine = regexp.MustCompile(`(?m)^weir_history_(\w+?)(?:\{[^}]*\})? (\S+)$`)
 
-func (k *kept) metrics() (m keptMetrics, err error) {
-	resp, err := k.eng.web.Get("http://" + k.eng.admin + "/metrics")
+func (k *kept) metrics() (keptMetrics, error) { return metricsOf(k.eng) }
+
+func metricsOf(eng *engine) (m keptMetrics, err error) {
+	resp, err := eng.web.Get("http://" + eng.admin + "/metrics")
 	if err != nil {
 		return m, err
 	}

@@ -57,8 +57,29 @@ func (j *judgment) truth(t *judgment) {
 	j.DiffInside = holds(j.True-j.Was, j.DiffLow, j.DiffHigh)
 }
 
+// stored waits until an arm's history has all that its engine observed: a disk that is busy, as after images were built, keeps it waiting.
+func (a *arm) stored(b *bench) error {
+	for end := time.Now().Add(time.Minute); ; {
+		m, err := metricsOf(a.eng)
+		switch {
+		case err != nil:
+			return err
+		case m.waiting == 0:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("%.0f rows of history of %s still wait for their store a minute after its load", m.waiting, a.name)
+		}
+		if err := b.sleep(200 * time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
 // evaluate runs weir evaluate on an arm's history.
 func (c *onlineCmd) evaluate(b *bench, a *arm, models []string, warmup time.Duration) ([]offPolicy, error) {
+	if err := a.stored(b); err != nil {
+		return nil, err
+	}
 	args := []string{"evaluate", "--json", "--history", a.history, "--explore", fmt.Sprint(c.Explore), "--warmup", warmup.String(), "--from", a.began.UTC().Format(time.RFC3339)}
 	for _, m := range models {
 		if m == "default" {

@@ -19,6 +19,7 @@ check() { # what, a jq expression that must be true
         echo "ok    $1"
     else
         echo "FAIL  $1: $2"
+        jq -c '[.raw.rounds[] | {served, of, decisions, true: .response_time.True}]' "$out"
         failed=yes
     fi
 }
