@@ -25,7 +25,7 @@ func TestTrafficLeavesAPeerThatTurnsSlowAndComesBack(t *testing.T) {
 	}
 	q := rig.Request{Path: "/api/x"}
 	var even []rig.Answer
-	r.Eventually("c has a part of the traffic, as one of three equal peers", func() error {
+	r.Within(75*time.Second, "c has a part of the traffic, as one of three equal peers", func() error {
 		even = append(even, traffic(r, 500*time.Millisecond, 1, q)...)
 		if share := rig.Share(even, "c"); share < 0.1 {
 			return fmt.Errorf("%.0f %%", 100*share)
