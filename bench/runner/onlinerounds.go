@@ -80,7 +80,7 @@ func (c *onlineCmd) evaluate(b *bench, a *arm, models []string, warmup time.Dura
 	if err := a.stored(b); err != nil {
 		return nil, err
 	}
-	args := []string{"evaluate", "--json", "--history", a.history, "--explore", fmt.Sprint(c.Explore), "--warmup", warmup.String(), "--from", a.began.UTC().Format(time.RFC3339)}
+	args := []string{"evaluate", "--json", "--history", a.history, "--explore", fmt.Sprint(c.Explore), "--warmup", warmup.String(), "--balancers", "1", "--from", a.began.UTC().Format(time.RFC3339)}
 	for _, m := range models {
 		if m == "default" {
 			m = filepath.Join(b.repo, "models", "default.onnx")

@@ -54,7 +54,7 @@ func (l *Learner) publish() {
 		Bytes: v.Bytes, New: v.New, Need: l.conf.MinDecisions, Controls: v.Controls, CPUSeconds: time.Duration(l.worked.Load()).Seconds(),
 		Attempts: LearningCounts{
 			Heard: v.Counts.Attempts, Replayed: v.Counts.Decisions, Thinned: v.Counts.Thinned, NoFrame: v.Counts.NoFrame, NoPeer: v.Counts.NoPeer,
-			NoReturn: v.Counts.NoReturn + v.Counts.Sized, Foreign: v.Counts.Foreign, Lost: v.Counts.Overflow,
+			NoReturn: v.Counts.NoReturn + v.Counts.Shared + v.Counts.Sized, Foreign: v.Counts.Foreign, Lost: v.Counts.Overflow,
 		},
 	}
 	if view.Phase == "idle" {

@@ -35,15 +35,16 @@ type evaluateCmd struct {
 
 // recordedFlags say which history is read.
 type recordedFlags struct {
-	History string        `help:"History to read: a file, or a URL as history.url in weir.yaml." placeholder:"URL|FILE"`
-	Pool    string        `help:"Only this pool." placeholder:"NAME"`
-	From    string        `default:"24h" help:"A time, or how long ago." placeholder:"TIME"`
-	To      string        `help:"Left out: now." placeholder:"TIME"`
-	Spread  float64       `default:"0.1" help:"spread of the pools, as it was configured."`
-	Explore float64       `default:"0.01" help:"explore of the pools, as it was configured."`
-	Sizes   bool          `default:"true" negatable:"" help:"sizes of the pools, as it was configured."`
-	Last    int           `default:"200000" help:"The last so many outcomes; estimators also see some of before."`
-	Warmup  time.Duration `default:"60s" help:"Of the history's beginning, in which estimators only learn."`
+	History   string        `help:"History to read: a file, or a URL as history.url in weir.yaml." placeholder:"URL|FILE"`
+	Pool      string        `help:"Only this pool." placeholder:"NAME"`
+	From      string        `default:"24h" help:"A time, or how long ago." placeholder:"TIME"`
+	To        string        `help:"Left out: now." placeholder:"TIME"`
+	Spread    float64       `default:"0.1" help:"spread of the pools, as it was configured."`
+	Explore   float64       `default:"0.01" help:"explore of the pools, as it was configured."`
+	Sizes     bool          `default:"true" negatable:"" help:"sizes of the pools, as it was configured."`
+	Balancers int           `default:"0" help:"balancers of the pools, as it was configured."`
+	Last      int           `default:"200000" help:"The last so many outcomes; estimators also see some of before."`
+	Warmup    time.Duration `default:"60s" help:"Of the history's beginning, in which estimators only learn."`
 }
 
 // readRecorded makes decisions of history.
@@ -60,6 +61,8 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 		return nil, fmt.Errorf("--warmup must be at least 1ms, not %v", c.Warmup)
 	case !(c.Spread >= 0 && c.Spread <= 10) || !(c.Explore >= 0 && c.Explore <= 1):
 		return nil, fmt.Errorf("--spread %v, --explore %v: the one is from 0 to 10, the other from 0 to 1, as in weir.yaml", c.Spread, c.Explore)
+	case c.Balancers < 0 || c.Balancers > 10_000:
+		return nil, fmt.Errorf("--balancers must be from 0 to 10000, not %d, as in weir.yaml", c.Balancers)
 	}
 	where, err := historyURL(c.History)
 	if err != nil {
@@ -77,7 +80,7 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 	if err != nil {
 		return nil, err
 	}
-	set := recorded.Settings{Rule: decide.Rule{Spread: c.Spread, Explore: c.Explore}, Sizes: c.Sizes}
+	set := recorded.Settings{Rule: decide.Rule{Spread: c.Spread, Explore: c.Explore}, Sizes: c.Sizes, Balancers: c.Balancers}
 	r := recorded.New(recorded.Options{
 		Decisions: c.Last, WarmMS: float64(c.Warmup.Milliseconds()), FromMS: float64(first), Pool: func(string) recorded.Settings { return set },
 	})
@@ -98,6 +101,9 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 		r.Outcomes, store.Describe(), instant(begin), len(r.Decisions()), n.Foreign, n.NoReturn, r.Early+n.NoFrame, n.NoPeer)
 	if n.Sized > 0 {
 		fmt.Fprintf(said, "%d decisions were left out since requests told their size: there a model has no say (docs/estimators.md); --no-sizes where the pool's sizes is false\n", n.Sized)
+	}
+	if n.Shared > 0 {
+		fmt.Fprintf(said, "%d decisions were left out since other engines' load showed in the answers, or was told: what a request costs others is not known there; --balancers 1 where this engine was the only one\n", n.Shared)
 	}
 	if r.Sampled > 0 {
 		fmt.Fprintf(said, "%d outcomes were kept as a sample: what was in flight beside them is not fully known\n", r.Sampled)

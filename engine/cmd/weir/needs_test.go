@@ -17,6 +17,7 @@ func TestAFlagThatDoesNothingWithoutAnotherIsRefusedWithoutIt(t *testing.T) {
 		{append(train, "--from", "1h"), "--from does nothing without --history"},
 		{append(train, "--pool=api"), "--pool does nothing without --history"},
 		{append(train, "--no-sizes"), "--sizes does nothing without --history"},
+		{append(train, "--balancers", "1"), "--balancers does nothing without --history"},
 		{append(train, "--last", "5"), "--last does nothing without --history"},
 		{append(play, "--learn-every", "10"), "--learn-every does nothing without --learn"},
 		{append(play, "--learn-steps"), "--learn-steps does nothing without --learn"},

@@ -49,7 +49,7 @@ type trainCmd struct {
 
 // AfterApply refuses what says which history is read where none is.
 func (c *trainCmd) AfterApply(parsed *kong.Context) error {
-	return needs(parsed, c.Recorded.History != "", "history", "pool", "from", "to", "spread", "explore", "sizes", "last", "warmup")
+	return needs(parsed, c.Recorded.History != "", "history", "pool", "from", "to", "spread", "explore", "sizes", "balancers", "last", "warmup")
 }
 
 func (c *trainCmd) Run(to streams) error {

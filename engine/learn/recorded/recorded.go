@@ -47,6 +47,8 @@ type Settings struct {
 	Classes int                // rows of its tables; 0 = the estimators' default
 	Weights map[string]float64 // by peer; missing = 1
 	Sizes   bool               // what requests tell of their size was heeded
+	// Engines that sent to the peers, this one included; 0 = to be found out, as an engine does that is not told.
+	Balancers int
 }
 
 // Replay is history on its way into decisions. Not safe for concurrent use.
@@ -155,6 +157,7 @@ func (r *Replay) site(name string, at float64) *site {
 				Pool: int32(len(r.order)), FrameBytes: 256 << 20, Open: 1 << 20, PerS: 1e9, Imposed: r.opt.Imposed,
 			}),
 		}
+		p.est.SetBalancers(set.Balancers)
 		r.pools[name] = p
 		r.order = append(r.order, p)
 	}

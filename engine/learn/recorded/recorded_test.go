@@ -164,6 +164,24 @@ func TestNoModelIsJudgedWhereRequestsToldTheirSize(t *testing.T) {
 	}
 }
 
+// Where engines share the peers, what a request costs falls on requests that this history does not have.
+func TestNoModelIsJudgedWhereOtherEnginesSentToThePeersToo(t *testing.T) {
+	k := kept(t, 0.1)
+	for _, engines := range []int{1, 3} {
+		r := recorded.New(recorded.Options{WarmMS: 1000, Pool: func(string) recorded.Settings {
+			return recorded.Settings{Rule: decide.Rule{Spread: 0.1, Explore: 0.1}, Balancers: engines}
+		}})
+		if err := r.Add(k.series, k.outcomes); err != nil {
+			t.Fatal(err)
+		}
+		r.Finish()
+		n, decisions := r.Counts(), len(r.Decisions())
+		if shared := engines > 1; (n.Shared > 1000) != shared || (decisions > 1000) == shared {
+			t.Errorf("%d engines: %d decisions, %d left out", engines, decisions, n.Shared)
+		}
+	}
+}
+
 func TestModelsAreToldApartByRecordedHistory(t *testing.T) {
 	r := replayed(t, kept(t, 0.2), recorded.Options{}, 0.2)
 	turned := model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(1, 1)))

@@ -292,7 +292,7 @@ func (r *Recorder) replay(a *attempt, held []timeline, imposed float64, to *Stor
 	// The delay that requests impose on shared peers falls on others nobody here knows of, and a model that learns by the rest learns to crowd
 	// the fast peers.
 	if f.Load > 1 {
-		r.counts.NoReturn++
+		r.counts.Shared++
 		return
 	}
 	if f.Sized {

@@ -91,7 +91,8 @@ type Counts struct {
 	Decisions uint64 // replayed
 	NoFrame   uint64 // not: the frame of their pick was gone
 	NoPeer    uint64 // not: their peer was not in the frame, or not usable by it
-	NoReturn  uint64 // not: aborted, an idle race, a stream, or sent to peers whose load is not this engine's alone
+	NoReturn  uint64 // not: aborted, an idle race, or a stream
+	Shared    uint64 // not: sent to peers whose load is not this engine's alone
 	Sized     uint64 // not: requests told their size, and there a model has no say
 	Foreign   uint64 // not: another rule chose (local, panic), or it was a retry
 	Thinned   uint64 // not: above the rate that is kept
@@ -105,6 +106,7 @@ func (c *Counts) Add(o Counts) {
 	c.NoFrame += o.NoFrame
 	c.NoPeer += o.NoPeer
 	c.NoReturn += o.NoReturn
+	c.Shared += o.Shared
 	c.Sized += o.Sized
 	c.Foreign += o.Foreign
 	c.Thinned += o.Thinned

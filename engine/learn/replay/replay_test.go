@@ -232,7 +232,7 @@ func TestAttemptsOnPeersThatAreSharedTeachNothing(t *testing.T) {
 	r.frame(500, nil)
 	r.rec.Ended(ok(r.peers[0], 600, 610))
 	r.rec.Settle(10_000, r.rnd, r.store, nil)
-	want := replay.Counts{Attempts: 1, NoReturn: 1}
+	want := replay.Counts{Attempts: 1, Shared: 1}
 	if got := r.rec.Counts(); got != want || r.store.Len() != 0 {
 		t.Errorf("%+v, want %+v", got, want)
 	}
