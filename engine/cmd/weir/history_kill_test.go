@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weirlb/weir/engine/history/stores"
 )
 
@@ -124,5 +126,47 @@ func TestTheEngineServesOnWhenWhoeverReadsItsLogEnds(t *testing.T) {
 		t.Error(err)
 	} else {
 		nc.Close()
+	}
+}
+
+func TestTheEngineServesOnWhenWhoeverReadsItsLogStandsStill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := &engine{t: t, file: filepath.Join(dir, "weir.yaml"), socket: filepath.Join(dir, "engine.sock")}
+	e.write(onePool)
+	log, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
+	cmd.Env = append(os.Environ(), "TEST_WEIR_SERVE="+e.file)
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	lines := bufio.NewScanner(log)
+	for lines.Scan() && !strings.Contains(lines.Text(), "engine is running") {
+	}
+	for range 60 { // each is a line in the log, and thirty of them fill the pipe
+		_ = cmd.Process.Signal(syscall.SIGHUP)
+		time.Sleep(50 * time.Millisecond)
+	}
+	if nc, err := net.Dial("unix", e.socket); err != nil {
+		t.Error(err)
+	} else {
+		nc.Close()
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end on SIGTERM")
 	}
 }

@@ -60,7 +60,9 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	if err != nil {
 		return err
 	}
-	log := telemetry.NewLog(to.err, string(conf.Log.Level))
+	lines := telemetry.NewLogWriter(to.err)
+	defer lines.Close(stopWithin)
+	log := telemetry.NewLog(lines, string(conf.Log.Level))
 	log.Name(conf.Instance)
 	for _, w := range warnings {
 		log.Warn().Str("at", w.String()).Msg("configuration")
