@@ -177,10 +177,48 @@ func TestTheSocketHasItsModeAndGroupAndItsFolderIsMade(t *testing.T) {
 	if _, err := NewSocket(r.eng, config.Socket{Path: path + "2", Group: "no-such-group"}); err == nil || !strings.Contains(err.Error(), `no group "no-such-group"`) {
 		t.Errorf("unknown group: %v", err)
 	}
-	if old := syscall.Umask(0o022); old == 0o777 {
-		t.Error("the process's umask was not put back")
-	} else {
-		syscall.Umask(old)
+}
+
+// The umask was set to nothing for that moment: it is the whole process's.
+func TestMakingTheSocketTakesNoPermissionsFromOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	made, stop := make(chan int), make(chan struct{})
+	go func() {
+		n := 0
+		defer func() { made <- n }()
+		for ; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			f, err := os.Create(filepath.Join(dir, "other"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if info, err := f.Stat(); err != nil || info.Mode().Perm() == 0 {
+				t.Errorf("a file made meanwhile: %v %v", info.Mode(), err)
+				return
+			}
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	for range 300 {
+		ln, err := bindUnix(filepath.Join(dir, "engine.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(filepath.Join(dir, "engine.sock")); err != nil || info.Mode().Perm() != 0 {
+			t.Fatalf("before it has its mode and group: %v %v", info.Mode(), err)
+		}
+		_ = ln.Close()
+		_ = os.Remove(filepath.Join(dir, "engine.sock"))
+	}
+	close(stop)
+	if n := <-made; n < 10 {
+		t.Errorf("only %d other files were made", n)
 	}
 }
 

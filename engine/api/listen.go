@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,15 +48,22 @@ func listenUnix(c config.Socket) (*net.UnixListener, fs.FileInfo, error) {
 	return ln, ours, nil
 }
 
+// bindUnix sets the mode on the descriptor, which is what Linux makes the file with. The process's umask is not touched: where the socket is remade while the
+// engine runs, files that were made at that moment (history, models) had no permissions either, and were not opened again.
 func bindUnix(path string) (*net.UnixListener, error) {
-	old := syscall.Umask(0o777)
-	defer syscall.Umask(old)
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	conf := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if told := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0) }); told != nil {
+			return told
+		}
+		return err
+	}}
+	ln, err := conf.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	ln.SetUnlinkOnClose(false)
-	return ln, nil
+	unix := ln.(*net.UnixListener)
+	unix.SetUnlinkOnClose(false)
+	return unix, nil
 }
 
 func permit(path string, gid int, mode os.FileMode) (fs.FileInfo, error) {
