@@ -204,7 +204,7 @@ func TestMissingPagesEjectNobody(t *testing.T) {
 		r.WantAll(r.Send(60, 6, rig.Request{Path: fmt.Sprintf("/api/status/%d", status)}), status)
 	}
 	for _, b := range []string{"a", "b"} {
-		f := r.Engine.WaitAttempts("api", b, 60)
+		f := r.Engine.WaitAttempts("api", b, 20)
 		if f.Failed() != 0 || f.Ejections != 0 || !f.Usable {
 			t.Errorf("%s after client errors of users: %+v", b, f)
 		}
