@@ -105,7 +105,7 @@ func (p *livePool) setSources(now float64, all []newcomer) (ended []*source) {
 				n.s.peers, n.s.known, n.s.answeredAt = s.peers, s.known, s.answeredAt
 			}
 		}
-		fresh = fresh || n.told == nil && !n.s.known
+		fresh = fresh || !n.s.known && (n.told == nil || !n.told.Known) // a file that cannot be read names nobody either
 	}
 	for _, s := range before { // before the new ones register: they may have the same series
 		if !slices.Contains(p.sources, s) {

@@ -82,6 +82,24 @@ func TestANameThatIsAskedInAnotherWayKeepsItsPeersMeanwhile(t *testing.T) {
 	waitMembers(t, e, "10.0.0.9:80 (static)")
 }
 
+// A misspelt path must not cost more than a misspelt name does.
+func TestAPoolThatMovesToAFileThatCannotBeReadKeepsItsPeersUntilItCan(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "peers")
+	e := live(t, "pools: [{name: api, peers: ['10.0.0.1:80']}]")
+	moved := parse(t, "pools: [{name: api, peers_file: "+file+"}]")
+	e.Apply(moved)
+	if got := members(t, e); !slices.Equal(got, []string{"10.0.0.1:80 (leaving)"}) {
+		t.Errorf("without the file the members are %q", got)
+	}
+	write(t, file, "10.0.0.2:80\n10.0.0.3:x\n")
+	e.Apply(moved)
+	if got := members(t, e); !slices.Equal(got, []string{"10.0.0.1:80 (leaving)"}) {
+		t.Errorf("with a mistake in the file the members are %q", got)
+	}
+	write(t, file, "10.0.0.2:80\n")
+	waitMembers(t, e, "10.0.0.2:80 (file "+file+")")
+}
+
 func TestAPoolThatAReloadAddsIsCheckedAndItsSourcesRun(t *testing.T) {
 	b, file := newBackend(t), filepath.Join(t.TempDir(), "peers")
 	e := live(t, "pools: []")
