@@ -38,6 +38,7 @@ type source struct {
 
 	peers      []discover.Peer
 	known      bool    // peers is an answer, be it the empty one
+	relied     bool    // one of its answers named peers, or nobody on purpose: a name that there is not is an answer too, and may be misspelt
 	fault      string  // why it cannot be relied on, "" = it can
 	faultAt    float64 // ms since when
 	answeredAt float64 // ms of the last answer
@@ -102,7 +103,7 @@ func (p *livePool) setSources(now float64, all []newcomer) (ended []*source) {
 		// Asked in another way it is still the same name: what it answered stays until it answers anew.
 		for _, s := range before {
 			if s.dns != nil && n.s.dns != nil && s.dns.Same(n.s.dns) {
-				n.s.peers, n.s.known, n.s.answeredAt = s.peers, s.known, s.answeredAt
+				n.s.peers, n.s.known, n.s.relied, n.s.answeredAt = s.peers, s.known, s.relied, s.answeredAt
 			}
 		}
 		fresh = fresh || !n.s.known && (n.told == nil || !n.told.Known) // a file that cannot be read names nobody either
@@ -201,6 +202,7 @@ func (s *source) take(now float64, u discover.Update) {
 	s.tel.Queries.Add(u.Queries)
 	if u.Known {
 		s.peers, s.known = u.Peers, true
+		s.relied = s.relied || len(u.Peers) > 0 || u.Err == nil
 		if u.Err == nil {
 			s.answeredAt = now
 		}
@@ -251,7 +253,7 @@ func (p *livePool) enroll() bool {
 	}
 	answered := true
 	for _, s := range p.sources {
-		answered = answered && s.known
+		answered = answered && s.relied
 		for _, peer := range s.peers {
 			add(s.from.Name(), peer)
 		}
@@ -361,6 +363,8 @@ func (p *livePool) inspectSources(now float64, r *Report) {
 	for _, s := range p.sources {
 		serves := fmt.Sprintf("its last %d peers stay", len(s.peers))
 		switch {
+		case !s.relied && len(p.leaving) > 0:
+			serves = "it has named no peers yet, and those that the pool had before stay"
 		case s.known && len(s.peers) == 0:
 			serves = "it names no peers"
 		case !s.known && p.pending:

@@ -100,6 +100,25 @@ func TestAPoolThatMovesToAFileThatCannotBeReadKeepsItsPeersUntilItCan(t *testing
 	waitMembers(t, e, "10.0.0.2:80 (file "+file+")")
 }
 
+func TestAPoolThatMovesToANameThatThereIsNotKeepsItsPeersForGood(t *testing.T) {
+	server := dnsserver.Start(t)
+	server.Fail(0, dnsserver.NXDomain)
+	e := live(t, "pools: [{name: api, peers: ['10.0.0.1:80']}]")
+	e.Apply(parse(t, "pools: [{name: api, dns: {name: a.b, port: 80, resolvers: "+server.Addr+", min_ttl_ms: 100, keep_empty_ms: 0}}]"))
+	within(t, 15*time.Second, "the health tells of it", func() bool {
+		return strings.Contains(fmt.Sprint(e.Report()), "it has named no peers yet, and those that the pool had before stay")
+	})
+	within(t, 15*time.Second, "it is asked again", func() bool { udp, _ := server.Queries(); return udp > 4 })
+	if got := members(t, e); !slices.Equal(got, []string{"10.0.0.1:80 (leaving)"}) {
+		t.Errorf("the members are %q", got)
+	}
+	server.Set(t, "a.b", "a.b. 0 IN A 10.0.0.2")
+	server.Fail(0, dnsserver.None)
+	waitMembers(t, e, "10.0.0.2:80 (dns a.b:80)")
+	server.Fail(0, dnsserver.NXDomain) // a name that was there and is gone names nobody
+	waitMembers(t, e)
+}
+
 func TestAPoolThatAReloadAddsIsCheckedAndItsSourcesRun(t *testing.T) {
 	b, file := newBackend(t), filepath.Join(t.TempDir(), "peers")
 	e := live(t, "pools: []")
