@@ -179,7 +179,14 @@ func (c *check) noAnswer(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS)
 	}
-	return err.Error()
+	why := err.Error()
+	// The port that the probe had here is another one each time. It says nothing of the peer, and the log tells the same cause once a minute only.
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Source != nil {
+		far := *op
+		far.Source = nil
+		why = strings.Replace(why, op.Error(), far.Error(), 1)
+	}
+	return why
 }
 
 // probed takes in the result of a check.

@@ -233,6 +233,27 @@ func TestAPeerThatAnswersTooLateOrNothingFails(t *testing.T) {
 	}
 }
 
+// Each of these would else be another cause, and be logged: the probe's own port is part of what the system says.
+func TestWhatAPeerThatBreaksConnectionsSaysIsTheSameEachTime(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
+	}))
+	defer s.Close()
+	addr := s.Listener.Addr().String()
+	c := &check{addr: addr, conf: config.DefaultCheck()}
+	for range 3 {
+		if pass, detail := c.probe(t.Context(), c.transport()); pass || detail != "read tcp "+addr+": read: connection reset by peer" {
+			t.Errorf("pass %v: %s", pass, detail)
+		}
+	}
+}
+
 func TestUsersFailuresAndChecksWorkTogether(t *testing.T) {
 	a, b := newBackend(t), newBackend(t)
 	e := live(t, checked(a.addr, b.addr))
