@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,8 +130,16 @@ func (c *check) transport() *http.Transport {
 		},
 		Protocols: speaks, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		// A check asks whether the peer answers. Whether it is who it should be, NGINX asks at each connection, where proxy_ssl_verify is on.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		// Nor is it the check's to refuse an old server that NGINX's OpenSSL talks to, or can be told to: Go leaves out what is weak.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: everyCipher()},
 	}
+}
+
+func everyCipher() (ids []uint16) {
+	for _, c := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		ids = append(ids, c.ID)
+	}
+	return ids
 }
 
 // probe asks once. What passes is written down in the configuration: an answer in time whose status is in check.pass.

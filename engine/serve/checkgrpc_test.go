@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/weirlb/weir/engine/config"
 )
 
 func checkedBy(protocol, path string, peers ...string) string {
@@ -75,6 +78,25 @@ func TestChecksOfHTTPSPeersSpeakTLS(t *testing.T) {
 	}
 	over := live(t, checkedBy("http", "/up", addr))
 	detail(t, over, addr, "status 400 is not in 200-399")
+}
+
+// Key exchange by RSA is all that some old servers and appliances have. NGINX with Debian's OpenSSL speaks to them.
+func TestChecksReachServersWithOldTLS(t *testing.T) {
+	for name, old := range map[string]*tls.Config{
+		"RSA key exchange": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}},
+		"TLS 1.0":          {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
+	} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		s.TLS = old
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		conf := config.DefaultCheck()
+		conf.Protocol = config.CheckHTTPS
+		c := &check{addr: s.Listener.Addr().String(), conf: conf}
+		if pass, detail := c.probe(t.Context(), c.transport()); !pass {
+			t.Errorf("%s: %s", name, detail)
+		}
+	}
 }
 
 func FuzzServingStatus(f *testing.F) {
