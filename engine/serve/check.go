@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/pool"
 )
 
 // check is the active check of one peer: one goroutine, which the pool starts and stops. Its results count only while it is
@@ -37,30 +38,30 @@ type ProbeView struct {
 	at float64
 }
 
-// startChecks allows the pool's checks and starts them. joined says that the pool is at work already.
-func (p *livePool) startChecks(joined bool) {
+// startChecks allows the pool's checks and starts them.
+func (p *livePool) startChecks() {
 	p.mu.Lock()
 	defer p.unlock()
 	p.started = true
-	p.startChecksLocked(joined)
+	p.startChecksLocked()
 	p.startCollectors()
 }
 
-func (p *livePool) startChecksLocked(joined bool) {
+func (p *livePool) startChecksLocked() {
 	if !p.conf.Check.Enabled || p.retired {
 		return
 	}
-	for _, m := range p.members {
+	for i, m := range p.members {
 		if p.checks[m.addr] != nil {
 			continue
 		}
 		ctx, stop := context.WithCancel(p.eng.life)
 		c := &check{pool: p, addr: m.addr, conf: p.conf.Check, stop: stop, ended: make(chan struct{})}
 		p.checks[m.addr] = c
-		// At the start all peers are checked within one interval, spread out; one that joins waits for its first pass, so it
-		// is checked at once.
+		// All peers are checked within one interval, spread out: at the start, and when a change of the settings starts all checks anew. One
+		// that is down, as while it waits for its first pass after it joined, is checked at once.
 		first := time.Duration(0)
-		if !joined {
+		if p.health.View(i).State != pool.Down {
 			first = time.Duration(rand.Float64() * float64(c.interval()))
 		}
 		p.eng.running.Go(func() { c.run(ctx, first) })

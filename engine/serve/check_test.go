@@ -127,6 +127,27 @@ func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *te
 	}
 }
 
+// A hundred TLS handshakes at one moment take longer than one, and the peers are up: there is no haste.
+func TestOtherSettingsOfTheChecksDoNotCheckAllPeersAtOnce(t *testing.T) {
+	var peers []string
+	for i := range 100 {
+		peers = append(peers, fmt.Sprintf("127.0.1.%d:1", 1+i)) // a connection that is refused is a check too
+	}
+	text := `{pools: [{name: api, check: {interval_ms: %d}, peers: ["` + strings.Join(peers, `", "`) + `"]}]}`
+	e := live(t, fmt.Sprintf(text, 60_000))
+	e.Apply(parse(t, fmt.Sprintf(text, 59_000)))
+	time.Sleep(300 * time.Millisecond)
+	checked := 0
+	for _, a := range peers {
+		if f, _ := e.Peer("api", a); f.Check != nil {
+			checked++
+		}
+	}
+	if checked > 20 {
+		t.Errorf("%d of %d peers were checked at once", checked, len(peers))
+	}
+}
+
 func TestChecksEndWhenTheyAreSwitchedOffOrTheEngineCloses(t *testing.T) {
 	a, b := newBackend(t), newBackend(t)
 	e := live(t, checked(a.addr, b.addr))

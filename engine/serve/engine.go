@@ -103,7 +103,7 @@ func (e *Engine) Start() {
 	defer e.applying.Unlock()
 	e.started = true
 	for _, p := range *e.pools.Load() {
-		p.startChecks(false)
+		p.startChecks()
 		p.startSources()
 	}
 }

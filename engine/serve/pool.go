@@ -187,7 +187,7 @@ func (p *livePool) configure(now float64, c *config.Pool) []ending {
 		stopped = append(stopped, k)
 	}
 	if p.started {
-		p.startChecksLocked(true)
+		p.startChecksLocked()
 		p.startCollectors()
 	}
 	p.startSourcesLocked()

@@ -187,7 +187,7 @@ func (p *livePool) hear(s *source, u discover.Update) (stopped []*check) {
 	p.tellMembers(s.from.Name(), before)
 	stopped = p.stopChecks(func(k *check) bool { return p.health.Index(k.addr) < 0 })
 	if p.started {
-		p.startChecksLocked(true)
+		p.startChecksLocked()
 	}
 	p.note()
 	p.fill(now)
