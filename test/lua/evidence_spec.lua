@@ -67,6 +67,23 @@ describe("what this NGINX has seen of a peer", function()
         assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 51, 51))
     end)
 
+    it("sets it aside for refused connections alone where the share that may be ejected is 0", function()
+        local v = view(3)
+        for i = 1, 4 do evidence.failure(v, 1, outcome.STATUS, i, i) end
+        v.eject_max_share = 0
+        for i = 5, 50 do assert.is_false(evidence.failure(v, 1, outcome.STATUS, i, i)) end
+        assert.is_true(evidence.failure(v, 1, outcome.REFUSED, 51, 51))
+        evidence.reconcile(v, 60)
+        assert.equal(1051, shm.peer[1].aside_ms)
+        assert.is_false(evidence.failure(v, 1, outcome.STATUS, 1100, 1100)) -- its trial reached it
+        assert.equal(0, shm.peer[1].aside_ms)
+        v.eject_max_share = 0.5
+        assert.is_true(evidence.failure(v, 1, outcome.STATUS, 1101, 1101))
+        v.eject_max_share = 0
+        evidence.reconcile(v, 1110)
+        assert.equal(0, shm.peer[1].aside_ms)
+    end)
+
     it("stays away longer each time, up to a bound, and starts over after a quiet time", function()
         local v, now, last = view(2), 0, 0
         for _ = 1, 8 do

@@ -75,6 +75,12 @@ local function heard(view, now)
     return not view.static and now - shm.head.heard_ms <= NEWS_MS
 end
 
+-- May so many peers of the view be out at one time? One may in a pool so small that the share comes to none, but for a share of 0, which is to
+-- have nobody put out for failures.
+local function allowed(view, out)
+    return out == 0 or out == 1 and view.eject_max_share > 0 or out / view.n <= view.eject_max_share
+end
+
 -- Ends what is left of times aside after `ms` at most.
 local function shorten(view, ms, now)
     for i = 0, view.n - 1 do
@@ -105,7 +111,7 @@ function _M.failure(view, slot, kind, sent, now)
     local told = heard(view, now)
     local excused = not unreachable and told and (kind == TIMEOUT and not on_trial or view.needed ~= nil and view.needed[slot] ~= nil)
     local usable, out, failing = others(view, slot, now)
-    if excused or usable == 0 or not unreachable and out > 0 and (out + 1) / view.n > view.eject_max_share then
+    if excused or usable == 0 or not unreachable and not allowed(view, out + 1) then
         p.aside_ms, p.trial_ms = 0, 0
         return false
     end
@@ -149,7 +155,7 @@ function _M.reconcile(view, now)
                 end
             end
         end
-        if not last or usable > 0 and (out == 1 or out / view.n <= view.eject_max_share) then
+        if not last or usable > 0 and allowed(view, out) then
             return
         end
         shm.peer[last].aside_ms, shm.peer[last].trial_ms = 0, 0
