@@ -283,6 +283,35 @@ func TestAPeerThatBreaksEachConnectionAfterAPauseCostsNoRequest(t *testing.T) {
 	}
 }
 
+// A request that may be tried once goes on as long as kept connections turn out to be closed. A peer that has many of them and closes each when it is used
+// must not have it for good.
+func TestAPeerThatClosesEachKeptConnectionKeepsNoRequestFromTheOthers(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{
+		Name: "api", Peers: []string{"a --slots 0", "b --slots 0"}, Settings: "slow_start_ms: 0\nretry: {tries: 1}\naffinity: {by: hash, key: $arg_user}",
+	}}})
+	r.Backend("a").Set(`{"default":{"mean_ms":20}}`)
+	r.Backend("b").Set(`{"default":{"mean_ms":20}}`)
+	var answers []rig.Answer
+	for i := range 16 {
+		r.WantAll(r.Send(40, 20, rig.Request{Path: fmt.Sprintf("/api/x?user=%d", i)}), 200) // some 20 connections to each are kept
+	}
+	r.Backend("a").Set(`{"close_reused":true}`)
+	for i := range 16 {
+		answers = append(answers, r.Do(rig.Request{Path: fmt.Sprintf("/api/x?user=%d", i)}))
+	}
+	r.WantAll(answers, 200)
+	closed := 0
+	for _, e := range r.NGINX.Logged(answers) {
+		if len(e.Addrs()) > 2 {
+			closed++
+		}
+	}
+	if closed == 0 {
+		t.Error("no request found two closed connections in a row: the test proved nothing")
+	}
+}
+
 func wantNoFailures(r *rig.Rig, backends ...string) {
 	r.T.Helper()
 	time.Sleep(500 * time.Millisecond) // the last batch

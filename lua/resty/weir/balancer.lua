@@ -67,21 +67,32 @@ local function judge_last(view, q, code, now)
     return kind
 end
 
--- Is the request to go elsewhere now than to the peer of its last attempt, which broke like an idle race? When NGINX came back without a try
+-- Bars for the next try alone the peers that broke the request like an idle race, and returns how many. When NGINX came back without a try
 -- having been granted, the connection was a kept one, and the peer is fine. Otherwise it may as well be a peer that breaks each connection, as
--- the proxy in front of a process that died does, and all tries would be spent on it. So another usable peer is asked, if there is one; where
--- an affinity binds the request, when the second attempt there broke too.
-local function wary(view, q, kind, now)
-    if kind ~= IDLE_RACE or q.granted == 0 then
-        return false
+-- the proxy in front of a process that died does, and all tries would be spent on it; and so it may be when a peer broke two in a row, however
+-- that looked. So other usable peers are asked as long as there are any, first those that have not broken this request; where
+-- an affinity binds it, when the second attempt at its peer broke too.
+local function bar_broken(view, q, kind, now)
+    if kind ~= IDLE_RACE then
+        return 0
     end
-    local last = q.n - 1
-    local slot = q.attempt[last].slot
-    if view.affinity and not (last > q.pass and q.attempt[last - 1].slot == slot) then
-        return false
+    local last, n = q.n - 1, 0
+    local twice = last > q.pass and q.attempt[last - 1].slot == q.attempt[last].slot
+    if not twice and (q.granted == 0 or view.affinity) then
+        return 0
     end
-    local _, usable = pick.another(view, now, slot)
-    return usable
+    for i = last, q.pass, -1 do
+        local a = q.attempt[i]
+        if a.kind == IDLE_RACE then
+            local _, usable = pick.another(view, now, a.slot)
+            if not usable then
+                break
+            end
+            pick.add_tried(a.slot)
+            n = n + 1
+        end
+    end
+    return n
 end
 
 -- Retry budget: a share of the requests plus a floor a second, saved up for ten seconds at most (as in Finagle's and
@@ -100,21 +111,19 @@ function _M.balance(name, static_peers)
     local view = pools.get(name, static_peers)
     local now = now_ms()
     local q = attempts.open(r)
-    local class, state, code
-    local elsewhere = false
+    local class, kind, state, code
     if q.n > 0 then -- else there is no attempt that could have failed
         state, code = get_last_failure()
     end
     pick.reset_tried()
     if state then
-        local kind = judge_last(view, q, code, now)
+        kind = judge_last(view, q, code, now)
         class = q.attempt[q.n - 1].class
         for i = q.pass, q.n - 1 do
             if q.attempt[i].kind ~= IDLE_RACE then
                 pick.add_tried(q.attempt[i].slot)
             end
         end
-        elsewhere = wary(view, q, kind, now)
         if kind ~= REFUSED and kind ~= CONNECT_TIMEOUT and kind ~= IDLE_RACE then
             view.tokens = view.tokens - 1
         end
@@ -156,9 +165,7 @@ function _M.balance(name, static_peers)
     if view.split then
         split.decide(view, r, q)
     end
-    if elsewhere then
-        pick.add_tried(q.attempt[q.n - 1].slot)
-    end
+    local barred = bar_broken(view, q, kind, now) -- after split.decide(), whose side it looks at
     local i
     if view.affinity then
         i = affinity.pick(view, r, q, row, now, local_rule, classes.is_stream[class])
@@ -169,7 +176,7 @@ function _M.balance(name, static_peers)
         -- it was let in, and another worker was quicker: each of them may be over by one
         i = pick.squeeze(view, row, now, local_rule, classes.is_stream[class])
     end
-    if elsewhere then
+    for _ = 1, barred do
         pick.drop_tried() -- a later try may go there
     end
     if i < 0 then
