@@ -188,7 +188,7 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 		{
 			"another socket", "    include weir/weir.conf;\n",
 			"    include weir/weir.conf;\n init_by_lua_block { require('resty.weir').init({ socket = '/tmp/x' }) }\n",
-			"W nginx.conf:4: init_by_lua_block: NGINX looks for the engine at /tmp/x, but the engine listens on /run/weir/engine.sock: write init{socket = \"/run/weir/engine.sock\"}, or set WEIR_SOCKET for NGINX",
+			"W nginx.conf:4: init_by_lua_block: NGINX looks for the engine at /tmp/x, but the engine listens on /run/weir/engine.sock: write init{socket = \"/run/weir/engine.sock\"}, or set WEIR_SOCKET for NGINX, with `env WEIR_SOCKET;` at the top of nginx.conf",
 		},
 		{
 			// Field case 12, NGINX's half.

@@ -91,7 +91,7 @@ func (c *checker) socket(init *nginxconf.Directive) {
 	}
 	if told != c.cfg.Socket.Path {
 		c.warnf(init.File, init.Line, init.Name,
-			"NGINX looks for the engine at %s, but the engine listens on %s: write init{socket = %q}, or set WEIR_SOCKET for NGINX", told, c.cfg.Socket.Path, c.cfg.Socket.Path)
+			"NGINX looks for the engine at %s, but the engine listens on %s: write init{socket = %q}, or set WEIR_SOCKET for NGINX, with `env WEIR_SOCKET;` at the top of nginx.conf", told, c.cfg.Socket.Path, c.cfg.Socket.Path)
 	}
 }
 
