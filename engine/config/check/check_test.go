@@ -133,6 +133,21 @@ W weir.yaml:2: pools: no NGINX upstream uses pool "api": name it in balancer_by_
 			"E nginx.conf:5: upstream api: has no server: NGINX refuses an upstream without one; add `server 0.0.0.1;` as a placeholder, it is never used",
 		},
 		{
+			"servers left beside the balancer", "        server 0.0.0.1;\n" + lineA, "        server 10.0.0.1:8080;\n        server [::1]:9001 backup;\n" + lineA,
+			"E nginx.conf:7: upstream api: has 2 servers beside balancer_by_lua: NGINX tries a request once for each of them, whatever the pool's retry says, and failures are taken for connections closed by chance; leave one `server 0.0.0.1;` as a placeholder",
+		},
+		{
+			"a placeholder that is down", "        server 0.0.0.1;\n" + lineA, "        server 0.0.0.1 down;\n" + lineA,
+			"E nginx.conf:6: upstream api: its server is down: NGINX then has one try less, and requests are not tried again; write `server 0.0.0.1;`",
+		},
+		{
+			"a placeholder that is a name", "        server 0.0.0.1;\n" + lineA, "        server localhost:8080;\n" + lineA,
+			"W nginx.conf:6: upstream api: its server is a name: with several addresses NGINX tries a request once for each, whatever the pool's retry says; write `server 0.0.0.1;`, it is never used",
+		},
+		{
+			"a placeholder of another form", "        server 0.0.0.1;\n" + lineA, "        server [::1]:8080;\n" + lineA, "",
+		},
+		{
 			"another balancer", lineA, lineA + " least_conn;",
 			"E nginx.conf:7: upstream api: least_conn beside balancer_by_lua: NGINX uses only the last of them; remove it",
 		},

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,13 +67,14 @@ func (c *checker) didYouMean(name string) string {
 
 // order checks what NGINX itself leaves to the reader: `keepalive` wraps the balancer that was chosen before it.
 func (c *checker) order(d *nginxconf.Directive, balancer int, key string) {
-	keepalive, server := -1, false
+	keepalive := -1
+	var servers []*nginxconf.Directive
 	for i, b := range d.Block {
 		switch b.Name {
 		case "keepalive":
 			keepalive = i
 		case "server":
-			server = true
+			servers = append(servers, b)
 		case "least_conn", "ip_hash", "hash", "random", "least_time", "sticky":
 			c.errorf(b.File, b.Line, key, "%s beside balancer_by_lua: NGINX uses only the last of them; remove it", b.Name)
 		}
@@ -83,8 +85,34 @@ func (c *checker) order(d *nginxconf.Directive, balancer int, key string) {
 	case keepalive >= 0 && keepalive < balancer:
 		c.errorf(d.Block[keepalive].File, d.Block[keepalive].Line, key, "keepalive must come after the balancer block (line %d): before it, NGINX keeps no connections", d.Block[balancer].Line)
 	}
-	if !server && c.complete {
+	if len(servers) == 0 && c.complete {
 		c.errorf(d.File, d.Line, key, "has no server: NGINX refuses an upstream without one; add `server 0.0.0.1;` as a placeholder, it is never used")
+	}
+	c.placeholder(servers, key)
+}
+
+// placeholder checks the servers of an upstream with a balancer. No request goes to one, but NGINX gives each request as many tries as there are
+// addresses that are not down, and Weir (lua/resty/weir/balancer.lua) reckons with one: it takes a try it did not ask for as the sign of
+// a kept connection that was closed.
+func (c *checker) placeholder(servers []*nginxconf.Directive, key string) {
+	if len(servers) > 1 {
+		c.errorf(servers[1].File, servers[1].Line, key, "has %d servers beside balancer_by_lua: NGINX tries a request once for each of them, whatever the pool's retry says, and failures are taken for connections closed by chance; leave one `server 0.0.0.1;` as a placeholder", len(servers))
+		return
+	}
+	for _, b := range servers {
+		if len(b.Args) == 0 {
+			continue
+		}
+		if slices.Contains(b.Args[1:], "down") {
+			c.errorf(b.File, b.Line, key, "its server is down: NGINX then has one try less, and requests are not tried again; write `server 0.0.0.1;`")
+		}
+		addr := b.Args[0]
+		if _, err := netip.ParseAddrPort(addr); err == nil || strings.HasPrefix(addr, "unix:") {
+			continue
+		}
+		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
+			c.warnf(b.File, b.Line, key, "its server is a name: with several addresses NGINX tries a request once for each, whatever the pool's retry says; write `server 0.0.0.1;`, it is never used")
+		}
 	}
 }
 
