@@ -75,6 +75,8 @@ type checker struct {
 	dicts     map[string]bool    // lua_shared_dict of the http block, by name
 	reqZones  map[string]float64 // rate of each limit_req_zone of the http block, a second
 	dictName  string             // of Weir's own
+	// asked are the locations that subrequests go to, of the server that is looked at.
+	asked map[*nginxconf.Directive]*nginxconf.Directive
 
 	secretFile string // of sticky cookies, as init() is told; "" = not told
 	secretAt   *nginxconf.Directive

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,10 +22,7 @@ var protocols = [...]string{"proxy", "grpc", "fastcgi", "uwsgi", "scgi", "memcac
 // passes walks servers and locations, and checks every pass to an upstream of Weir under what it inherits. NGINX
 // reads a block whole before it applies, so the order inside one does not count.
 func (c *checker) passes(block []*nginxconf.Directive, outer scope, values literals, upstreams map[string]*upstream) {
-	inner := make(scope, len(outer))
-	for name, d := range outer {
-		inner[name] = d
-	}
+	inner := maps.Clone(outer)
 	for _, d := range block {
 		if inPhase(d, "log") {
 			inner["log"] = d
@@ -44,7 +42,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, values liter
 			inner["header_filter"] = d
 		}
 		switch d.Name {
-		case codeCache, satisfy:
+		case codeCache, satisfy, logSubrequest, backgroundUpdate, ofSlice:
 			inner[d.Name] = d
 		case hide, pass:
 			if inner[d.Name] == outer[d.Name] { // the first of this block: those of the blocks around hold no more
@@ -65,10 +63,16 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, values liter
 	for _, d := range block {
 		switch d.Name {
 		case "server":
+			c.asked = bySubrequest(d.Block)
 			c.passes(d.Block, inner, values.with(d.Block), upstreams)
 			continue
 		case "location", "if", "limit_except":
-			c.passes(d.Block, inner, values, upstreams)
+			around := inner
+			if by := c.asked[d]; by != nil {
+				around = maps.Clone(inner)
+				around[authRequest] = by
+			}
+			c.passes(d.Block, around, values, upstreams)
 			continue
 		}
 		for _, p := range protocols {
@@ -80,6 +84,7 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, values liter
 					c.cached(inner)
 					c.satisfied(inner)
 					c.speaks(p, d, inner, to)
+					c.logged(d, inner)
 					c.sticky(d, inner, u)
 					c.admission(d, inner, u, possible)
 					c.rated(d, inner, u, possible)
