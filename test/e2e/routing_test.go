@@ -274,6 +274,42 @@ func TestTheRigsOwnConfigurationPassesTheCheck(t *testing.T) {
 }
 
 // NGINX escapes quotes and control characters for JSON and leaves other bytes alone; strict readers refuse a line that is no UTF-8.
+func TestTheJSONLogHasANumberForEveryStatus(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		NoEngine: true, Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}, Main: "worker_shutdown_timeout 1s;",
+		Server: "access_log access.json weir_json; location /upload/ { proxy_request_buffering off; proxy_pass http://api/; include " + programs.Repo + "/nginx/proxy.conf; }",
+	})
+	r.Do(rig.Request{Path: "/api/x"})
+	c := r.NGINX.Dial() // an upload that the worker's end cuts off
+	if _, err := io.WriteString(c, "PUT /upload/x HTTP/1.1\r\nHost: app\r\nContent-Length: 1000\r\n\r\nthe beginning"); err != nil {
+		t.Fatal(err)
+	}
+	wantTotal(r, 1)
+	r.NGINX.Reload()
+	_, _ = io.ReadAll(c)
+	r.Backend("a").Set(`{"raw":"SSH-2.0-OpenSSH_9.2\r\n"}`)
+	r.Do(rig.Request{Path: "/api/x"})
+	r.Eventually("all are logged", func() error {
+		log, err := os.ReadFile(r.File("access.json"))
+		if err != nil {
+			return err
+		}
+		var got []int
+		for line := range bytes.Lines(log) {
+			var e struct{ Status int }
+			if err := json.Unmarshal(line, &e); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			got = append(got, e.Status)
+		}
+		if want := []int{200, 0, 9}; !slices.Equal(got, want) {
+			return fmt.Errorf("got %d, want %d", got, want)
+		}
+		return nil
+	})
+}
+
 func TestTheJSONLogIsUTF8WhateverTheClientSends(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Workers: 1, Server: "access_log access.json weir_json; location /x { return 204; }"})
