@@ -68,7 +68,7 @@ rm -rf "$lua/resty/weir"
 install -d "$lua/resty/weir" "$snippets"
 install -m 644 "$repo"/lua/resty/weir.lua "$lua/resty/"
 install -m 644 "$repo"/lua/resty/weir/*.lua "$lua/resty/weir/"
-for f in weir weir-log proxy grpc affinity limits server shadow status; do
+for f in weir weir-log proxy grpc affinity limits server shadow status whole; do
     install -m 644 "$repo/nginx/$f.conf" "$snippets/"
 done
 
