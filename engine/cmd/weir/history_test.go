@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -203,6 +204,10 @@ func TestMigrateMakesTheTablesAndTellsTheirState(t *testing.T) {
 	}
 	if code, out, _ := weir("migrate", "--config", file, "status"); code != 1 || !strings.Contains(out, "not applied") {
 		t.Errorf("before: %d %s", code, out)
+	}
+	// Made by who looks, as root, it would be no file of the engine's.
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "h")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the look made a file: %v", err)
 	}
 	if code, _, errs := weir("history", "--config", file); code != 1 || !strings.Contains(errs, "there is no history") {
 		t.Errorf("a history without tables: %d %s", code, errs)

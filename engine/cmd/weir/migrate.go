@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history"
+	"github.com/weirlb/weir/engine/history/embedded"
 	"github.com/weirlb/weir/engine/history/stores"
 )
 
@@ -27,7 +30,7 @@ type (
 
 // each does something with every store that has tables: the history's, and where models are shared when that is another database. keep is
 // how long a history is kept, nil where there is none.
-func (c *migrateCmd) each(do func(ctx context.Context, s history.Store, keep *history.Retention) error) error {
+func (c *migrateCmd) each(do func(ctx context.Context, at config.History, keep *history.Retention) error) error {
 	ctx, stop := interrupted()
 	defer stop()
 	conf, _, err := config.Load(c.Config, nil)
@@ -43,16 +46,12 @@ func (c *migrateCmd) each(do func(ctx context.Context, s history.Store, keep *hi
 		}
 	}
 	for _, one := range wanted {
-		s, err := stores.Open(ctx, one)
-		if err != nil {
-			return err
-		}
 		var keep *history.Retention
 		if one.URL == conf.History.URL {
 			keeps := retention(conf.History)
 			keep = &keeps
 		}
-		if err := errors.Join(do(ctx, s, keep), s.Close()); err != nil {
+		if err := do(ctx, one, keep); err != nil {
 			return err
 		}
 	}
@@ -60,7 +59,12 @@ func (c *migrateCmd) each(do func(ctx context.Context, s history.Store, keep *hi
 }
 
 func (c *migrateUpCmd) Run(all *cli, to streams) error {
-	return all.Migrate.each(func(ctx context.Context, s history.Store, keep *history.Retention) error {
+	return all.Migrate.each(func(ctx context.Context, at config.History, keep *history.Retention) error {
+		s, err := stores.Open(ctx, at)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
 		before, err := s.Migrations(ctx)
 		if err != nil {
 			return err
@@ -88,8 +92,8 @@ func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 	t := tabwriter.NewWriter(to.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "STEP\tNAME\tSTATE\tIN")
 	fit := true
-	err := all.Migrate.each(func(ctx context.Context, s history.Store, _ *history.Retention) error {
-		steps, err := s.Migrations(ctx)
+	err := all.Migrate.each(func(ctx context.Context, at config.History, _ *history.Retention) error {
+		steps, in, err := stepsOf(ctx, at)
 		if err != nil {
 			return err
 		}
@@ -101,7 +105,7 @@ func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 			case !m.Applied:
 				state, fit = "not applied", false
 			}
-			fmt.Fprintf(t, "%04d\t%s\t%s\t%s\n", m.Version, m.Name, state, s.Describe())
+			fmt.Fprintf(t, "%04d\t%s\t%s\t%s\n", m.Version, m.Name, state, in)
 		}
 		return nil
 	})
@@ -112,4 +116,22 @@ func (c *migrateStatusCmd) Run(all *cli, to streams) error {
 		return errQuiet
 	}
 	return nil
+}
+
+// stepsOf tells the steps of a store, and what it is called.
+func stepsOf(ctx context.Context, at config.History) (steps []history.Migration, in string, err error) {
+	// Who only looks makes no file: it would belong to this user, and an engine of another one could not write to it.
+	if path := stores.FilePath(at); path != "" {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			steps, err := embedded.Unmade()
+			return steps, "the file " + path, err
+		}
+	}
+	s, err := stores.Open(ctx, at)
+	if err != nil {
+		return nil, "", err
+	}
+	defer s.Close()
+	steps, err = s.Migrations(ctx)
+	return steps, s.Describe(), err
 }

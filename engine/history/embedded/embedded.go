@@ -171,6 +171,12 @@ func (s *Store) Migrations(ctx context.Context) ([]history.Migration, error) {
 	return sqlrows.State(steps, have, ""), nil
 }
 
+// Unmade tells the state of the schema of a file that is not there.
+func Unmade() ([]history.Migration, error) {
+	steps, err := schema.Steps("sqlite", "")
+	return sqlrows.State(steps, 0, ""), err
+}
+
 // Write stores a batch.
 func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written, err error) {
 	s.mu.Lock()
