@@ -20,6 +20,9 @@ type healthCmd struct {
 
 // Run says the status and ends with 1 when the engine does not answer or cannot serve. A degraded one serves.
 func (c *healthCmd) Run(to streams) error {
+	if c.Timeout <= 0 { // to net/http: without end
+		return fmt.Errorf("--timeout must be above 0, not %v", c.Timeout)
+	}
 	client := http.Client{Timeout: c.Timeout, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

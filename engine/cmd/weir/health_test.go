@@ -1,9 +1,11 @@
 package main
 
 import (
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestHealthEndsWithOneOnlyWhenTheEngineDoesNotServe(t *testing.T) {
@@ -21,5 +23,29 @@ func TestHealthEndsWithOneOnlyWhenTheEngineDoesNotServe(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "engine.sock")
 	if code, _, errs := weir("health", "--socket", nowhere); code != 1 || !strings.Contains(errs, nowhere) {
 		t.Errorf("without an engine: %d %q", code, errs)
+	}
+}
+
+// An engine that takes the connection and says nothing must not keep a container's health check for good.
+func TestHealthNeverWaitsWithoutEnd(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "engine.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, timeout := range []string{"0s", "-1s", "10ms"} {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if code, _, errs := weir("health", "--socket", socket, "--timeout="+timeout); code != 1 || errs == "" {
+				t.Errorf("--timeout=%s: %d %q", timeout, code, errs)
+			}
+		}()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("--timeout=%s: it waits", timeout)
+		}
 	}
 }
