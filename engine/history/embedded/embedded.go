@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite" // registers the driver "sqlite"
@@ -49,6 +50,7 @@ func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("folder of the history file: %w", err)
 	}
+	hand(path)
 	// WAL: readers and the writer do not wait for each other. synchronous=NORMAL: nothing is lost when the engine is killed;
 	// a power cut may take the last commits and leaves the file whole.
 	dsn := func(more string) string {
@@ -71,6 +73,23 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// hand makes a file that is not there when root asks, as by `weir migrate up`, and gives it to whom its folder belongs: an engine that runs as
+// a user of its own could not write to it otherwise. Whatever fails here shows when the file is opened.
+func hand(path string) {
+	folder, err := os.Stat(filepath.Dir(path))
+	if err != nil || os.Geteuid() != 0 {
+		return
+	}
+	owner, ok := folder.Sys().(*syscall.Stat_t)
+	if !ok {
+		return
+	}
+	if file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err == nil {
+		_ = file.Chown(int(owner.Uid), int(owner.Gid))
+		_ = file.Close()
+	}
 }
 
 // ping opens the file. Of two programs that open a new file at once one may be told that it is busy, whatever its patience: the

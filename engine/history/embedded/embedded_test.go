@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/weirlb/weir/engine/history"
@@ -97,5 +98,37 @@ func TestProgramsThatOpenANewFileAtOnceAllGetIt(t *testing.T) {
 			})
 		}
 		all.Wait()
+	}
+}
+
+// Whoever installs runs `weir migrate up` as root, and the engine as a user of its own, to whom the folder belongs.
+func TestAFileThatRootMakesBelongsToWhomItsFolderDoes(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65533); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(filepath.Join(dir, "history.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "history.db*")) // with the WAL
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 65534 || owner.Gid != 65533 {
+			t.Errorf("%s belongs to %d:%d", file, owner.Uid, owner.Gid)
+		}
 	}
 }
