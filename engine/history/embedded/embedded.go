@@ -70,6 +70,10 @@ func Open(path string) (*Store, error) {
 	s.read.SetConnMaxIdleTime(time.Minute)
 	if err := s.ping(); err != nil {
 		_ = s.Close()
+		var e *sqlite.Error
+		if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_READONLY { // its own words say of no user
+			return nil, fmt.Errorf("opening the history file %s: user %d may not write to it, and SQLite cannot even read it without (its lock is in a file beside it): %w", path, os.Geteuid(), err)
+		}
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	return s, nil
