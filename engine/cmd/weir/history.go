@@ -216,6 +216,9 @@ func linesCSV(to io.Writer, lines []*history.Line) error {
 }
 
 func (c *historyEventsCmd) Run(all *cli, to streams) error {
+	if c.Limit < 1 { // a negative one is none to SQLite and an error to PostgreSQL
+		return fmt.Errorf("--limit must be 1 or more, not %d", c.Limit)
+	}
 	from, end, err := c.read(time.Now().UnixMilli())
 	if err != nil {
 		return err

@@ -179,6 +179,21 @@ func TestServerMetricsAreKeptByTheMinuteShownAndExported(t *testing.T) {
 	}
 }
 
+func TestEventsRefuseALimitThatIsNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(file, []byte("history: {dir: h}\n"+onePool), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := weir("migrate", "--config", file, "up"); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, limit := range []string{"0", "-1"} {
+		if code, _, errs := weir("history", "--config", file, "events", "--limit="+limit); code != 1 || !strings.Contains(errs, "--limit must be 1 or more") {
+			t.Errorf("--limit=%s: %d %s", limit, code, errs)
+		}
+	}
+}
+
 func TestReadingAHistoryThatIsNotThereMakesNone(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "weir.yaml")
 	dir := filepath.Join(filepath.Dir(file), "h")
