@@ -338,7 +338,8 @@ func TestWithoutAFolderOrAStoreTheRecorderStaysWithinItsBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	tel := telemetry.New()
-	r := New(Options{Dir: filepath.Join(file, "dir"), Log: telemetry.NewLog(io.Discard, "info"), Tel: tel.History(), Open: func(context.Context) (history.Store, error) { return nil, errors.New("no store") }})
+	var log bytes.Buffer
+	r := New(Options{Dir: filepath.Join(file, "dir"), Log: telemetry.NewLog(&lockedWriter{w: &log}, "info"), Tel: tel.History(), Open: func(context.Context) (history.Store, error) { return nil, errors.New("no store") }})
 	r.Start()
 	list := numbered(0, 50_000)
 	for range 40 {
@@ -356,6 +357,9 @@ func TestWithoutAFolderOrAStoreTheRecorderStaysWithinItsBounds(t *testing.T) {
 	}
 	if err := r.Close(context.Background()); err != nil {
 		t.Error(err)
+	}
+	if text := log.String(); !strings.Contains(text, "what happens is kept in memory") || strings.Contains(text, "on the disk") {
+		t.Errorf("the log speaks of a disk that there is not: %s", text)
 	}
 }
 

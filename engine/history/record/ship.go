@@ -201,7 +201,11 @@ func (r *Recorder) down(err error) {
 	r.outage.Store(now)
 	if before == nil {
 		r.opt.Tel.Outages.Inc()
-		r.opt.Log.Warn().Str("error", err.Error()).Msg("the history store is down; what happens is kept on the disk until it is back")
+		where := "on the disk"
+		if r.lock == nil || r.spool.InMemory() { // no folder, or its disk takes nothing
+			where = "in memory, as far as there is room,"
+		}
+		r.opt.Log.Warn().Str("error", err.Error()).Msg("the history store is down; what happens is kept " + where + " until it is back")
 	}
 }
 
