@@ -54,10 +54,13 @@ func nested(b *strings.Builder, name string, of func(Figure) float64) {
 	b.WriteByte('}')
 }
 
-// number writes seven digits: more would only be noise.
+// number writes seven digits: more would only be noise. A whole number has all of its own: requests are counted, also above ten million.
 func number(v float64) string {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
+	switch {
+	case math.IsNaN(v) || math.IsInf(v, 0):
 		return "null"
+	case v == math.Trunc(v) && math.Abs(v) < 1<<53:
+		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
 	return strconv.FormatFloat(v, 'g', 7, 64)
 }

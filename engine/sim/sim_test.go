@@ -147,6 +147,18 @@ func TestSeveralSeedsGiveMeanSpreadAndMedian(t *testing.T) {
 	}
 }
 
+func TestRequestsAreCountedToTheLastOneHoweverMany(t *testing.T) {
+	r := []Row{{"random", []world.Result{{Requests: 12345678, Failed: 10000001, MeanMS: 5.04227654, P50MS: 5, P90MS: 5, P99MS: 5, P999MS: 12345678.5}}}}
+	var b strings.Builder
+	if err := WriteJSON(&b, "", r); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"policy":"random","requests":12345678,"failed":10000001,"mean_ms":5.042277,"p50_ms":5,"p90_ms":5,"p99_ms":5,"p999_ms":1.234568e+07}` + "\n"
+	if b.String() != want {
+		t.Errorf("got  %swant %s", b.String(), want)
+	}
+}
+
 func TestALatencyNobodyReachedIsNull(t *testing.T) {
 	nan := math.NaN()
 	r := []Row{{"random", []world.Result{{Requests: 5, Failed: 5, MeanMS: nan, P50MS: nan, P90MS: nan, P99MS: nan, P999MS: nan}}}}
