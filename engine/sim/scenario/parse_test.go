@@ -135,8 +135,9 @@ func TestAMistakeIsToldWithFileLineAndKey(t *testing.T) {
 		"a list":                 {whole, "- a\n- b\n", "x.yaml:1: the file must be a mapping"},
 		"empty":                  {whole, "", "x.yaml: the file is empty"},
 		"two documents":          {"retries: 1", "retries: 1\n---\nretries: 2", "x.yaml: it holds more than one document"},
-		"hardly any arrivals":    {"load: 0.8", "rate_per_s: 1e-300", "x.yaml:6: arrivals: the 500000 requests would come in 5e+305 simulated seconds; at most 1e+07"},
-		"hardly any in steps":    {"load: 0.8", "steps: [{for_s: 1, rate_per_s: 1}, {for_s: 1e9, rate_per_s: 0}]", "simulated seconds; at most 1e+07"},
+		"hardly any arrivals":    {"load: 0.8", "rate_per_s: 1e-300", "x.yaml:6: arrivals: the 500000 requests may take 5.04e+305 simulated seconds to come; at most 1e+07"},
+		"hardly any in steps":    {"load: 0.8", "steps: [{for_s: 1, rate_per_s: 1}, {for_s: 1e9, rate_per_s: 0}]", "simulated seconds to come; at most 1e+07"},
+		"a long wait for them":   {"load: 0.8", "steps: [{for_s: 1e9, rate_per_s: 0}, {for_s: 1, rate_per_s: 1e9}]", "simulated seconds to come; at most 1e+07"},
 		"a peer that stands":     {"slots: 4, speed: 0.5", "slots: 4, speed: 1e-9", "on peer 3 a request takes"},
 		"no YAML":                {whole, "a: [", "x.yaml:1: is not valid YAML"},
 		"too much":               {"requests: 200000", "requests: 40000000", "at most 50000000 are allowed"},
@@ -170,6 +171,24 @@ func TestStepsAreSharesOfCapacityOrRates(t *testing.T) {
 	}
 	if want := []Step{{60, 5}, {30, 7}}; s.Arrivals[0] != want[0] || s.Arrivals[1] != want[1] {
 		t.Errorf("%v, want %v", s.Arrivals, want)
+	}
+}
+
+func TestTimeIsOnlyBoundedWhereRequestsAreWaitedFor(t *testing.T) {
+	rush := func(steps, requests string) error {
+		text := strings.Replace(least, "{rate_per_s: 5}", "{steps: ["+steps+"]}", 1)
+		_, err := Parse("x.yaml", []byte(strings.Replace(text, "requests: 10\n", "requests: "+requests+"\n", 1)))
+		return err
+	}
+	const pause = "{for_s: 1e9, rate_per_s: 0}"
+	if err := rush("{for_s: 600, rate_per_s: 100}, "+pause, "10000"); err != nil {
+		t.Errorf("the pause after all that come is refused: %v", err)
+	}
+	if rush("{for_s: 100, rate_per_s: 100}, "+pause, "10000") == nil {
+		t.Error("a pause that half of all runs begin is taken")
+	}
+	if rush(pause+", {for_s: 1, rate_per_s: 1e9}", "10") == nil {
+		t.Error("a pause before all of them is taken")
 	}
 }
 
