@@ -1,8 +1,8 @@
 // Package world is a discrete-event simulation of a pool of peers behind one or more balancers.
 //
 // A peer is a first-come-first-served queue in front of equal slots. A request's size is drawn when it arrives, before
-// anyone decides anything; how long it takes is size x affinity x cold factor / speed of the peer that gets it. When a
-// peer's speed changes, what its slots are working on changes pace with it.
+// anyone decides anything; how long it takes is size x affinity x cold factor / speed of the peer that gets it, as they
+// are when a slot begins with it. When a peer's speed changes, what its slots are working on keeps its pace.
 //
 // Time is float64 milliseconds from the start of the run. Nothing here reads a clock or a global random source: a run is
 // a function of scenario, seed and policy. A World is used for one run, by one goroutine. Its loop allocates only while
