@@ -111,7 +111,7 @@ func (q *question) value(key []byte) (err error) {
 			if addr, ierr = in.Key(); ierr != nil {
 				break
 			}
-			name := string(addr)
+			name := canonical(string(addr))
 			if _, twice := q.inflight[name]; twice {
 				ierr = fmt.Errorf("%q is there twice", name)
 				break

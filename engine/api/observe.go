@@ -34,6 +34,10 @@ func (s *socket) observe(c *call) {
 		err = b.DecodeCompact(c.PostBody())
 	case readableType:
 		err = b.DecodeNDJSON(c.PostBody())
+		// NGINX sends addresses as the engine does. Who writes this form by hand or program may have them as weir.yaml does.
+		for i, peer := range b.Peers {
+			b.Peers[i] = canonical(peer)
+		}
 	default:
 		tel.BadHeader.Inc()
 		c.failKnown(fasthttp.StatusUnsupportedMediaType,

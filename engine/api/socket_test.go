@@ -57,6 +57,33 @@ func TestDecideAnswersTheTableAndOnePickWhenAsked(t *testing.T) {
 	}
 }
 
+// weir.yaml takes a peer in any spelling. Under another one its requests in flight counted for nothing, and its outcomes were dropped without a word.
+func TestPeersAreKnownOnTheSocketHoweverTheyAreSpelled(t *testing.T) {
+	r := start(t, twoPools)
+	var got table
+	r.ask("POST", "/decide", `{"pool":"api","pick":true,"inflight":{"10.0.0.1:80":1,"10.0.0.2:80":1,"unix:/run//app.sock":1,"[0:0::1]:9001":90}}`).into(t, &got)
+	if got.Pick == nil {
+		t.Fatal("no pick")
+	}
+	for _, p := range append(got.Pick.Alternatives, alternative{Peer: got.Pick.Peer, PredictedMS: got.Pick.PredictedMS}) {
+		if high := p.PredictedMS > 5*got.Pick.PredictedMS; high != (p.Peer == "[::1]:9001") {
+			t.Errorf("%s is expected to cost %.1f ms beside %.1f", p.Peer, p.PredictedMS, got.Pick.PredictedMS)
+		}
+	}
+	if a := r.ask("POST", "/decide", `{"pool":"api","pick":true,"inflight":{"[::1]:9001":1,"[0:0::1]:9001":90}}`); a.status != 400 || !strings.Contains(a.body, "there twice") {
+		t.Errorf("one peer in two spellings: %d %s", a.status, a.body)
+	}
+	line := `{"pool":"api","peer":"[0:0::1]:9001","total_ms":5}` + "\n" + `{"pool":"api","peer":"[::1]:9001","total_ms":5}`
+	if a := r.ask("POST", "/observe", line, "Content-Type", ndjson); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	var f serve.PeerFigures
+	r.manage("GET", "/api/pools/api/peers/%5B::1%5D:9001", "").into(t, &f)
+	if f.Attempts != 2 {
+		t.Errorf("%d attempts are known of the peer, want both", f.Attempts)
+	}
+}
+
 // As NGINX picks: a request that is five times the usual costs more, and does not explore.
 func TestAPickHeedsTheWeightOfTheRequest(t *testing.T) {
 	r := start(t, twoPools)
