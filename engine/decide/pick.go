@@ -12,6 +12,7 @@ type Candidate struct {
 	Work     float64 // left to do of what is held, in mean requests of the pool (Progress.Left); 0 = not known. Only read in tables with sizes
 	Usable   bool
 	Admit    float64 // probability to be considered; not > 0, or > 1, means 1
+	Weight   float64 // by which its costs were divided, the operator's and its zone's; not > 0 means 1
 }
 
 // Choice is a pick.
@@ -100,31 +101,39 @@ const far = 10
 // hangs reports whether every peer that is considered hangs: it costs far times as much as the cheapest usable one, which is held back by its Admit,
 // and holds more than that one by counts alone, with a weight of Admit. So a wrong table cannot flood a newcomer, and a bounded share does not
 // send all that is above it to a peer that no longer answers. Costs are those of the shared class: a peer that takes ten times as long for some
-// class, and is full of another, does not hang. lua/resty/weir/hung.lua has the same rule, for tiers too.
+// class, and is full of another, does not hang. And they are without the weights, by counts with them: of two peers that are well, one with ten times
+// the weight of the other costs a tenth. lua/resty/weir/hung.lua has the same rule, for tiers too.
 func hangs(t *Table, cand []Candidate, draw float64) bool {
 	const shared = 0
+	price := func(i int) float64 {
+		return t.Price(shared, i, cand[i].InFlight, cand[i].Work, 1) * cand[i].weight()
+	}
 	at, cost := -1, math.Inf(1)
 	for i := range cand {
 		if !cand[i].Usable || cand[i].considers(draw) {
 			continue
 		}
-		if p := t.Price(shared, i, cand[i].InFlight, cand[i].Work, 1); p < cost {
+		if p := price(i); p < cost {
 			at, cost = i, p
 		}
 	}
 	if at < 0 {
 		return false
 	}
-	if best, _ := lowest(t, shared, 1, cand, draw); best < far*cost {
-		return false
-	}
-	bound := (cand[at].InFlight + 1) / cand[at].Admit // Admit is in (0, 1): it is held back
+	bound := (cand[at].InFlight + 1) / (cand[at].weight() * cand[at].Admit) // Admit is in (0, 1): it is held back
 	for i := range cand {
-		if cand[i].considers(draw) && cand[i].InFlight+1 <= bound {
+		if cand[i].considers(draw) && (price(i) < far*cost || (cand[i].InFlight+1)/cand[i].weight() <= bound) {
 			return false
 		}
 	}
 	return true
+}
+
+func (x *Candidate) weight() float64 {
+	if x.Weight > 0 {
+		return x.Weight
+	}
+	return 1
 }
 
 func choose(t *Table, c int, size float64, cand []Candidate, draw, best float64, considered int, rule Rule, rnd *rand.Rand) Choice {

@@ -115,7 +115,18 @@ func TestABoundedShareSendsNothingToAPeerThatHangs(t *testing.T) {
 			t.Errorf("%s: the other has %.2f, want %.2f", x.name, seen[1], x.want)
 		}
 	}
-	table, cand := flat(40, 10)
+	// By its weight the newcomer costs a hundredth of the other, which is well.
+	table, cand := flat(10, 0.1)
+	cand[1].Admit, cand[1].Weight = 0.25, 100
+	if seen, _ := shares(table, cand, decide.Rule{}, 20000); math.Abs(seen[1]-0.25) > 0.02 {
+		t.Errorf("beside a peer of little weight: the other has %.2f, want 0.25", seen[1])
+	}
+	table, cand = flat(1640, 0.5)
+	cand[0].InFlight, cand[1].InFlight, cand[1].Admit, cand[1].Weight = 40, 400, 0.25, 100
+	if seen, _ := shares(table, cand, decide.Rule{}, 20000); seen[1] < 1-1e-9 {
+		t.Errorf("beside a peer of little weight that hangs: the other has %.2f, want all", seen[1])
+	}
+	table, cand = flat(40, 10)
 	table.Classes = append(table.Classes, "heavy")
 	heavy, _ := flat(1640, 50)
 	table.Cost = append(table.Cost, heavy.Cost...)

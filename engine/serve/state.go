@@ -151,7 +151,7 @@ func (s *Snapshot) Candidates(inflight map[string]float64) []decide.Candidate {
 	c := make([]decide.Candidate, len(s.Peers))
 	for i := range s.Peers {
 		p := &s.Peers[i]
-		c[i] = decide.Candidate{InFlight: float64(p.Inflight()), Usable: p.Usable, Admit: p.Admit}
+		c[i] = decide.Candidate{InFlight: float64(p.Inflight()), Usable: p.Usable, Admit: p.Admit, Weight: p.Weight / (1 + p.Away)}
 		if inflight != nil {
 			c[i].InFlight = inflight[p.Addr]
 		}

@@ -207,6 +207,16 @@ describe("the picking rule", function()
         assert.is_near(0.25, shares(v, 20000, false, 1)[1], 0.02)
     end)
 
+    it("does not take a peer for hanging that costs more by its weight", function()
+        local v = view({ flat(10), flat(0.1) }, { bounded = true }) -- as fast as each other
+        v.weight[1], v.admit[1] = 100, 0.25
+        assert.is_near(0.25, shares(v, 20000)[1], 0.02)
+        v = view({ linear(40), flat(0.5) }, { bounded = true })
+        v.weight[1], v.admit[1] = 100, 0.25
+        inflight(40, 400) -- costs 1640 and, without the weight, 50; by counts 41 against 401 / 25
+        assert.equal(1, shares(v, 2000)[1])
+    end)
+
     it("bounds the share of a peer by its admit, whatever its cost", function()
         local v = view({ flat(1), flat(100), flat(100) }, { explore = 0 })
         v.admit[0] = 0.1

@@ -5,6 +5,7 @@
 -- A peer hangs when one more request costs FAR times as much on it as on the cheapest of its tier, and it holds more than that one by counts alone:
 -- (held + 1) / weight, with a weight that grows with the bounded share, which is how HAProxy (leastconn with slowstart) and Envoy (least request
 -- with slow start) place requests. So a wrong table cannot flood a newcomer: it holds at most its share of what the others do.
+-- Costs are compared without the weights they were divided by: of two peers that are well, one with ten times the weight of the other costs a tenth.
 local ffi = require "ffi"
 local shm = require "resty.weir.shm"
 local candidates = require "resty.weir.candidates"
@@ -44,7 +45,7 @@ function _M.any(view, now)
     for i = 0, n - 1 do
         local s = slot[i]
         if usable[i] == 1 and peer[s].aside_ms <= now and peer[s].trial_ms <= now then
-            local t, c = tier and tier[i] or 0, cost_at(view, i)
+            local t, c = tier and tier[i] or 0, cost_at(view, i) * weight[i]
             if c < best[t] then
                 best[t], at[t] = c, i
             end
@@ -53,7 +54,7 @@ function _M.any(view, now)
     for i = 0, n - 1 do
         local t = tier and tier[i] or 0
         local b = at[t]
-        local hangs = usable[i] == 1 and b >= 0 and b ~= i and cost_at(view, i) >= _M.FAR * best[t]
+        local hangs = usable[i] == 1 and b >= 0 and b ~= i and cost_at(view, i) * weight[i] >= _M.FAR * best[t]
             and (load[i] + 1) / weight[i] > (load[b] + 1) / (weight[b] * (admit[b] > 0 and admit[b] or 1))
         hung[i] = hangs and 1 or 0
         view.hangs = view.hangs or hangs
