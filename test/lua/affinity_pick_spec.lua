@@ -92,6 +92,17 @@ describe("affinity by cookie", function()
         assert.equal(1, affinity.pick(v, of(v, 0), q, 0, 1000, false, false))
     end)
 
+    it("does not leave a peer for what it costs more by its weight", function()
+        local v = view(STICKY, { { cost = 10 }, { cost = 1, weight = 10 } }) -- as fast as each other
+        assert.equal(0, go(v, of(v, 0)))
+        assert.equal(10, pick.choice.cost)
+        v = view(STICKY, { { cost = 31 }, { cost = 1, weight = 10 } })
+        assert.equal(1, go(v, of(v, 0)))
+        v = view(STICKY, { { cost = 10 }, { cost = 3.1, weight = 10 } }) -- the heavy one is the dear one
+        assert.equal(1, go(v, of(v, 1)))
+        assert.equal(pick.BOUND, pick.choice.flags)
+    end)
+
     it("does not leave for the cost where there is no table, or break_at is 0", function()
         local v = view(STICKY, { { cost = 90 }, {} })
         assert.equal(0, go(v, of(v, 0), true))
@@ -169,6 +180,16 @@ describe("affinity by hash", function()
         assert.is_near(2000 * 0.286 / 1.286, some[2], 120)
         local _, all = users(view(HASH, { { state = "down" }, { state = "standby", tier = 1 } }), 100)
         assert.equal(100, all[1])
+    end)
+
+    it("gives a peer of little weight its part of the keys", function()
+        local _, count = users(view(HASH, { { cost = 10 }, { cost = 2, weight = 5 } }), 3000)
+        assert.is_near(500, count[0], 80)
+        local v = view(HASH, { { cost = 10 }, { cost = 2, weight = 5 } })
+        for u = 1, 50 do
+            local i = go(v, { host = "h", arg_user = "u" .. u })
+            assert.equal(i == 0 and 10 or 2, pick.choice.cost)
+        end
     end)
 
     it("leaves a dear peer for the key's next, the same one each time", function()

@@ -14,13 +14,15 @@ local vars = require "resty.weir.vars"
 local notice = require "resty.weir.notice"
 
 local read = vars.read
-local huge, min = math.huge, math.min
+local huge, min, max = math.huge, math.min, math.max
 
 local COOKIES = vars.named("http_cookie")
 
 local _M = { BOUND = pick.BOUND }
 
-local cost = ffi.new("double[?]", pick.MAX_PEERS)
+local LEAST = 1e-9 -- ms: a cost may be 0
+
+local dear = ffi.new("double[?]", pick.MAX_PEERS)
 local weight = ffi.new("double[?]", pick.MAX_PEERS)
 
 _M.parts_of = keys.parts_of
@@ -55,15 +57,34 @@ function _M.prepare(view, told, before)
     notice.once("affinity by " .. tostring(told.by) .. " is not known to this NGINX; pool \"" .. view.name .. "\" goes without")
 end
 
--- The most that a peer may cost to be kept; notes the costs of the k candidates in cost[], 0 each where there is no table.
+-- How many times as dear as the cheapest a peer is that costs c, with the operator's weights or without them, whichever is less: what a peer of little
+-- weight costs more by that is no reason to leave it, as it would keep nobody, and one of much weight is left no sooner for having it.
+local best, best_plain
+local function dearness(view, i, c)
+    return min(c / best, c * view.told_weight[i] / best_plain)
+end
+
+-- How dear a peer may be to be kept; notes how dear each of the k candidates is in dear[], 0 where there is no table.
 local function most(view, row, k, local_rule)
-    local best = huge
-    for j = 0, k - 1 do
-        local c = local_rule and 0 or pick.cost_at(view, row, pick.cand[j])
-        cost[j] = c
-        best = min(best, c)
+    if local_rule then
+        for j = 0, k - 1 do
+            dear[j] = 0
+        end
+        return huge
     end
-    return local_rule and huge or view.affinity.break_at * best
+    local cand = pick.cand
+    best, best_plain = huge, huge
+    for j = 0, k - 1 do
+        local i = cand[j]
+        local c = pick.cost_at(view, row, i)
+        dear[j] = c
+        best, best_plain = min(best, c), min(best_plain, c * view.told_weight[i])
+    end
+    best, best_plain = max(best, LEAST), max(best_plain, LEAST)
+    for j = 0, k - 1 do
+        dear[j] = dearness(view, cand[j], dear[j])
+    end
+    return view.affinity.break_at
 end
 
 local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
@@ -90,7 +111,7 @@ local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
     local k = pick.whole(view, now, with_streams)
     local bound = most(view, row, k, local_rule)
     local mine = local_rule and -1 or pick.cost_at(view, row, i)
-    if mine > bound then
+    if not local_rule and dearness(view, i, mine) > bound then
         return nil
     end
     return pick.settle(view, i, mine, 1, pick.BOUND)
@@ -117,11 +138,11 @@ local function by_hash(view, a, r, row, now, local_rule, with_streams)
         end
         weight[j] = w
     end
-    local j = rendezvous.choose(key, a.seed, cand, k, pick.load, weight, cost, bound, a.factor)
+    local j = rendezvous.choose(key, a.seed, cand, k, pick.load, weight, dear, bound, a.factor)
     if j < 0 then
         return nil
     end
-    return pick.settle(view, cand[j], local_rule and -1 or cost[j], 1, pick.BOUND)
+    return pick.settle(view, cand[j], local_rule and -1 or pick.cost_at(view, row, cand[j]), 1, pick.BOUND)
 end
 
 -- As pick.pick, for a view with affinity.
