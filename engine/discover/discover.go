@@ -21,8 +21,10 @@ type Update struct {
 	Peers []Peer
 	// Known is false when the look told nothing about the members: those told before stay.
 	Known bool
-	// Err says why the source cannot be relied on at present; nil = it works. With Known, a part of the set is older than this look.
+	// Err says why the source cannot be relied on at present; nil = it works. With Known, some of the set, or all, is older than this look.
 	Err error
+	// Partly says that Err is about a part of Peers, or about what is no peer: the rest is as of this look.
+	Partly bool
 	// Queries were sent since the last update.
 	Queries int
 }

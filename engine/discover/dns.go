@@ -131,6 +131,7 @@ type looking struct {
 	*DNS
 	ctx    context.Context
 	ttl    time.Duration
+	fresh  bool // a question was answered
 	used   map[question]bool
 	peers  []found
 	none   []error // definite answers that there is nothing
@@ -150,6 +151,7 @@ func (l *looking) get(q question) (records, bool) {
 	var none *errNone
 	switch {
 	case err == nil:
+		l.fresh = true
 		l.last[q] = got
 		l.ttl = min(l.ttl, got.ttl)
 		return got, true
@@ -280,7 +282,7 @@ func (l *looking) update() Update {
 	case len(peers) > 0:
 		l.believe()
 		l.emptyAt = time.Time{}
-		return Update{Known: true, Peers: peers, Err: problems}
+		return Update{Known: true, Peers: peers, Err: problems, Partly: problems != nil && l.fresh}
 	case len(l.failed) > 0 || len(l.none) == 0:
 		return Update{Err: problems} // nothing is known for sure
 	}

@@ -40,6 +40,7 @@ type source struct {
 	known      bool    // peers is an answer, be it the empty one
 	relied     bool    // one of its answers named peers, or nobody on purpose: a name that there is not is an answer too, and may be misspelt
 	fault      string  // why it cannot be relied on, "" = it can
+	partly     bool    // the fault is of a part of its last answer
 	faultAt    float64 // ms since when
 	answeredAt float64 // ms of the last answer
 }
@@ -208,6 +209,7 @@ func (s *source) take(now float64, u discover.Update) {
 		}
 	}
 	failed := u.Err != nil
+	s.partly = u.Partly
 	s.tel.Looked(!failed, len(s.peers), u.Known && !failed)
 	was := s.fault
 	if !failed {
@@ -226,10 +228,12 @@ func (s *source) take(now float64, u discover.Update) {
 	}
 	if was == "" {
 		s.faultAt = now
-		fault, kept := s.fault, len(s.peers)
+		fault, kept, message := s.fault, len(s.peers), "source of peers fails; its last peers stay"
+		if s.partly {
+			message = "source of peers fails in part; the rest of its answer counts"
+		}
 		p.later(func() {
-			p.eng.log.Warn().Str("pool", p.name).Str("source", name).Strs("problems", strings.Split(fault, "\n")).Int("peers_kept", kept).
-				Msg("source of peers fails; its last peers stay")
+			p.eng.log.Warn().Str("pool", p.name).Str("source", name).Strs("problems", strings.Split(fault, "\n")).Int("peers_kept", kept).Msg(message)
 		})
 	}
 }
@@ -365,6 +369,8 @@ func (p *livePool) inspectSources(now float64, r *Report) {
 		switch {
 		case !s.relied && len(p.leaving) > 0:
 			serves = "it has named no peers yet, and those that the pool had before stay"
+		case s.partly:
+			serves = fmt.Sprintf("only in part, the rest of its answer counts: %d peers", len(s.peers))
 		case s.known && len(s.peers) == 0:
 			serves = "it names no peers"
 		case !s.known && p.pending:

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/weirlb/weir/test/dnsserver"
 )
 
@@ -117,6 +119,21 @@ func TestAPoolThatMovesToANameThatThereIsNotKeepsItsPeersForGood(t *testing.T) {
 	waitMembers(t, e, "10.0.0.2:80 (dns a.b:80)")
 	server.Fail(0, dnsserver.NXDomain) // a name that was there and is gone names nobody
 	waitMembers(t, e)
+}
+
+func TestASourceThatFailsInPartIsNotSaidToKeepItsLastPeers(t *testing.T) {
+	server := dnsserver.Start(t)
+	server.Set(t, "a.b", "a.b. 0 IN A 10.0.0.1")
+	server.Fail(dns.TypeAAAA, dnsserver.ServFail)
+	e := live(t, "pools: [{name: api, dns: {name: a.b, port: 80, resolvers: "+server.Addr+", min_ttl_ms: 100, max_ttl_ms: 100}}]")
+	waitMembers(t, e, "10.0.0.1:80 (dns a.b:80)")
+	server.Set(t, "a.b", "a.b. 0 IN A 10.0.0.2", "a.b. 0 IN A 10.0.0.3")
+	waitMembers(t, e, "10.0.0.2:80 (dns a.b:80)", "10.0.0.3:80 (dns a.b:80)")
+	if r := fmt.Sprint(e.Report()); !strings.Contains(r, "only in part, the rest of its answer counts: 2 peers: a.b AAAA") {
+		t.Errorf("the health says %s", r)
+	}
+	server.Fail(0, dnsserver.ServFail)
+	within(t, 15*time.Second, "all of it fails", func() bool { return strings.Contains(fmt.Sprint(e.Report()), "its last 2 peers stay") })
 }
 
 func TestAPoolThatAReloadAddsIsCheckedAndItsSourcesRun(t *testing.T) {
