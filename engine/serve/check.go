@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/weirlb/weir/engine/config"
@@ -97,12 +98,16 @@ func (c *check) run(ctx context.Context, first time.Duration) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		pass, detail := c.probe(ctx, client)
+		pass, detail, err := c.probe(ctx, client)
 		took := time.Since(began)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return
+		case err != nil:
+			c.pool.eng.log.Repeated("checks").Str("error", err.Error()).Msg("active checks cannot be made for now: the peers stay as they are")
+		default:
+			c.pool.probed(c, &ProbeView{Pass: pass, Detail: detail, TookMS: float64(took) / float64(time.Millisecond)})
 		}
-		c.pool.probed(c, &ProbeView{Pass: pass, Detail: detail, TookMS: float64(took) / float64(time.Millisecond)})
 		// A tenth of jitter keeps checks of many peers, and of many engines, from falling into step.
 		next := time.Duration(float64(c.interval()) * (0.9 + 0.2*rand.Float64()))
 		timer.Reset(max(next-took, 10*time.Millisecond))
@@ -143,8 +148,9 @@ func everyCipher() (ids []uint16) {
 	return ids
 }
 
-// probe asks once. What passes is written down in the configuration: an answer in time whose status is in check.pass.
-func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, detail string) {
+// probe asks once. What passes is written down in the configuration: an answer in time whose status is in check.pass. With an error the peer was not
+// asked, for want of what this host should have: all peers would be down at a time for that, and NGINX may serve well from them.
+func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, detail string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.conf.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	host := c.conf.Host
@@ -160,11 +166,11 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 		scheme = "https"
 	}
 	if c.conf.Protocol.GRPC() {
-		pass, detail, err := askGRPC(ctx, via, &url.URL{Scheme: scheme, Host: host}, strings.TrimPrefix(c.conf.Path, "/"))
+		pass, detail, err = askGRPC(ctx, via, &url.URL{Scheme: scheme, Host: host}, strings.TrimPrefix(c.conf.Path, "/"))
 		if err != nil {
-			return false, c.noAnswer(err)
+			return c.noAnswer(err)
 		}
-		return pass, detail
+		return pass, detail, nil
 	}
 	req := (&http.Request{
 		Method: string(c.conf.Method), Host: host, Close: true,
@@ -175,19 +181,25 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 	}).WithContext(ctx)
 	res, err := via.RoundTrip(req)
 	if err != nil {
-		return false, c.noAnswer(err)
+		return c.noAnswer(err)
 	}
 	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
 	_ = res.Body.Close()
 	if !c.conf.Pass.Contains(res.StatusCode) {
-		return false, fmt.Sprintf("status %d is not in %s", res.StatusCode, c.conf.Pass)
+		return false, fmt.Sprintf("status %d is not in %s", res.StatusCode, c.conf.Pass), nil
 	}
-	return true, fmt.Sprintf("status %d", res.StatusCode)
+	return true, fmt.Sprintf("status %d", res.StatusCode), nil
 }
 
-func (c *check) noAnswer(err error) string {
+// noAnswer tells what an error says of the peer, as probe does.
+func (c *check) noAnswer(err error) (pass bool, detail string, own error) {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS)
+		return false, fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS), nil
+	}
+	for _, short := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, short) {
+			return false, "", short
+		}
 	}
 	why := err.Error()
 	// The port that the probe had here is another one each time. It says nothing of the peer, and the log tells the same cause once a minute only.
@@ -196,7 +208,7 @@ func (c *check) noAnswer(err error) string {
 		far.Source = nil
 		why = strings.Replace(why, op.Error(), far.Error(), 1)
 	}
-	return why
+	return false, why, nil
 }
 
 // probed takes in the result of a check.

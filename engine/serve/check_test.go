@@ -1,13 +1,16 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,7 +206,7 @@ func TestEveryStatusPassesOrFailsByTheRuleAndRedirectsAreNotFollowed(t *testing.
 	for status, want := range map[int64]bool{200: true, 204: true, 301: true, 399: true, 404: false, 418: false, 429: false, 500: false} {
 		b.status.Store(status)
 		seen := b.probes.Load()
-		pass, detail := c.probe(t.Context(), c.transport())
+		pass, detail, _ := c.probe(t.Context(), c.transport())
 		if pass != want {
 			t.Errorf("status %d: pass %v (%s)", status, pass, detail)
 		}
@@ -228,7 +231,7 @@ func TestAProbeReachesUnixSocketsAndSendsPathHostAndMethodAsConfigured(t *testin
 	conf := config.DefaultCheck()
 	conf.Path, conf.Host, conf.Method = "/up?deep=%zz", "app.example", "HEAD"
 	c := &check{addr: "unix:" + path, conf: conf}
-	if pass, detail := c.probe(t.Context(), c.transport()); !pass {
+	if pass, detail, _ := c.probe(t.Context(), c.transport()); !pass {
 		t.Fatal(detail)
 	}
 	if r := <-got; r != "HEAD /up?deep=%zz app.example" {
@@ -245,11 +248,11 @@ func TestAPeerThatAnswersTooLateOrNothingFails(t *testing.T) {
 	conf := config.DefaultCheck()
 	conf.TimeoutMS = 50
 	c := &check{addr: ln.Addr().String(), conf: conf}
-	if pass, detail := c.probe(t.Context(), c.transport()); pass || detail != "no answer within 50 ms" {
+	if pass, detail, _ := c.probe(t.Context(), c.transport()); pass || detail != "no answer within 50 ms" {
 		t.Errorf("pass %v: %s", pass, detail)
 	}
 	c.addr = "127.0.0.1:1"
-	if pass, detail := c.probe(t.Context(), c.transport()); pass || !strings.Contains(detail, "refused") {
+	if pass, detail, _ := c.probe(t.Context(), c.transport()); pass || !strings.Contains(detail, "refused") {
 		t.Errorf("pass %v: %s", pass, detail)
 	}
 }
@@ -269,8 +272,26 @@ func TestWhatAPeerThatBreaksConnectionsSaysIsTheSameEachTime(t *testing.T) {
 	addr := s.Listener.Addr().String()
 	c := &check{addr: addr, conf: config.DefaultCheck()}
 	for range 3 {
-		if pass, detail := c.probe(t.Context(), c.transport()); pass || detail != "read tcp "+addr+": read: connection reset by peer" {
+		if pass, detail, _ := c.probe(t.Context(), c.transport()); pass || detail != "read tcp "+addr+": read: connection reset by peer" {
 			t.Errorf("pass %v: %s", pass, detail)
+		}
+	}
+}
+
+// A hundred peers would be down at a time for the file descriptors that the engine lacks.
+func TestAPeerIsNotToBlameForWhatTheEngineLacks(t *testing.T) {
+	for _, protocol := range []config.Protocol{config.CheckHTTP, config.CheckGRPC} {
+		conf := config.DefaultCheck()
+		conf.Protocol = protocol
+		c := &check{addr: "127.0.0.1:1", conf: conf}
+		for lack, own := range map[syscall.Errno]bool{syscall.EMFILE: true, syscall.ENFILE: true, syscall.ENOBUFS: true, syscall.ECONNREFUSED: false, syscall.EHOSTUNREACH: false} {
+			via := c.transport()
+			via.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", lack)}
+			}
+			if pass, detail, err := c.probe(t.Context(), via); pass || (err != nil) != own || (detail == "") != own {
+				t.Errorf("%s, %v: pass %v, %q, error %v", protocol, lack, pass, detail, err)
+			}
 		}
 	}
 }

@@ -93,7 +93,7 @@ func TestChecksReachServersWithOldTLS(t *testing.T) {
 		conf := config.DefaultCheck()
 		conf.Protocol = config.CheckHTTPS
 		c := &check{addr: s.Listener.Addr().String(), conf: conf}
-		if pass, detail := c.probe(t.Context(), c.transport()); !pass {
+		if pass, detail, _ := c.probe(t.Context(), c.transport()); !pass {
 			t.Errorf("%s: %s", name, detail)
 		}
 	}
