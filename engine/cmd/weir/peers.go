@@ -186,7 +186,7 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s%d\t%s\t%s\t%g\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Name, peer.Addr, column(group), peer.Tier, peer.State, admit, peer.Weight,
 				peer.Inflight, percent(peer.Share10s), number(peer.Latency.P50), number(peer.Latency.P99), number(peer.Speed),
-				number(peer.Concurrency), reports(&peer), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), peer.Reason)
+				number(peer.Concurrency), reports(&peer), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), why(&peer))
 		}
 		if needed > 0 && len(p.Peers) > 1 {
 			fmt.Fprintf(t, "%s\t(needed: %d of %d, without which the others would be too busy)\n", p.Name, needed, len(p.Peers))
@@ -199,6 +199,14 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		return err
 	}
 	return printSources(w, f)
+}
+
+// why is the reason of a peer's state, and of what its last check says as long as that fails: that so many of them failed tells nobody what to mend.
+func why(f *serve.PeerFigures) string {
+	if f.Check == nil || f.Check.Pass {
+		return f.Reason
+	}
+	return f.Reason + "; its last check: " + f.Check.Detail
 }
 
 // printSources lists where the peers come from, for pools that have more than the configuration's own.

@@ -51,3 +51,18 @@ func TestPeersSayWhenAPoolHasNoneToSpare(t *testing.T) {
 		t.Errorf("a pool of one:\n%s", text)
 	}
 }
+
+func TestPeersSayWhyAPeerFailsItsChecks(t *testing.T) {
+	check := serve.ProbeView{Detail: "status 503 is not in 200-399"}
+	f := serve.Figures{Pools: []serve.PoolFigures{{Name: "api", Peers: []serve.PeerFigures{{Addr: "10.0.0.1:80", State: "down", Reason: "3 probes in a row failed", Check: &check}}}}}
+	for _, c := range []struct {
+		pass bool
+		why  string
+	}{{false, "3 probes in a row failed; its last check: status 503 is not in 200-399\n"}, {true, "3 probes in a row failed\n"}} {
+		check.Pass = c.pass
+		var b bytes.Buffer
+		if err := printPeers(&b, &f); err != nil || !strings.Contains(b.String(), c.why) {
+			t.Errorf("%v, pass %v:\n%s", err, c.pass, b.String())
+		}
+	}
+}
