@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/weirlb/weir/engine/config"
 )
 
 // none is an environment without a model, so that nothing here depends on which library this machine has.
@@ -153,11 +155,11 @@ W weir.yaml:2: pools: no NGINX upstream uses pool "api": name it in balancer_by_
 		},
 		{
 			"no static peers", `, "10.0.0.1:8080 weight=2, [::1]:9001"`, "",
-			`W nginx.conf:7: upstream api: has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance("api", "10.0.0.1:8080")`,
+			`W nginx.conf:7: upstream api: has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance("api", "10.0.0.1:8080, [::1]:9001")`,
 		},
 		{
 			"static peers that are nil", `"10.0.0.1:8080 weight=2, [::1]:9001"`, "nil",
-			`W nginx.conf:7: upstream api: has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance("api", "10.0.0.1:8080")`,
+			`W nginx.conf:7: upstream api: has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance("api", "10.0.0.1:8080, [::1]:9001")`,
 		},
 		{
 			"static peers by an expression", `"10.0.0.1:8080 weight=2, [::1]:9001"`, "ngx.var.peers", "",
@@ -434,5 +436,22 @@ func TestTheShippedSnippetsPass(t *testing.T) {
 	).Replace(goodNginx), nil)
 	if len(errs)+len(warns) > 0 {
 		t.Errorf("errors %q\nwarnings %q", errs, warns)
+	}
+}
+
+// What is told to be written is copied: a list of one peer of three would send everything there while the engine is not heard.
+func TestTheStaticPeersToWriteAreAllThatNGINXMayUseAlone(t *testing.T) {
+	p := config.Pool{Split: config.Split{Group: "canary"}, Peers: []config.Peer{
+		{Address: "10.0.0.1:8080", Weight: 1}, {Address: "10.0.0.2:8080", Weight: 2.5, Tier: 1}, {Address: "10.0.0.3:8080", Weight: 1, Group: "canary"}, {Address: "10.0.0.4:8080", Weight: 1, Tier: 3},
+	}}
+	if got := staticList(&p); got != "10.0.0.1:8080, 10.0.0.2:8080 weight=2.5 backup, 10.0.0.4:8080 tier=3" {
+		t.Error(got)
+	}
+	if peers, problems := StaticPeers(staticList(&p)); len(peers) != 3 || len(problems) != 0 {
+		t.Errorf("it reads as %v, %v", peers, problems)
+	}
+	p.Peers = slices.Repeat(p.Peers[:1], 200)
+	if got := staticList(&p); strings.Count(got, "10.0.0.1:8080") != 16 || !strings.HasSuffix(got, ", ...") {
+		t.Error(got)
 	}
 }

@@ -123,7 +123,7 @@ func (c *checker) staticPeers(file, key string, call weirCallArgs, u *upstream) 
 	}
 	if !call.staticGiven {
 		if u.pool != nil && len(u.pool.Peers) > 0 {
-			c.warnf(file, call.line, key, "has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance(%q, %q)", call.pool, u.pool.Peers[0].Address)
+			c.warnf(file, call.line, key, "has no static peers: until NGINX has heard the engine once, requests are answered 503; write balance(%q, %q)", call.pool, staticList(u.pool))
 		}
 		return
 	}
@@ -153,6 +153,27 @@ func (c *checker) staticPeers(file, key string, call weirCallArgs, u *upstream) 
 			c.warnf(file, call.line, key, "static peer %s is not in pool %q of %s: it gets traffic until NGINX has heard the engine", p.Address, call.pool, c.cfgPath)
 		}
 	}
+}
+
+// staticList is what to write for a pool's peers: all of them, since those that NGINX does not know get nothing until it has heard the engine.
+// The group of a split is left out, since NGINX knows no groups then.
+func staticList(p *config.Pool) string {
+	const most = 16 // who has more finds them in the file
+	var list []string
+	for _, peer := range p.Peers {
+		switch {
+		case p.Split.Group != "" && peer.Group == p.Split.Group:
+			continue
+		case len(list) == most:
+			return strings.Join(list, ", ") + ", ..."
+		}
+		text := peer.Address
+		if peer.Weight != 1 {
+			text += " weight=" + strconv.FormatFloat(peer.Weight, 'g', -1, 64)
+		}
+		list = append(list, text+tierWord(peer.Tier))
+	}
+	return strings.Join(list, ", ")
 }
 
 func tierWord(tier int) string {
