@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/weirlb/weir/engine/history"
 	"github.com/weirlb/weir/test/dbserver"
 )
 
@@ -176,6 +178,24 @@ func TestServerMetricsAreKeptByTheMinuteShownAndExported(t *testing.T) {
 	}
 	if head, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(head), "PAR1") {
 		t.Errorf("the Parquet file: %v", err)
+	}
+}
+
+// brokenStore gives some outcomes and then fails.
+type brokenStore struct{ history.Store }
+
+func (brokenStore) Outcomes(_ context.Context, _ string, _, _ int64, yield func([]history.Series, []history.Outcome) error) error {
+	return errors.Join(yield([]history.Series{{Pool: "api"}}, make([]history.Outcome, 1)), errors.New("the store is gone"))
+}
+
+// Half a file would be taken for the whole one day, and was in the way of the next try.
+func TestAnExportThatFailsLeavesNoFile(t *testing.T) {
+	c := historyExportCmd{File: filepath.Join(t.TempDir(), "o.csv")}
+	if err := c.export(t.Context(), brokenStore{}, history.Question{}, streams{out: io.Discard}); err == nil || !strings.Contains(err.Error(), "the store is gone") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(c.File); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file is left: %v", err)
 	}
 }
 

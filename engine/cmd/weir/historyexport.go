@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -21,33 +22,39 @@ func (c *historyExportCmd) Run(all *cli, to streams) error {
 	return all.History.reading(func(ctx context.Context, s history.Store) error { return c.export(ctx, s, q, to) })
 }
 
-func (c *historyExportCmd) export(ctx context.Context, s history.Store, q history.Question, to streams) (err error) {
-	out := to.out
-	if c.File != "-" {
-		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("writing the export: %w", err)
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = f
+func (c *historyExportCmd) export(ctx context.Context, s history.Store, q history.Question, to streams) error {
+	if c.File == "-" {
+		_, _, err := c.write(ctx, s, q, to.out)
+		return err
 	}
+	f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing the export: %w", err)
+	}
+	n, what, err := c.write(ctx, s, q, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		// What a full disk or an interruption leaves would be taken for the whole, and be in the way of the next try.
+		return errors.Join(err, os.Remove(c.File))
+	}
+	_, err = fmt.Fprintf(to.out, "%d %s are in %s\n", n, what, c.File)
+	return err
+}
+
+// write writes the export and tells how much of what that is.
+func (c *historyExportCmd) write(ctx context.Context, s history.Store, q history.Question, out io.Writer) (n int, what string, err error) {
 	w := bufio.NewWriterSize(out, 1<<20)
 	parquet := c.Format == "parquet" || (c.Format == "" && strings.HasSuffix(c.File, ".parquet"))
 	what, export := "outcomes", exportOutcomes
 	if c.Metrics {
 		what, export = "minutes of server metrics", exportMetrics
 	}
-	n, err := export(ctx, s, q, w, parquet)
-	if err != nil {
-		return err
+	if n, err = export(ctx, s, q, w, parquet); err != nil {
+		return n, what, err
 	}
 	if err := w.Flush(); err != nil {
-		return fmt.Errorf("writing the export: %w", err)
+		return n, what, fmt.Errorf("writing the export: %w", err)
 	}
-	if c.File != "-" {
-		_, err = fmt.Fprintf(to.out, "%d %s are in %s\n", n, what, c.File)
-	}
-	return err
+	return n, what, nil
 }
 
 // exportOutcomes writes them one by one, in the order of time.
