@@ -62,3 +62,27 @@ func TestEveryCurlLineOfTheAPIPageWorks(t *testing.T) {
 		t.Errorf("only %d lines were found", n)
 	}
 }
+
+// Who looks a reason up finds it on the page. Another test holds the engine to the description.
+func TestTheAPIPageHasEveryReasonOfTheHealth(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, health, _ := strings.Cut(string(page), "\n## Health\n")
+	health, _, _ = strings.Cut(health, "\n## ")
+	described, err := os.ReadFile("../../api/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, found := strings.Cut(string(described), "enum: [no_pools, ")
+	list, _, closed := strings.Cut(list, "]")
+	if !found || !closed {
+		t.Fatal("openapi.yaml has no list of reasons")
+	}
+	for _, reason := range strings.Split("no_pools, "+list, ", ") {
+		if !strings.Contains(health, "`"+reason+"`") {
+			t.Errorf("docs/api.md does not have %s", reason)
+		}
+	}
+}
