@@ -180,7 +180,11 @@ func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
 		s += " --scenario " + sc.Name
 	}
 	if r := c.Recorded; r.History != "" { // without the address, which may hold a password
-		s += fmt.Sprintf(" --history ... --from %s --to %s --spread %g --explore %g --last %d", r.From, r.To, r.Spread, r.Explore, r.Last)
+		s += " --history ... --from " + r.From
+		if r.To != "" {
+			s += " --to " + r.To
+		}
+		s += fmt.Sprintf(" --spread %g --explore %g --sizes=%t --balancers %d --last %d --warmup %v", r.Spread, r.Explore, r.Sizes, r.Balancers, r.Last, r.Warmup)
 		if r.Pool != "" {
 			s += " --pool " + r.Pool
 		}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirlb/weir/engine/model"
 )
@@ -221,5 +222,30 @@ func TestTrainRefusesAtOnceWhatCannotBeTrainedOrWritten(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What --resume goes by: a round that was begun with other settings must not be gone on with.
+func TestTheRecipeHasEveryFlagThatReadsHistory(t *testing.T) {
+	recipe := func(change func(*recordedFlags)) string {
+		c := trainCmd{}
+		c.Recorded = recordedFlags{History: "history.db", From: "24h", Spread: 0.1, Explore: 0.01, Sizes: true, Last: 1000, Warmup: time.Minute}
+		change(&c.Recorded)
+		return c.recipe(nil)
+	}
+	first := recipe(func(*recordedFlags) {})
+	for name, change := range map[string]func(*recordedFlags){
+		"--pool": func(r *recordedFlags) { r.Pool = "api" }, "--from": func(r *recordedFlags) { r.From = "7d" }, "--to": func(r *recordedFlags) { r.To = "1h" },
+		"--spread": func(r *recordedFlags) { r.Spread = 0.2 }, "--explore": func(r *recordedFlags) { r.Explore = 0.02 }, "--sizes": func(r *recordedFlags) { r.Sizes = false },
+		"--balancers": func(r *recordedFlags) { r.Balancers = 4 }, "--last": func(r *recordedFlags) { r.Last = 2000 }, "--warmup": func(r *recordedFlags) { r.Warmup = time.Second },
+	} {
+		if recipe(change) == first {
+			t.Errorf("%s is not in it: %s", name, first)
+		}
+	}
+	for _, word := range strings.Fields(first)[2:] {
+		if word == "--to" {
+			t.Errorf("a flag without a value: %s", first)
+		}
 	}
 }
