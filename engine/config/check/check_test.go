@@ -57,7 +57,7 @@ http {
         }
         keepalive 64;
     }
-    upstream plain { server 127.0.0.1:1; }
+    upstream plain { server 127.0.0.1:1; } proxy_http_version 1.1; proxy_set_header Connection "";
     server {
         listen 80;
         location / { proxy_pass http://api; }
@@ -129,6 +129,17 @@ W weir.yaml:2: pools: no NGINX upstream uses pool "api": name it in balancer_by_
 		{
 			"no keepalive", lineA + "\n        keepalive 64;", lineA,
 			"W nginx.conf:5: upstream api: has no keepalive: each request opens a connection; add `keepalive 64;` after the balancer block",
+		},
+		{
+			"HTTP/1.0 to the peers", "location / { proxy_pass http://api; }", "location / { proxy_pass http://api; proxy_http_version 1.0; }",
+			"W nginx.conf:21: proxy_pass: NGINX before 1.29.7 speaks HTTP/1.0 to upstream api here, and each request opens a connection: include proxy.conf, or add `proxy_http_version 1.1;` and `proxy_set_header Connection \"\";`",
+		},
+		{
+			"a header that takes the place of all", "location / { proxy_pass http://api; }", "location / { proxy_set_header X-Of Connection; proxy_set_header X-B 1; proxy_pass http://api; }",
+			"W nginx.conf:21: proxy_set_header: without one of Connection beside it NGINX before 1.29.7 has upstream api close each connection (those of the blocks around do not count here): add `proxy_set_header Connection \"\";`, or include proxy.conf",
+		},
+		{
+			"the header of a WebSocket", "location / { proxy_pass http://api; }", "location / { proxy_set_header connection $upgrade; proxy_pass http://api; }", "",
 		},
 		{
 			"no placeholder", "        server 0.0.0.1;\n" + lineA, lineA,

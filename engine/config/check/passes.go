@@ -42,13 +42,17 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, values liter
 			inner["header_filter"] = d
 		}
 		switch d.Name {
-		case codeCache, satisfy, logSubrequest, backgroundUpdate, ofSlice:
+		case codeCache, satisfy, logSubrequest, backgroundUpdate, ofSlice, httpVersion:
 			inner[d.Name] = d
-		case hide, pass:
+		case hide, pass, setHeader:
 			if inner[d.Name] == outer[d.Name] { // the first of this block: those of the blocks around hold no more
 				inner[d.Name] = &nginxconf.Directive{Name: d.Name, File: d.File, Line: d.Line}
 			}
-			inner[d.Name].Args = append(inner[d.Name].Args, d.Args...)
+			names := d.Args
+			if d.Name == setHeader && len(names) > 1 {
+				names = names[:1]
+			}
+			inner[d.Name].Args = append(inner[d.Name].Args, names...)
 		}
 		for _, p := range protocols {
 			switch d.Name {
@@ -85,6 +89,9 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, values liter
 					c.satisfied(inner)
 					c.speaks(p, d, inner, to)
 					c.logged(d, inner)
+					if p == "proxy" {
+						c.kept(d, inner, u)
+					}
 					c.sticky(d, inner, u)
 					c.admission(d, inner, u, possible)
 					c.rated(d, inner, u, possible)
@@ -128,7 +135,27 @@ func (c *checker) satisfied(in scope) {
 }
 
 // Directives of NGINX of which all in one block count together.
-const hide, pass = "proxy_hide_header", "proxy_pass_header"
+const hide, pass, setHeader = "proxy_hide_header", "proxy_pass_header", "proxy_set_header"
+
+const httpVersion = "proxy_http_version"
+
+// kept warns where connections to the peers are not kept though the upstream keeps them: NGINX asks to close each, unless it is told to speak HTTP/1.1 and
+// to leave the Connection header alone. A proxy_set_header in a location takes the place of all that the server has, that one too.
+func (c *checker) kept(pass *nginxconf.Directive, in scope, u *upstream) {
+	if !u.keepalive || !c.complete {
+		return
+	}
+	d := in[setHeader]
+	of := func(name string) bool { return strings.EqualFold(name, "Connection") }
+	switch v := in[httpVersion]; {
+	case v == nil || len(v.Args) == 1 && v.Args[0] == "1.0":
+		c.warnf(pass.File, pass.Line, pass.Name, "NGINX before 1.29.7 speaks HTTP/1.0 to upstream %s here, and each request opens a connection: include proxy.conf, or add `%s 1.1;` and `%s Connection \"\";`", u.name, httpVersion, setHeader)
+	case d == nil:
+		c.warnf(pass.File, pass.Line, pass.Name, "NGINX before 1.29.7 has upstream %s close each connection: include proxy.conf, or add `%s Connection \"\";`", u.name, setHeader)
+	case !slices.ContainsFunc(d.Args, of):
+		c.warnf(d.File, d.Line, d.Name, "without one of Connection beside it NGINX before 1.29.7 has upstream %s close each connection (those of the blocks around do not count here): add `%s Connection \"\";`, or include proxy.conf", u.name, setHeader)
+	}
+}
 
 // reports warns where a block's own list of hidden headers takes the place of weir.conf's, and clients would see what peers say of their load.
 func (c *checker) reports(in scope) {
