@@ -69,6 +69,7 @@ type peer struct {
 
 	rampFrom float64 // start of slow start
 	ramping  bool
+	proved   bool // it answered a request since
 
 	over    float64 // how far at its limit a server metric says it is; 0 = not
 	overWhy string
@@ -204,7 +205,7 @@ func (h *Health) Result(now float64, i int, kind Kind) {
 		return
 	}
 	if !kind.Failed() {
-		p.row = 0
+		p.row, p.proved = 0, true
 		if p.count != 0 {
 			if p.count /= 2; p.count < 0.5 {
 				p.count = 0

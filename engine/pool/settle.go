@@ -96,7 +96,7 @@ func (h *Health) readmit(p *peer) {
 
 // ramp starts slow start.
 func (h *Health) ramp(p *peer) {
-	p.ramping, p.rampFrom = h.opt.SlowStartMS > 0, h.now
+	p.ramping, p.rampFrom, p.proved = h.opt.SlowStartMS > 0, h.now, false
 }
 
 // release keeps the cap when the pool shrank or the rules changed: those whose ejection ends first return early.
@@ -216,7 +216,8 @@ func (h *Health) usability() {
 // slow start keeps its promise: from 0.1/n to 1/n over the ramp, n being the usable peers. A request draws one number for all peers, so of
 // those that ramp at a time it considers all or the warmest: together they get their even shares, m/n for m of them, and the costs say which
 // gets how much. It needs somebody to carry the rest: without a usable peer that is not ramping nobody is held back, and what those cannot carry (shortage) is not
-// held back either. One that failed last, and so comes back from an ejection, first has to answer a request: until then it is tried twice a second at most. A pool is given peers because it has too few: held to their ramp, several that joined a pool with 1.2 times the load it can carry
+// held back either. One that failed last, and so comes back from an ejection, first has to answer a request: until then it is tried twice a second at most. Once it did a failure
+// is one: what answers half of its requests was on trial half of the time, and idle, beside queues in which everything timed out. A pool is given peers because it has too few: held to their ramp, several that joined a pool with 1.2 times the load it can carry
 // left it with nine times least_conn's mean. A backup is considered no more often than its tier is needed.
 func (h *Health) admission() {
 	h.shares()
@@ -255,7 +256,7 @@ func (h *Health) shares() {
 	for i := range h.peers {
 		if p := &h.peers[i]; p.usable && p.ramping {
 			p.admit = min(even*float64(n-settled)*h.warmth(p), 1)
-			if p.row == 0 {
+			if p.row == 0 || p.proved {
 				p.admit = min(max(p.admit, short), 1)
 			} else if rate > 0 {
 				p.admit, p.onTrial = min(p.admit, trialsPerMS/rate), true

@@ -29,3 +29,29 @@ func TestAPeerIsOnTrialFromTheEndOfItsEjectionToItsFirstAnswer(t *testing.T) {
 		t.Errorf("it is %v", v.State)
 	}
 }
+
+// One that answers half of its requests is put on trial by no single failure: in a pool that is short without it that left it idle beside full queues.
+func TestAPeerThatAnsweredSinceItsEjectionIsOnTrialNoMore(t *testing.T) {
+	h := pool.New(pool.Defaults())
+	h.SetPeers(0, specs("a:1", "b:1", "c:1"))
+	h.Loads(func(int) pool.Load { return pool.Load{Rate: 0.09, Serves: 0.1, Slots: 4, Most: 4} })
+	fail(h, 0, 0, 30)
+	h.Result(1000, 0, pool.Status) // without it the pool is short, so only now
+	h.Advance(2001)
+	v := h.View(0)
+	if v.Ejections != 1 || !v.OnTrial {
+		t.Fatalf("%+v: the test proves nothing", v)
+	}
+	h.Result(2100, 0, pool.OK)
+	h.Result(2101, 0, pool.Status)
+	h.Advance(2102)
+	if v := h.View(0); v.State != pool.SlowStart || v.OnTrial || v.Admit < 0.25 { // the others serve 0.2 of the 0.27 that come
+		t.Errorf("%v, on trial %v, admit %.3f", v.State, v.OnTrial, v.Admit)
+	}
+	fail(h, 2200, 0, 30)
+	h.Result(3200, 0, pool.Status) // it serves nothing
+	h.Advance(5201)
+	if v := h.View(0); v.Ejections != 2 || !v.OnTrial {
+		t.Errorf("after the next ejection: %+v", v)
+	}
+}
