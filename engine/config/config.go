@@ -31,6 +31,7 @@ type Config struct {
 	HistoryURLAt  Finding `key:"-"`
 	HistoryDirAt  Finding `key:"-"`
 	ShareAt       Finding `key:"-"` // of learn
+	PoolsAt       Finding `key:"-"`
 }
 
 // Socket is where NGINX reaches the engine.

@@ -31,6 +31,7 @@ func (d *decoder) validate(c *Config) {
 	c.HistoryURLAt = d.places["history.url"].finding("")
 	c.HistoryDirAt = d.places["history.dir"].finding("")
 	c.ShareAt = d.places["learn.share"].finding("")
+	c.PoolsAt = d.places["pools"].finding("")
 	c.SocketGroupAt = d.places["socket.group"].finding("")
 	c.Model.FileAt = d.places["model.file"].finding("")
 	c.Model.LibraryAt = d.places["model.library"].finding("")

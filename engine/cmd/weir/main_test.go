@@ -337,6 +337,31 @@ func TestTheFileIsReadAgainOnHangupAndOnChangeAndABadOneRefused(t *testing.T) {
 	}
 }
 
+// As of a full disk, or a copy that stopped half-way.
+func TestAFileThatLostItsPoolsIsRefusedAndTheTokenStays(t *testing.T) {
+	e := start(t, onePool)
+	refused := func() int {
+		return strings.Count(e.log.String(), "the configuration file was refused; the one before stays")
+	}
+	for i, text := range []string{"", "# weir.yaml\n", "socket: " + e.socket + "\n"} {
+		if err := os.WriteFile(e.file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 10*time.Second, fmt.Sprintf("%q is refused", text), func() bool { return refused() > i })
+		if !e.has("10.0.0.2:80") {
+			t.Errorf("%q: the pool is gone", text)
+		}
+	}
+	if !strings.Contains(e.log.String(), "write pools: []") {
+		t.Error("the log does not say how to have none")
+	}
+	if code, _, _ := weir("peers", "--admin", e.admin, "--token", "wrong"); code != 1 {
+		t.Error("no token is asked for any more")
+	}
+	e.write("pools: []\n")
+	within(t, 10*time.Second, "all pools are removed", func() bool { return !e.has("10.0.0.2:80") })
+}
+
 func TestANewTokenInTheFileHoldsAtOnce(t *testing.T) {
 	e := start(t, onePool)
 	text := strings.ReplaceAll(yamlFor(e.socket, onePool), "0123456789abcdef", "another-token-of-ours")

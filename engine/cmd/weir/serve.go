@@ -111,10 +111,9 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 
 	reload := func() {
 		conf, warnings, err := config.Load(c.Config, nil)
-		if err == nil {
+		if eng.Loaded(conf, warnings, err) {
 			token.Set(conf.Admin.Token.Reveal())
 		}
-		eng.Loaded(conf, warnings, err)
 	}
 	err = c.loop(ctx, hup, changes, log, reload, socket, admin)
 	log.Info().Msg("engine is stopping")
