@@ -66,6 +66,13 @@ func (d *decoder) socket(c *Config) {
 	}
 }
 
+// Public reports whether other hosts may reach the admin listener.
+func (a *Admin) Public() bool {
+	host, _, _ := net.SplitHostPort(a.Listen)
+	ip, err := netip.ParseAddr(host)
+	return host != "localhost" && (err != nil || !ip.IsLoopback())
+}
+
 // admin refuses to expose the API without a token: whoever reaches it can drain every peer.
 func (d *decoder) admin(c *Config) {
 	at := d.where("admin", "admin.listen")
@@ -79,8 +86,7 @@ func (d *decoder) admin(c *Config) {
 	if c.Admin.Token != "" && c.Admin.TokenFile != "" {
 		d.errorf(d.where("admin", "admin.token_file"), "token and token_file are both set: keep one")
 	}
-	ip, err := netip.ParseAddr(host)
-	loopback := host == "localhost" || (err == nil && ip.IsLoopback())
+	loopback := !c.Admin.Public()
 	if !loopback && c.Admin.Token == "" && c.Admin.TokenFile == "" {
 		d.errorf(at, "%s can be reached from other hosts: set admin.token or admin.token_file, or listen on 127.0.0.1", quote(c.Admin.Listen))
 	}

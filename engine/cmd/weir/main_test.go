@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/history/record"
 )
 
@@ -334,6 +335,31 @@ func TestTheFileIsReadAgainOnHangupAndOnChangeAndABadOneRefused(t *testing.T) {
 	})
 	if strings.Contains(e.log.String(), "0123456789abcdef") {
 		t.Error("the token is in the log")
+	}
+}
+
+func TestATokenIsKeptForAListenerThatOtherHostsReachUntilTheNextStart(t *testing.T) {
+	conf := func(admin string) *config.Config {
+		c, _, err := config.Parse("weir.yaml", []byte("admin: {"+admin+"}\n"), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const token = `, token: "0123456789abcdef"`
+	for _, x := range []struct {
+		started, next string
+		want          bool
+	}{
+		{`listen: "0.0.0.0:9180"` + token, `listen: "127.0.0.1:9180"`, true},
+		{`listen: ":9180"` + token, ``, true},
+		{`listen: "0.0.0.0:9180"` + token, `listen: "127.0.0.1:9180"` + token, false},
+		{`listen: "[::1]:9180"` + token, `listen: "127.0.0.1:9180"`, false},
+		{`listen: "localhost:9180"` + token, ``, false},
+	} {
+		if got := opens(conf(x.started), conf(x.next)); got != x.want {
+			t.Errorf("from %s to %s: %v", x.started, x.next, got)
+		}
 	}
 }
 

@@ -110,15 +110,26 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	defer later.Stop()
 
 	reload := func() {
-		conf, warnings, err := config.Load(c.Config, nil)
-		if eng.Loaded(conf, warnings, err) {
-			token.Set(conf.Admin.Token.Reveal())
+		next, warnings, err := config.Load(c.Config, nil)
+		if !eng.Loaded(next, warnings, err) {
+			return
 		}
+		if opens(conf, next) {
+			log.Warn().Str("listen", conf.Admin.Listen).Msg("admin.token is gone from the configuration; it is asked for until the next start, as other hosts can reach the listener until then")
+			return
+		}
+		token.Set(next.Admin.Token.Reveal())
 	}
 	err = c.loop(ctx, hup, changes, log, reload, socket, admin)
 	log.Info().Msg("engine is stopping")
 	shutDown(socket, admin)
 	return err
+}
+
+// opens reports whether a configuration without a token would open a listener that other hosts can reach: where it listens changes with the next
+// start only, and the file was checked for what it says of that.
+func opens(started, next *config.Config) bool {
+	return next.Admin.Token == "" && started.Admin.Public()
 }
 
 // loop reloads when told to and returns when ctx ends or a listener fails.
