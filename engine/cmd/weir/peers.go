@@ -151,7 +151,12 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 		_, err := fmt.Fprintln(w, "The engine has no pools.")
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	// What is said of a whole pool goes between the lines of the finished table: in it, a line of fewer cells would end the columns.
+	var table bytes.Buffer
+	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
+	lines := 1
+	after := map[int][]string{}
+	say := func(pool, what string) { after[lines] = append(after[lines], pool+"  "+what+"\n") }
 	grouped := slices.ContainsFunc(f.Pools, func(p serve.PoolFigures) bool {
 		return slices.ContainsFunc(p.Peers, func(peer serve.PeerFigures) bool { return peer.Group != nil })
 	})
@@ -165,9 +170,10 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 	slices.SortFunc(f.Pools, func(a, b serve.PoolFigures) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range f.Pools {
 		if len(p.Peers) == 0 {
-			fmt.Fprintf(t, "%s\t(no peers)\n", p.Name)
+			say(p.Name, "(no peers)")
 		}
 		needed := 0
+		lines += len(p.Peers)
 		for _, peer := range p.Peers {
 			if peer.Needed {
 				needed++
@@ -189,14 +195,21 @@ func printPeers(w io.Writer, f *serve.Figures) error {
 				number(peer.Concurrency), reports(&peer), failed, metricsLine(peer.Metrics), strings.Join(peer.Sources, ", "), why(&peer))
 		}
 		if needed > 0 && len(p.Peers) > 1 {
-			fmt.Fprintf(t, "%s\t(needed: %d of %d, without which the others would be too busy)\n", p.Name, needed, len(p.Peers))
+			say(p.Name, fmt.Sprintf("(needed: %d of %d, without which the others would be too busy)", needed, len(p.Peers)))
 		}
 		if p.Panic {
-			fmt.Fprintf(t, "%s\t(no peer is healthy: all that are not draining are used)\n", p.Name)
+			say(p.Name, "(no peer is healthy: all that are not draining are used)")
 		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	n := 0
+	for line := range bytes.Lines(table.Bytes()) {
+		n++
+		if _, err := fmt.Fprintf(w, "%s%s", line, strings.Join(after[n], "")); err != nil {
+			return err
+		}
 	}
 	return printSources(w, f)
 }

@@ -66,3 +66,30 @@ func TestPeersSayWhyAPeerFailsItsChecks(t *testing.T) {
 		}
 	}
 }
+
+// A line that is said of one pool must not take the columns of the next one from below their heads.
+func TestWhatIsSaidOfAPoolLeavesTheColumnsOfTheOthersStraight(t *testing.T) {
+	one := func(name string) serve.PoolFigures {
+		return serve.PoolFigures{Name: name, Peers: []serve.PeerFigures{{Addr: "10.0.0.1:80", State: "up", Needed: true}, {Addr: "10.0.0.2:80", State: "slow_start"}}}
+	}
+	f := serve.Figures{Pools: []serve.PoolFigures{one("a-pool"), {Name: "empty"}, one("the-last-pool")}}
+	f.Pools[0].Panic = true
+	var b bytes.Buffer
+	if err := printPeers(&b, &f); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(b.String(), "\n")
+	at := strings.Index(lines[0], "STATE")
+	want := []string{"POOL", "a-pool         10.0.0.1:80", "a-pool         10.0.0.2:80", "a-pool  (needed: 1 of 2", "a-pool  (no peer is healthy", "empty  (no peers)", "the-last-pool  10.0.0.1:80", "the-last-pool  10.0.0.2:80", "the-last-pool  (needed: 1 of 2"}
+	if len(lines) < len(want) {
+		t.Fatalf("%d lines:\n%s", len(lines), b.String())
+	}
+	for i, line := range lines[:len(want)] {
+		if !strings.HasPrefix(line, want[i]) {
+			t.Errorf("line %d is not that of %q: %s", i, want[i], line)
+		}
+		if strings.Contains(line, "10.0.0.1") && line[at-1:at+3] != " up " || strings.Contains(line, "10.0.0.2") && !strings.HasPrefix(line[at:], "slow_start ") {
+			t.Errorf("the state is not below STATE:\n%s\n%s", lines[0], line)
+		}
+	}
+}
