@@ -90,28 +90,47 @@ func TestAKilledEngineLosesWhatCameInItsLastSecondAtMost(t *testing.T) {
 	_ = cmd.Wait()
 }
 
-func TestTheEngineServesOnWhenWhoeverReadsItsLogEnds(t *testing.T) {
-	t.Parallel()
+// logged is an engine in a process of its own, whose log is a pipe that has been read up to where it runs.
+func logged(t *testing.T, pipe func(theirs *os.File)) (e *engine, cmd *exec.Cmd, log *os.File, ended <-chan error) {
+	t.Helper()
 	dir := t.TempDir()
-	e := &engine{t: t, file: filepath.Join(dir, "weir.yaml"), socket: filepath.Join(dir, "engine.sock")}
+	e = &engine{t: t, file: filepath.Join(dir, "weir.yaml"), socket: filepath.Join(dir, "engine.sock")}
 	e.write(onePool)
 	log, theirs, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
+	defer theirs.Close()
+	t.Cleanup(func() { _ = log.Close() })
+	pipe(theirs)
+	cmd = exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
 	cmd.Env = append(os.Environ(), "TEST_WEIR_SERVE="+e.file)
 	cmd.Stdout, cmd.Stderr = theirs, theirs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	theirs.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	over := make(chan error, 1)
+	go func() { over <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	lines := bufio.NewScanner(log)
-	for lines.Scan() && !strings.Contains(lines.Text(), "engine is running") {
+	for lines := bufio.NewScanner(log); lines.Scan() && !strings.Contains(lines.Text(), "engine is running"); {
 	}
+	return e, cmd, log, over
+}
+
+// answers fails the test when nobody listens on the engine's socket.
+func (e *engine) answers() {
+	e.t.Helper()
+	nc, err := net.Dial("unix", e.socket)
+	if err != nil {
+		e.t.Error(err)
+		return
+	}
+	nc.Close()
+}
+
+func TestTheEngineServesOnWhenWhoeverReadsItsLogEnds(t *testing.T) {
+	t.Parallel()
+	e, cmd, log, ended := logged(t, func(*os.File) {})
 	log.Close()
 	for range 3 { // each is a line in the log
 		_ = cmd.Process.Signal(syscall.SIGHUP)
@@ -122,47 +141,21 @@ func TestTheEngineServesOnWhenWhoeverReadsItsLogEnds(t *testing.T) {
 		t.Fatalf("it ended: %v", err)
 	default:
 	}
-	if nc, err := net.Dial("unix", e.socket); err != nil {
-		t.Error(err)
-	} else {
-		nc.Close()
-	}
+	e.answers()
 }
 
 func TestTheEngineServesOnWhenWhoeverReadsItsLogStandsStill(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	e := &engine{t: t, file: filepath.Join(dir, "weir.yaml"), socket: filepath.Join(dir, "engine.sock")}
-	e.write(onePool)
-	log, theirs, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestServeForAnother$")
-	cmd.Env = append(os.Environ(), "TEST_WEIR_SERVE="+e.file)
-	cmd.Stdout, cmd.Stderr = theirs, theirs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	lines := bufio.NewScanner(log)
-	for lines.Scan() && !strings.Contains(lines.Text(), "engine is running") {
-	}
+	e, cmd, _, ended := logged(t, func(theirs *os.File) {
+		if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+			t.Fatal(err)
+		}
+	})
 	for range 60 { // each is a line in the log, and thirty of them fill the pipe
 		_ = cmd.Process.Signal(syscall.SIGHUP)
 		time.Sleep(50 * time.Millisecond)
 	}
-	if nc, err := net.Dial("unix", e.socket); err != nil {
-		t.Error(err)
-	} else {
-		nc.Close()
-	}
+	e.answers()
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-ended:
