@@ -59,21 +59,21 @@ end
 
 -- How many times as dear as the cheapest a peer is that costs c, with the operator's weights or without them, whichever is less: what a peer of little
 -- weight costs more by that is no reason to leave it, as it would keep nobody, and one of much weight is left no sooner for having it.
-local best, best_plain
-local function dearness(view, i, c)
+local function dearness(view, i, c, best, best_plain)
     return min(c / best, c * view.told_weight[i] / best_plain)
 end
 
--- How dear a peer may be to be kept; notes how dear each of the k candidates is in dear[], 0 where there is no table.
+-- Notes how dear each of the k candidates is in dear[], 0 where there is no table. Returns how dear a peer may be to be kept, and the lowest costs with weights
+-- and without.
 local function most(view, row, k, local_rule)
     if local_rule then
         for j = 0, k - 1 do
             dear[j] = 0
         end
-        return huge
+        return huge, 1, 1
     end
     local cand = pick.cand
-    best, best_plain = huge, huge
+    local best, best_plain = huge, huge
     for j = 0, k - 1 do
         local i = cand[j]
         local c = pick.cost_at(view, row, i)
@@ -82,9 +82,9 @@ local function most(view, row, k, local_rule)
     end
     best, best_plain = max(best, LEAST), max(best_plain, LEAST)
     for j = 0, k - 1 do
-        dear[j] = dearness(view, cand[j], dear[j])
+        dear[j] = dearness(view, cand[j], dear[j], best, best_plain)
     end
-    return view.affinity.break_at
+    return view.affinity.break_at, best, best_plain
 end
 
 local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
@@ -109,9 +109,9 @@ local function by_cookie(view, a, r, q, row, now, local_rule, with_streams)
         return nil
     end
     local k = pick.whole(view, now, with_streams)
-    local bound = most(view, row, k, local_rule)
+    local bound, best, best_plain = most(view, row, k, local_rule)
     local mine = local_rule and -1 or pick.cost_at(view, row, i)
-    if not local_rule and dearness(view, i, mine) > bound then
+    if dearness(view, i, mine, best, best_plain) > bound then
         return nil
     end
     return pick.settle(view, i, mine, 1, pick.BOUND)
