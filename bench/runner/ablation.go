@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
@@ -82,7 +83,7 @@ func (c *ablationCmd) measure(b *bench) (*result, error) {
 }
 
 func (c *ablationCmd) parts(b *bench) ([]part, error) {
-	net, err := readNet(filepath.Join(b.repo, c.Model))
+	shipped, err := readModel(filepath.Join(b.repo, c.Model))
 	if err != nil {
 		return nil, err
 	}
@@ -101,14 +102,14 @@ func (c *ablationCmd) parts(b *bench) ([]part, error) {
 		return nil, err
 	}
 	noWork := policy.Weir(func(*world.Setup) policy.Variant {
-		return policy.Variant{Policy: &decide.Learned{Model: net.Predictor()}, Explore: -1, NoSizes: true}
+		return policy.Variant{Policy: &decide.Learned{Model: shipped.Net.Predictor()}, Explore: -1, NoSizes: true}
 	})
 	return []part{
 		{"analytic_own", "analytic, own time", noDelay},
 		{"analytic", "analytic", analytic},
-		{"learned_imposed", "model, delay imposed in its target", sim.Weir(imposed.Net, nil)},
+		{"learned_imposed", "model, delay imposed in its target", sim.Weir(online.Model{ID: "imposed", Net: imposed.Net}, nil)},
 		{"learned_nowork", "model, no outstanding work", noWork},
-		{"learned", "model", sim.Weir(net, nil)},
-		{"online", "model, online", sim.Weir(net, &sim.Learn{EveryS: 60})},
+		{"learned", "model", sim.Weir(shipped, nil)},
+		{"online", "model, online", sim.Weir(shipped, &sim.Learn{EveryS: 60})},
 	}, nil
 }

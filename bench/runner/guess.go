@@ -26,7 +26,7 @@ func (c *guessCmd) measure(b *bench) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	net, err := readNet(filepath.Join(b.repo, c.Model))
+	shipped, err := readModel(filepath.Join(b.repo, c.Model))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (c *guessCmd) measure(b *bench) (*result, error) {
 		{"c3_slower", "averages of 0.02", 1, 0.02},
 		{"c3_alone_slower", "alone, averages of 0.02", 0, 0.02},
 	}
-	policies, makers := []string{"least_conn", "c3"}, map[string]policy.New{"weir": sim.Weir(net, nil)}
+	policies, makers := []string{"least_conn", "c3"}, map[string]policy.New{"weir": sim.Weir(shipped, nil)}
 	t := table{Title: "C3 that is told another number of balancers than there are, or averages more slowly: mean and 99th percentile, of least_conn's", Columns: []string{"scenario", "C3, told the number"}}
 	for _, g := range guesses {
 		policies, makers[g.name] = append(policies, g.name), policy.C3Changed(g.part, g.alpha)

@@ -34,6 +34,7 @@ type cli struct {
 	Worlds    worldsCmd    `cmd:"" help:"Weir in 300 random worlds of the simulator, beside least_conn: in how many it is worse, and where. 6 minutes."`
 	Ablation  ablationCmd  `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
 	Limits    limitsCmd    `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
+	Trained   trainedCmd   `cmd:"" help:"What a training for one scenario buys there, where requests tell their size. 12 minutes."`
 	Guess     guessCmd     `cmd:"" help:"What it is worth to C3 in the simulator to be told how many balancers there are. 3 minutes."`
 	Online    onlineCmd    `cmd:"" help:"The engine learning from real traffic, beside one that does not and plain least_conn; then weir evaluate's estimates against what happened. 13 minutes."`
 	Engines   enginesCmd   `cmd:"" help:"Four NGINX with an engine each on the same uneven peers: whether the engines find out each other's load, beside told ones and plain least_conn. 9 minutes a round."`

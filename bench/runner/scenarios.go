@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
@@ -72,7 +72,7 @@ func bounds() []bound {
 const noWorse = 1.05
 
 func (c *scenariosCmd) measure(b *bench) (*result, error) {
-	net, err := readNet(filepath.Join(b.repo, c.Model))
+	shipped, err := readModel(filepath.Join(b.repo, c.Model))
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (c *scenariosCmd) measure(b *bench) (*result, error) {
 	met := map[string]float64{}
 	for i, s := range files {
 		b.say("%s, %d of %d", s.Name, i+1, len(files))
-		cmp := sim.Comparison{Scenario: s, Policies: policies, Seed: 1, Seeds: c.Seeds, Jobs: jobs(c.Jobs), Makers: map[string]policy.New{"weir": sim.Weir(net, &sim.Learn{EveryS: c.Every})}, Progress: b.goOn}
+		cmp := sim.Comparison{Scenario: s, Policies: policies, Seed: 1, Seeds: c.Seeds, Jobs: jobs(c.Jobs), Makers: map[string]policy.New{"weir": sim.Weir(shipped, &sim.Learn{EveryS: c.Every})}, Progress: b.goOn}
 		rows, err := cmp.Run()
 		if err != nil {
 			return nil, err
@@ -180,12 +180,12 @@ func jobs(n int) int {
 // goOn stops a simulation when the measurement is stopped.
 func (b *bench) goOn(int) error { return b.ctx.Err() }
 
-func readNet(path string) (*model.Net, error) {
+func readModel(path string) (online.Model, error) {
 	m, err := serve.ReadModel(path)
 	if err != nil {
-		return nil, err
+		return online.Model{}, err
 	}
-	return m.Net, nil
+	return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}, nil
 }
 
 func scenarioFiles(repo string, only []string) ([]*scenario.Scenario, error) {

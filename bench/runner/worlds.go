@@ -46,12 +46,12 @@ func (c *worldsCmd) measure(b *bench) (*result, error) {
 	if c.Worlds < 1 || c.Requests < 1000 {
 		return nil, fmt.Errorf("--worlds must be at least 1 and --requests 1000, not %d and %d", c.Worlds, c.Requests)
 	}
-	net, err := readNet(filepath.Join(b.repo, c.Model))
+	shipped, err := readModel(filepath.Join(b.repo, c.Model))
 	if err != nil {
 		return nil, err
 	}
 	all := make([]random, c.Worlds)
-	policies, makers := []string{"least_conn", "weir_analytic", "weir"}, map[string]policy.New{"weir": sim.Weir(net, nil)}
+	policies, makers := []string{"least_conn", "weir_analytic", "weir"}, map[string]policy.New{"weir": sim.Weir(shipped, nil)}
 	for i := range all {
 		if i%10 == 0 {
 			b.say("world %d of %d", i+1, c.Worlds)

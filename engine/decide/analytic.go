@@ -25,19 +25,11 @@ type Analytic struct {
 	Own bool
 	// Times has Fill keep what a request is expected to take, beside what it costs: that is what a model is taught by.
 	Times bool
+	// Price is that of pools whose requests tell their size.
+	Price Price
 	time  []float32 // [class][peer][grid], ms: (response + f / (1 - f) x (response + penalty)), without weight and Away
 	delay delays    // scratch
 }
-
-// sizedDelay is the part of the delay imposed that is charged where sizes are known (Work). More of it is better for the mean and worse for the tail, from 0.4 on: in 100
-// episodes of the Park world 648 / 3143 ms (mean / p99, medians of five seeds) there. From 0.1 to 0.25 chance is larger than what it does (medians of 24 seeds: 642 to 650 /
-// 2832 to 2866); greedy_oracle, which knows every size and speed, has 702 / 2970.
-const sizedDelay = 0.2
-
-// sizedWait is what a ms of waiting counts there beside one of the request's own service. A greedy rule sends a large request to the fastest peer that it need
-// not wait for long and so keeps that from the many that follow; the further it goes to find a slow one idle, the better for all. Measured, with
-// the peers' true parameters: 689 / 3098 ms at 1, 663 / 2948 at 2, 650 / 2960 at 4, 644 / 3058 at 10, without any delay imposed.
-const sizedWait = 4
 
 // slope makes a peer with idle slots a little dearer for each busy one. Peers that are equally fast are then used evenly, as by
 // least_conn, and it covers what real peers lose before their slots are full.
@@ -72,15 +64,15 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 	if par.Objective == P99 {
 		offered = tailOffered
 	}
-	slope, waiting, others := slope, 1.0, !a.Own
-	mix, rate := 1.0, 0.0
+	slope, waiting, power, others := slope, 1.0, 1.0, !a.Own
+	mix, rate, price := 1.0, 0.0, a.Price.Sane()
 	if t.Sized() {
 		part := 0.0
 		if others {
-			part = sizedDelay
+			part = price.Imposed
 		}
 		mix = t.Work.fillPool(est, part)
-		slope, waiting, others = sizedSlope, sizedWait, false // the delay imposed is part of the price, not of the row
+		slope, waiting, power, others = sizedSlope, price.Waiting, price.Power, false // the delay imposed is part of the price, not of the row
 	}
 	served := 0.0 // a ms, through this engine; rate is of all balancers
 	for i := range t.Peers {
@@ -109,7 +101,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 				n := float64(own) + max(v.Others+more*float64(own-v.InFlight)+o.at*math.Sqrt(v.OthersVar), 0)
 				queued := max(n+1-v.Concurrency, 0)
 				w := est.Wait(i, n) * mean
-				wait[g] += waiting * o.weight * w
+				wait[g] += waiting * o.weight * bent(w, mean/v.Concurrency, power)
 				even[g] += waiting * o.weight * slope * min(n, v.Concurrency) / v.Concurrency * mean
 				// Variance of the wait: queued departures, each an interval of mean S/K.
 				spread[g] += o.weight * queued * max(v.CV2, 1) * (mean / v.Concurrency) * (mean / v.Concurrency)
@@ -123,7 +115,7 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 		factor, away := par.away(i)
 		weight /= factor
 		if t.Sized() {
-			t.Work.fillPeer(est, i, &v, (1+odds)/weight)
+			t.Work.fillPeer(est, i, &v, price.Behind*price.Waiting*(1+odds)/weight)
 		}
 		for c, idx := range est.Listed() {
 			service := est.Pair(i, idx).ServiceMS
@@ -153,6 +145,14 @@ func (a *Analytic) Fill(_ float64, est *estimate.Pool, par Params, t *Table) {
 			}
 		}
 	}
+}
+
+// bent is a wait, ms, to a power, in units of the time from one departure to the next.
+func bent(wait, departure, power float64) float64 {
+	if power == 1 || !(wait > 0) {
+		return wait
+	}
+	return departure * math.Pow(wait/departure, power)
 }
 
 // follow is how many requests other balancers place on a peer, or take off it, for each one that this engine does after the last reports. They read the same

@@ -94,11 +94,11 @@ func (w *Work) waits(i int, mix float64) float64 {
 	return math.Pow(float64(w.Mean[i]), e) * math.Pow(mix, 1-e)
 }
 
-// fillPeer fills what else a table with sizes knows of peer i, but Own. A ms there costs factor.
+// fillPeer fills what else a table with sizes knows of peer i, but Own. A ms of waiting there costs factor.
 func (w *Work) fillPeer(est *estimate.Pool, i int, v *estimate.PeerView, factor float64) {
 	w.Rate[i] = float32(v.Mix / v.WorkMS)
 	w.Known[i] = float32(v.Known)
-	w.Follow[i] = float32(factor * sizedWait * v.WorkMS / (2 * v.Concurrency))
+	w.Follow[i] = float32(factor * v.WorkMS / (2 * v.Concurrency))
 	for c, idx := range est.Listed() {
 		w.Load[c*len(w.Knee)+i] = float32(est.Pair(i, idx).ServiceMS / v.WorkMS * v.Mix)
 	}

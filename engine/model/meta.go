@@ -15,12 +15,13 @@ import (
 // Meta is what a model file says of itself.
 //
 // Features names the values of a row, in order: the engine refuses a model that wants others than it computes. Heads names
-// the outputs. Card is the model card, free keys: name, version, created, seeds, revision, method, metrics and so on.
+// the outputs. Price is what the model brings besides its network, by name (decide.Price); empty where it leaves that as it is. Card is the model card, free keys: name, version, created, seeds, revision, method, metrics and so on.
 // Nothing decides by it, people read it.
 type Meta struct {
-	Features []string          `json:"features"`
-	Heads    []string          `json:"heads"`
-	Card     map[string]string `json:"card,omitempty"`
+	Features []string           `json:"features"`
+	Heads    []string           `json:"heads"`
+	Price    map[string]float64 `json:"price,omitempty"`
+	Card     map[string]string  `json:"card,omitempty"`
 }
 
 // metaKey is where Meta is in the file's metadata_props.
@@ -148,6 +149,12 @@ func (m Meta) Markdown() string {
 	list("Features", m.Features)
 	b.WriteByte('\n')
 	list("Heads", m.Heads)
+	if len(m.Price) > 0 {
+		b.WriteString("\n## Price\n\nWhere requests tell their size:\n\n")
+		for _, name := range slices.Sorted(maps.Keys(m.Price)) {
+			fmt.Fprintf(&b, "- `%s` %.4g\n", oneLine(name), m.Price[name])
+		}
+	}
 	return b.String()
 }
 

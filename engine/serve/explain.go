@@ -62,7 +62,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 	// A policy of its own: the pool's is not to be disturbed, and its model may be of another moment.
 	l := &decide.Learned{}
 	if eval != nil {
-		l.Model = eval.predictor()
+		l.Model, l.Analytic.Price = eval.predictor(), eval.model.Price
 	}
 	var table decide.Table
 	l.Fill(now, p.est, params, &table)

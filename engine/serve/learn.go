@@ -123,7 +123,7 @@ func (l *Learner) pause() {
 
 func (l *Learner) serving() online.Model {
 	if m := l.eng.models.Serving(); m != nil {
-		return online.Model{ID: m.ID, Net: m.Net}
+		return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}
 	}
 	return online.Model{}
 }

@@ -15,7 +15,8 @@ type Model struct {
 	File   []byte
 	Net    *model.Net
 	Meta   model.Meta
-	Origin string // "built in", a path, or what whoever proposed it said
+	Price  decide.Price // of Meta
+	Origin string       // "built in", a path, or what whoever proposed it said
 }
 
 // wanted is what a model must take and give.
@@ -51,6 +52,9 @@ func newModel(file []byte, origin string) (*Model, error) {
 	m := &Model{ID: model.ID(file), File: file, Net: net, Meta: meta, Origin: origin}
 	if err := meta.Fits(wanted()); err != nil {
 		return nil, fmt.Errorf("%s: model %s was made for another engine: %w", origin, m.ID, err)
+	}
+	if m.Price, err = decide.ReadPrice(meta.Price); err != nil {
+		return nil, fmt.Errorf("%s: model %s: %w", origin, m.ID, err)
 	}
 	return m, nil
 }

@@ -118,6 +118,51 @@ func same(a, b []float32, within float64) bool {
 	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Abs(float64(x-y)) <= within*float64(x) })
 }
 
+// Where requests tell their size a network has no say, and the price that a model brings has.
+func TestWhereSizesAreToldTheTableHasThePriceOfItsModel(t *testing.T) {
+	evaluators(t, func(t *testing.T, library string) {
+		e, _ := logged(t, threePeers)
+		b := &observe.Batch{Instance: "web1"}
+		for i, peer := range []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"} {
+			for n := range 200 {
+				ms := float32((5 + 7*i) * (1 + n%3))
+				if err := b.Add("api", "*", peer, observe.Record{
+					Attempt: 1, Kind: observe.OK, Propensity: 1, HeaderMS: ms, TotalMS: ms, PredictedMS: observe.None, Load: observe.None, Weight: float32(1 + n%3),
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		e.Observe(b)
+		serve := func(price decide.Price) *Snapshot {
+			file := encoded(t, network(1), func(m *model.Meta) { m.Price = price.Map() })
+			if err := e.Models().Configure(config.Model{File: written(t, file), Library: library}); err != nil {
+				t.Fatal(err)
+			}
+			refresh(t, e, "api")
+			return e.State().Pool("api")
+		}
+		plain := serve(decide.Price{})
+		if !plain.Table.Sized() || plain.Policy != "analytic" {
+			t.Fatalf("sizes %t, policy %s", plain.Table.Sized(), plain.Policy)
+		}
+		dear := decide.DefaultPrice()
+		dear.Waiting *= 2
+		with := serve(dear)
+		if with.Policy != "learned" || !(with.Table.Cost[decide.GridPoints-1] > 1.5*plain.Table.Cost[decide.GridPoints-1]) {
+			t.Errorf("policy %s, a full peer costs %v, without the price %v", with.Policy, with.Table.Cost[decide.GridPoints-1], plain.Table.Cost[decide.GridPoints-1])
+		}
+		if x, err := e.Explain("api", "*"); err != nil || x.Peers[0].Curve[decide.GridPoints-1] == 0 || !slices.ContainsFunc(x.Peers, func(p PeerExplanation) bool {
+			return math.Abs(float64(p.Curve[decide.GridPoints-1]/with.Table.Cost[decide.GridPoints-1]-1)) < 1e-3
+		}) {
+			t.Errorf("explained by another price: %v, %v; the table has %v", err, x.Peers[0].Curve, with.Table.Cost)
+		}
+		if m := e.Models().Figures().Models[0]; m.Price["waiting"] != dear.Waiting {
+			t.Errorf("its price is %v", m.Price)
+		}
+	})
+}
+
 func TestTheTableIsMadeWithTheModelOfTheConfiguration(t *testing.T) {
 	evaluators(t, func(t *testing.T, library string) {
 		e, _ := logged(t, threePeers)

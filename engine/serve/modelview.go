@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -27,6 +28,7 @@ type ModelFigures struct {
 	Origin   string             `json:"origin"`
 	Sizes    []int              `json:"sizes"` // of the layers, input to output
 	Bytes    int                `json:"bytes"`
+	Price    map[string]float64 `json:"price"` // what it brings where requests tell their size (decide.Price); empty = the default
 	Card     map[string]string  `json:"card"`
 	Tables   uint64             `json:"tables"` // made with it since it was opened
 	Rows     uint64             `json:"rows"`
@@ -66,11 +68,12 @@ func (r *Models) Figures() ModelsFigures {
 func (r *Models) figures(k *known) ModelFigures {
 	f := ModelFigures{
 		ID: k.ID, Name: k.Meta.Card["name"], Role: r.role(k), SinceMS: k.since.UnixMilli(), Origin: k.Origin, Sizes: k.Net.Sizes,
-		Bytes: len(k.File), Card: k.Meta.Card, Judgment: map[string]float64{},
+		Bytes: len(k.File), Price: map[string]float64{}, Card: k.Meta.Card, Judgment: map[string]float64{},
 	}
 	if f.Card == nil {
 		f.Card = map[string]string{}
 	}
+	maps.Copy(f.Price, k.Meta.Price)
 	for name, x := range k.figures {
 		if p := finite(x); p != nil {
 			f.Judgment[name] = x

@@ -35,9 +35,9 @@ func (p *livePool) equip() *evaluator {
 	p.learned.Forget = p.feed == nil || !p.learns() || large // nobody learns from the features
 	v := p.eng.models.use()
 	if v != p.eval {
-		p.eval, p.learned.Model = v, nil
+		p.eval, p.learned.Model, p.learned.Analytic.Price = v, nil, decide.Price{}
 		if v != nil {
-			p.learned.Model = v.predictor()
+			p.learned.Model, p.learned.Analytic.Price = v.predictor(), v.model.Price
 		}
 	}
 	return v
@@ -66,7 +66,7 @@ func (p *livePool) fillTable(now float64, eval *evaluator, params decide.Params)
 	if eval != nil {
 		if broken = p.tryModel(now, params); broken == "" {
 			id := eval.model.ID
-			if p.serving = learned; p.learned.Silent() {
+			if p.serving = learned; p.learned.Silent() && !p.learned.Priced() {
 				p.serving, id = analytic, ""
 			}
 			p.shown = !p.learned.Forget

@@ -12,7 +12,6 @@ import (
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/gate"
 	"github.com/weirlb/weir/engine/learn/online"
-	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
 	"github.com/weirlb/weir/engine/sim/world"
@@ -30,8 +29,8 @@ type Comparison struct {
 	Progress func(arrived int) error
 	// Makers are policies under names of the caller's; they come before those of package policy.
 	Makers map[string]policy.New
-	// Model is what the policy `weir` decides by; nil = analytic.
-	Model *model.Net
+	// Model is what the policy `weir` decides by; the zero value = analytic.
+	Model online.Model
 	// Objective is what `weir` keeps low. With P99 neither the model nor learning has a say, as in the engine.
 	Objective decide.Objective
 	// Learn lets the policy `weir` go on learning from its own outcomes: nil = it does not.
@@ -45,17 +44,17 @@ type Learn struct {
 	Events  func(gate.Event) // hears of every step, from several goroutines; nil = nobody
 }
 
-// Weir makes Weir with a model (nil: none), which goes on learning unless learn is nil.
-func Weir(net *model.Net, learn *Learn) policy.New {
+// Weir makes Weir with a model (the zero value: none), which goes on learning unless learn is nil.
+func Weir(m online.Model, learn *Learn) policy.New {
 	return policy.Weir(func(*world.Setup) policy.Variant {
 		switch {
 		case learn != nil:
 			return policy.Variant{Explore: -1, Learn: &policy.Learn{
-				Model: policy.ModelOf(net), Control: learn.Control, Events: learn.Events,
+				Model: m, Control: learn.Control, Events: learn.Events,
 				Options: online.Options{EveryMS: 1000 * learn.EveryS},
 			}}
-		case net != nil:
-			return policy.Variant{Policy: &decide.Learned{Model: net.Predictor()}, Explore: -1}
+		case m.Net != nil:
+			return policy.Variant{Policy: &decide.Learned{Model: m.Net.Predictor(), Analytic: decide.Analytic{Price: m.Price}}, Explore: -1}
 		}
 		return policy.Variant{Explore: -1}
 	})
@@ -69,7 +68,7 @@ func (c *Comparison) maker(name string) (policy.New, error) {
 	switch {
 	case name == "weir" && c.Objective == decide.P99:
 		return policy.Weir(func(*world.Setup) policy.Variant { return policy.Variant{Explore: -1, Objective: c.Objective} }), nil
-	case name == "weir" && (c.Learn != nil || c.Model != nil):
+	case name == "weir" && (c.Learn != nil || c.Model.Net != nil):
 		return Weir(c.Model, c.Learn), nil
 	}
 	return policy.ByName(name)

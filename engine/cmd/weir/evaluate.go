@@ -335,9 +335,9 @@ func predictorOf(name string) (decide.Predictor, error) {
 	if name == "analytic" {
 		return nil, nil
 	}
-	net, err := readModel(name)
-	if err != nil || net == nil {
+	m, err := readModel(name)
+	if err != nil || m.Net == nil {
 		return nil, err
 	}
-	return net.Predictor(), nil
+	return m.Net.Predictor(), nil
 }

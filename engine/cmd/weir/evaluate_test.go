@@ -74,7 +74,7 @@ func turnedModel(t *testing.T) string {
 	net := model.New([]int{decide.Inputs, 1}, rand.New(rand.NewPCG(1, 1)))
 	net.W[0][slices.Index(decide.InputNames(), "log_cost")] = -3
 	path := filepath.Join(t.TempDir(), "turned.onnx")
-	if err := writeModel(path, net, map[string]string{"name": "turned"}); err != nil {
+	if err := writeModel(path, net, decide.Price{}, map[string]string{"name": "turned"}); err != nil {
 		t.Fatal(err)
 	}
 	return path

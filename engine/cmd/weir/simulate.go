@@ -67,7 +67,7 @@ func (c *simulateCmd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	net, err := readModel(c.Model)
+	m, err := readModel(c.Model)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (c *simulateCmd) Run(to streams) error {
 	}
 	requests := 0
 	for i, s := range scenarios {
-		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs, Model: net, Objective: objective}
+		all[i] = sim.Comparison{Scenario: s, Policies: c.Policy, Seed: c.Seed, Seeds: c.Seeds, Jobs: c.Jobs, Model: m, Objective: objective}
 		all[i].Learn = c.learning(to, s.Name)
 		requests += all[i].Requests()
 	}

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/learn/recorded"
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/model"
@@ -40,11 +41,13 @@ type trainCmd struct {
 	Hidden   []int         `default:"32,32" help:"Widths of the hidden layers." placeholder:"N,N"`
 	Epochs   int           `default:"3" help:"Passes over a round's decisions."`
 	Scenario []string      `sep:"none" help:"Learn in this scenario (file or directory; may be repeated) instead of random worlds." placeholder:"FILE"`
+	Tries    int           `default:"40" help:"Prices tried at most for scenarios whose requests tell their size."`
 	Recorded recordedFlags `embed:"" prefix:""`
 	Jobs     int           `help:"Worlds at a time. Default: one a processor. The model does not depend on it."`
 	Resume   bool          `help:"Go on from the last finished round, kept beside the model file as .part."`
 
 	saved func(round int) error // for tests: called when a round was saved; an error ends the training
+	tried func(price int) error // the same for a price
 }
 
 // AfterApply refuses what says which history is read where none is.
@@ -63,19 +66,25 @@ func (c *trainCmd) Run(to streams) error {
 		Seed: c.Seed, Rounds: c.Rounds, Worlds: c.Worlds, Requests: c.Requests, Share: c.Share, Imposed: c.Imposed, Shrink: c.Shrink, Hidden: c.Hidden,
 		Epochs: c.Epochs, Jobs: c.Jobs,
 	}
+	var scenarios, told []*scenario.Scenario
+	var tried []train.Score
 	var err error
 	if len(c.Scenario) > 0 {
-		if opt.Scenarios, err = loadScenarios(c.Scenario); err != nil {
+		if scenarios, err = loadScenarios(c.Scenario); err != nil {
 			return err
 		}
-		for _, s := range opt.Scenarios {
-			if tells(s) {
-				fmt.Fprintf(to.err, "weir: requests of %s tell their size: there a model has no say (docs/estimators.md), and what it learns there shows elsewhere only\n", s.Name)
-			}
+		told, opt.Scenarios = byHints(scenarios)
+		for _, s := range told {
+			fmt.Fprintf(to.err, "weir: requests of %s tell their size: there a network has no say, and the price of waiting is tuned instead (docs/training.md)\n", s.Name)
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	line := newTrainLine(to)
+	recipe, played := c.recipe(scenarios), digest(scenarios)
+	if len(told) > 0 && len(opt.Scenarios) == 0 && c.Recorded.History == "" {
+		return c.tuneOnly(ctx, to, line, told, recipe, played)
+	}
 	if c.Recorded.History != "" {
 		r, err := c.Recorded.readRecorded(ctx, to.err)
 		if err != nil {
@@ -84,21 +93,21 @@ func (c *trainCmd) Run(to streams) error {
 		opt.Data = recorded.Rows(r.Decisions(), c.Imposed > 0)
 	}
 	part := c.Out + ".part"
-	recipe, played := c.recipe(opt.Scenarios), digest(opt.Scenarios)
 	if c.Resume {
-		if err := resume(part, recipe, played, &opt); err != nil {
+		if tried, err = resume(part, recipe, played, &opt); err != nil {
 			return err
 		}
 	}
-	line := newTrainLine(to)
+	whole := opt.Start // before what is taken of it: what --resume goes on with
 	opt.Progress = line.show
 	opt.Saved = func(round int, net *model.Net, so *train.Result) error {
+		whole = net
 		card := c.card(recipe, so)
 		card["round"] = strconv.Itoa(round)
 		if played != "" {
 			card["scenarios"] = played
 		}
-		if err := writeModel(part, net, card); err != nil || c.saved == nil {
+		if err := writeModel(part, net, decide.Price{}, card); err != nil || c.saved == nil {
 			return err
 		}
 		return c.saved(round)
@@ -112,7 +121,18 @@ func (c *trainCmd) Run(to streams) error {
 		}
 		return err
 	}
-	if err := writeModel(c.Out, r.Net, c.card(recipe, r)); err != nil {
+	card, price := c.card(recipe, r), decide.Price{}
+	if len(told) > 0 {
+		kept := maps.Clone(card)
+		kept["round"], kept["scenarios"] = strconv.Itoa(opt.Rounds), played
+		tuned, err := c.tune(ctx, line, told, tried, part, whole, kept)
+		if err != nil {
+			return err
+		}
+		price = tuned.Price
+		tellTuned(card, tuned, told)
+	}
+	if err := writeModel(c.Out, r.Net, price, card); err != nil {
 		return err
 	}
 	_ = os.Remove(part)
@@ -133,7 +153,7 @@ func (c *trainCmd) check() error {
 	for _, n := range []struct {
 		flag  string
 		value int
-	}{{"--rounds", c.Rounds}, {"--worlds", c.Worlds}, {"--requests", c.Requests}, {"--epochs", c.Epochs}} {
+	}{{"--rounds", c.Rounds}, {"--worlds", c.Worlds}, {"--requests", c.Requests}, {"--epochs", c.Epochs}, {"--tries", c.Tries}} {
 		if n.value < 1 {
 			return fmt.Errorf("%s must be 1 or more, not %d", n.flag, n.value)
 		}
@@ -167,17 +187,15 @@ func joined(list []int) string {
 	return strings.Join(text, ",")
 }
 
-// tells reports whether requests of a scenario tell their size.
-func tells(s *scenario.Scenario) bool {
-	return slices.ContainsFunc(s.Classes, func(c scenario.Class) bool { return c.WeightHint })
-}
-
 // recipe is all that decides what the model becomes, as a command line.
 func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
 	s := fmt.Sprintf("weir train --seed %d --rounds %d --worlds %d --requests %d --share %g --imposed %g --shrink %g --hidden %s --epochs %d",
 		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, c.Shrink, joined(c.Hidden), c.Epochs)
 	for _, sc := range scenarios {
 		s += " --scenario " + sc.Name
+	}
+	if told, _ := byHints(scenarios); len(told) > 0 {
+		s += fmt.Sprintf(" --tries %d", c.Tries)
 	}
 	if r := c.Recorded; r.History != "" { // without the address, which may hold a password
 		s += " --history ... --from " + r.From
@@ -252,49 +270,52 @@ func (c *trainCmd) data() string {
 }
 
 // resume reads what an earlier run of the same recipe left.
-func resume(part, recipe, played string, opt *train.Options) error {
+func resume(part, recipe, played string, opt *train.Options) (tried []train.Score, err error) {
 	file, err := model.ReadFile(part)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // nothing finished yet: from the start
+		return nil, nil // nothing finished yet: from the start
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	net, meta, err := model.Decode(file)
 	if err != nil {
-		return fmt.Errorf("%s: %w", part, err)
+		return nil, fmt.Errorf("%s: %w", part, err)
 	}
 	if meta.Card["recipe"] != recipe {
-		return fmt.Errorf("%s was begun by another command (%s); remove it, or train without --resume", part, meta.Card["recipe"])
+		return nil, fmt.Errorf("%s was begun by another command (%s); remove it, or train without --resume", part, meta.Card["recipe"])
 	}
 	if meta.Card["scenarios"] != played {
-		return fmt.Errorf("%s was begun with scenarios of these names that had another content; remove it, or train without --resume", part)
+		return nil, fmt.Errorf("%s was begun with scenarios of these names that had another content; remove it, or train without --resume", part)
 	}
 	opt.Round, err = strconv.Atoi(meta.Card["round"])
 	if err != nil {
-		return fmt.Errorf("%s: the round in its card: %w", part, err)
+		return nil, fmt.Errorf("%s: the round in its card: %w", part, err)
 	}
 	so := &opt.Before
 	for text := range strings.FieldsSeq(meta.Card["loss"]) {
 		l, err := lossOf(text)
 		if err != nil {
-			return fmt.Errorf("%s: the losses in its card: %w", part, err)
+			return nil, fmt.Errorf("%s: the losses in its card: %w", part, err)
 		}
 		so.Loss = append(so.Loss, l)
 	}
 	if so.None, err = lossOf(meta.Card["loss_analytic"]); err != nil {
-		return fmt.Errorf("%s: loss_analytic in its card: %w", part, err)
+		return nil, fmt.Errorf("%s: loss_analytic in its card: %w", part, err)
 	}
 	if so.Rows, err = strconv.Atoi(meta.Card["rows"]); err != nil {
-		return fmt.Errorf("%s: the rows in its card: %w", part, err)
+		return nil, fmt.Errorf("%s: the rows in its card: %w", part, err)
+	}
+	if tried, err = readScores(meta.Card["tried"]); err != nil {
+		return nil, fmt.Errorf("%s: %w", part, err)
 	}
 	opt.Start = net
-	return nil
+	return tried, nil
 }
 
 // writeModel writes a model so that a reader finds the old file or the new one, whole.
-func writeModel(path string, net *model.Net, card map[string]string) error {
-	meta := model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: card}
+func writeModel(path string, net *model.Net, price decide.Price, card map[string]string) error {
+	meta := model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Price: price.Map(), Card: card}
 	file, err := model.Encode(net, meta)
 	if err != nil {
 		return err
@@ -323,13 +344,13 @@ func writeModel(path string, net *model.Net, card map[string]string) error {
 	return write(strings.TrimSuffix(path, ".onnx")+".md", []byte(meta.Markdown()))
 }
 
-// readModel reads the network of a model that this engine's features fit: a file, "default" or "none" (nil), as model.file in weir.yaml.
-func readModel(path string) (*model.Net, error) {
+// readModel reads a model that this engine's features fit: a file, "default" or "none" (without a net), as model.file in weir.yaml.
+func readModel(path string) (online.Model, error) {
 	m, err := serve.ReadModel(path)
 	if m == nil || err != nil {
-		return nil, err
+		return online.Model{}, err
 	}
-	return m.Net, nil
+	return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}, nil
 }
 
 // trainLine shows how far a training is: one line that is overwritten on a terminal, rounds only elsewhere.
@@ -344,7 +365,7 @@ func newTrainLine(to streams) *trainLine {
 }
 
 func (l *trainLine) show(done float64, line string) {
-	whole := strings.Contains(line, " of ") && strings.Contains(line, "decisions")
+	whole := strings.Contains(line, " of ") && (strings.Contains(line, "decisions") || strings.HasPrefix(line, "price "))
 	switch {
 	case l.live:
 		fmt.Fprintf(l.to.err, "\r\033[K%3.0f %%  %s  %s", 100*done, time.Since(l.began).Round(time.Second), line)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/model"
 )
 
@@ -72,16 +73,22 @@ func TestTrainWritesAModelThatSimulateTakes(t *testing.T) {
 	}
 }
 
-func TestTrainSaysWhereAModelHasNoSay(t *testing.T) {
+// sizedScenario writes a scenario whose requests tell their size, or do not.
+func sizedScenario(t *testing.T, name string, told bool) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), name+".yaml")
+	text := "name: " + name + "\nrequests: 2000\narrivals: {load: 0.5}\nclasses: [{service_ms: {mean: 50}, weight_hint: " + strconv.FormatBool(told) + "}]\npeers: [{slots: 2}, {slots: 2, speed: 0.3}]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestTrainSaysWhereANetworkHasNoSay(t *testing.T) {
 	dir := t.TempDir()
 	for name, want := range map[string]bool{"told": true, "plain": false} {
-		file := filepath.Join(dir, name+".yaml")
-		text := "name: " + name + "\nrequests: 2000\narrivals: {load: 0.5}\nclasses: [{service_ms: {mean: 50}, weight_hint: " + strconv.FormatBool(want) + "}]\npeers: [{slots: 2}, {slots: 2, speed: 0.3}]\n"
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out := filepath.Join(dir, name+".onnx")
-		code, _, errs := weir("train", "--out", out, "--scenario", file, "--worlds", "2", "--rounds", "1", "--requests", "500", "--hidden", "4")
+		file, out := sizedScenario(t, name, want), filepath.Join(dir, name+".onnx")
+		code, _, errs := weir("train", "--out", out, "--scenario", file, "--worlds", "2", "--rounds", "1", "--requests", "500", "--hidden", "4", "--tries", "1")
 		if code != 0 || strings.Contains(errs, "requests of "+name+" tell their size") != want {
 			t.Errorf("%s: %d: %s", name, code, errs)
 		}
@@ -121,7 +128,7 @@ func TestTrainResumesWhenNothingIsLeftToDo(t *testing.T) {
 	}
 	card := maps.Clone(meta.Card)
 	card["round"] = "1"
-	if err := writeModel(out+".part", net, card); err != nil {
+	if err := writeModel(out+".part", net, decide.Price{}, card); err != nil {
 		t.Fatal(err)
 	}
 	code, said, errs := weir(small...)
@@ -149,7 +156,7 @@ func TestTrainResumedMakesTheSameFileAndCard(t *testing.T) {
 		}
 	}
 	train(whole)
-	c := trainCmd{Out: halves, Name: "default", Seed: 1, Rounds: 2, Worlds: 12, Requests: 500, Share: 0.12, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Resume: true}
+	c := trainCmd{Out: halves, Name: "default", Seed: 1, Rounds: 2, Worlds: 12, Requests: 500, Share: 0.12, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Tries: 40, Resume: true}
 	c.saved = func(int) error { return errors.New("enough") }
 	if err := c.Run(streams{&output{}, &output{}}); err == nil {
 		t.Fatal("it did not stop")
@@ -176,7 +183,7 @@ func TestTrainRefusesToResumeOnScenariosThatChanged(t *testing.T) {
 		}
 	}
 	write("0.3")
-	c := trainCmd{Out: out, Name: "default", Seed: 1, Rounds: 2, Worlds: 2, Requests: 500, Share: 0.12, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Scenario: []string{file}}
+	c := trainCmd{Out: out, Name: "default", Seed: 1, Rounds: 2, Worlds: 2, Requests: 500, Share: 0.12, Shrink: 0.5, Hidden: []int{4}, Epochs: 3, Tries: 40, Scenario: []string{file}}
 	c.saved = func(int) error { return errors.New("enough") }
 	if err := c.Run(streams{&output{}, &output{}}); err == nil {
 		t.Fatal("it did not stop")

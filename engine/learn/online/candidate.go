@@ -103,11 +103,12 @@ func (l *Loop) candidateOf(net *model.Net, card map[string]string) (Candidate, e
 	for k, v := range l.opt.Card {
 		card[k] = v
 	}
-	file, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Card: card})
+	price := l.serving.Price
+	file, err := model.Encode(net, model.Meta{Features: decide.InputNames(), Heads: []string{decide.Head}, Price: price.Map(), Card: card})
 	if err != nil {
 		return Candidate{}, err
 	}
-	return Candidate{Model{model.ID(file), net}, file}, nil
+	return Candidate{Model{model.ID(file), net, price}, file}, nil
 }
 
 // heldBack tells whether decision i of n is for judging.

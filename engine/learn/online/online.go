@@ -25,8 +25,9 @@ import (
 
 // Model is a model by its name. Without a net it is the analytic policy, whose ID is "".
 type Model struct {
-	ID  string
-	Net *model.Net
+	ID    string
+	Net   *model.Net
+	Price decide.Price // what else it brings; candidates have that of the model they are made of
 }
 
 func (m Model) predictor() decide.Predictor {

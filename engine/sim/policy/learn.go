@@ -7,7 +7,6 @@ import (
 	"github.com/weirlb/weir/engine/learn/gate"
 	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/learn/replay"
-	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/engine/sim/world"
 )
 
@@ -59,7 +58,7 @@ func newLearner(s *world.Setup, conf *Learn, policy *decide.Learned) *learner {
 
 func (l *learner) use(m online.Model) {
 	l.serves = m
-	l.policy.Model = nil
+	l.policy.Model, l.policy.Analytic.Price = nil, m.Price
 	if m.Net != nil {
 		l.policy.Model = m.Net.Predictor()
 	}
@@ -95,14 +94,6 @@ func (l *learner) Event(e gate.Event) {
 	if l.conf.Events != nil {
 		l.conf.Events(e)
 	}
-}
-
-// ModelOf makes the model that serves at the beginning; nil = the analytic policy.
-func ModelOf(net *model.Net) online.Model {
-	if net == nil {
-		return online.Model{}
-	}
-	return online.Model{ID: "start", Net: net}
 }
 
 // picked remembers a pick until its attempt ends.
