@@ -77,6 +77,7 @@ type peer struct {
 	chosen  bool // scratch of limits
 
 	count   float64 // failures in a row, halved by a success
+	failing float64 // when the first of them ended, of those since the count was 0
 	row     int     // failures since the last success
 	rowFrom float64 // time of the first of them
 	suspect bool
@@ -194,6 +195,10 @@ func (h *Health) has(i int) bool { return i >= 0 && i < len(h.peers) }
 
 // Result is passive evidence: how an attempt on peer i ended. Kinds without evidence are ignored, as is an index out of range.
 // Results of a peer that is ejected or down are late news about what is known already, and ignored too.
+//
+// now is when the attempt ended. Each worker of NGINX sends its own results in batches, so those of one may be older than what another said before: an
+// answer from before the first failure forgives nothing. It did, and of a peer that answered all with 500, which NGINX had set aside after five, the engine counted two:
+// one worker's answers from before halved what the other had said.
 func (h *Health) Result(now float64, i int, kind Kind) {
 	if !h.has(i) || !kind.Known() || !kind.Evidence() || h.Excuses(i, kind) {
 		return
@@ -205,7 +210,11 @@ func (h *Health) Result(now float64, i int, kind Kind) {
 		return
 	}
 	if !kind.Failed() {
-		p.row, p.proved = 0, true
+		p.proved = true
+		if p.count != 0 && now < p.failing {
+			return
+		}
+		p.row = 0
 		if p.count != 0 {
 			if p.count /= 2; p.count < 0.5 {
 				p.count = 0
@@ -216,6 +225,9 @@ func (h *Health) Result(now float64, i int, kind Kind) {
 			}
 		}
 		return
+	}
+	if p.count == 0 {
+		p.failing = min(now, h.now)
 	}
 	p.count++
 	if p.row++; p.row == 1 {

@@ -87,6 +87,28 @@ func TestAPeerThatFailsThreeTimesInFourIsOutWithinTenFailures(t *testing.T) {
 	}
 }
 
+func TestAnswersFromBeforeTheFailuresForgiveNoneOfThemHoweverLateTheyAreHeardOf(t *testing.T) {
+	h := pool.New(pool.Defaults())
+	h.SetPeers(0, specs("a:1", "b:1"))
+	fail(h, 1000, 0, 3) // one worker's batch
+	for range 10 {
+		h.Result(900, 0, pool.OK) // another's: it ended before
+	}
+	fail(h, 1010, 0, 2)
+	if v := h.View(0); v.State != pool.Ejected {
+		t.Errorf("after five failures since its last answer the peer is %+v", v)
+	}
+
+	fail(h, 1000, 1, 3)
+	h.Result(1005, 1, pool.OK)
+	h.Result(900, 1, pool.OK) // forgives none of those
+	h.Result(1020, 1, pool.OK)
+	h.Result(1021, 1, pool.OK)
+	if v := h.View(1); v.State != pool.Up {
+		t.Errorf("after three answers since its failures the peer is %+v", v)
+	}
+}
+
 func TestAbortsIdleRacesAndNotFoundAnswersAreNoEvidence(t *testing.T) {
 	h := pool.New(pool.Defaults())
 	h.SetPeers(0, specs("a:1", "b:1"))
