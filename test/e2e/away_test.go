@@ -103,6 +103,29 @@ func TestTheEngineComesAndGoesAndNoRequestFails(t *testing.T) {
 	}
 }
 
+// An engine that crashed leaves its socket file, and NGINX writes a line for each connection to it that is refused. Four workers wrote five a second.
+func TestACrashedEngineFillsNoLogAndIsSentToSoonAfterItIsBack(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Workers: 4, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
+	load := r.StartLoad(8, 5*time.Millisecond, rig.Request{Path: "/api/x"})
+	time.Sleep(300 * time.Millisecond)
+	lines := func() int { return strings.Count(r.NGINX.ErrorLog(), "connect() to unix:") }
+	r.Engine.Kill()
+	time.Sleep(3 * time.Second) // in which each worker has failed
+	before := lines()
+	time.Sleep(5 * time.Second)
+	if n := lines() - before; n > 12 { // the elected one, and once or twice each of the others
+		t.Errorf("%d lines in 5 s", n)
+	}
+	r.Engine.Start()
+	began := time.Now()
+	r.Engine.WaitAttempts("api", "a", 1)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("outcomes reached the engine after %v", took)
+	}
+	r.WantAll(load.Stop(), 200)
+}
+
 // The table stays in use while the engine is away, with live counts; older than max_stale_ms, the local rule decides.
 func TestAStaleTableServesUntilMaxStale(t *testing.T) {
 	t.Parallel()

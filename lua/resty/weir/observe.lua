@@ -35,7 +35,8 @@ local _M = { sent = 0, dropped = 0 }
 local EACH = 2048       -- records a batch; a full one is shipped at once
 local BATCHES = 5       -- of 96 KiB each, a worker; all but one are kept when the engine is away
 local INTERVAL_S = 0.1
-local RETRY_MS = 1000    -- each refused connection is a line in NGINX's log
+local RETRY_MS = 1000    -- each refused connection is a line in NGINX's log,
+local UNHEARD_MS = 10000 -- of each worker, so there is no more than one in so long until the elected one hears the engine
 local RENEW_MS = 3600000
 
 -- A batch is filled ready to be sent: its records lie in a row and name their pool, peer and class by places in its own lists. So shipping
@@ -48,6 +49,7 @@ local on_its_way -- the sealed one that send() waits with
 local records, found_of, n, began = nil, nil, 0, 0
 local shipping, ordered = false, false
 local resume_at = 0 -- after a failure, not before
+local refused_at = nil -- when a connection was refused, which says that no engine runs; nil = one was made since
 local dropped_told = 0 -- of _M.dropped, how many the engine knows of
 local socket, instance, worker_id
 local last_renew = 0
@@ -112,11 +114,16 @@ local function locate_class(class)
     class_at[class] = index("classes", classes.name_of[class] or "*")
 end
 
+-- Is there a pause after a failure? An engine that starts is heard by the elected worker within a second, and then they all send.
+local function pausing(now)
+    return now < resume_at or refused_at ~= nil and now - refused_at < UNHEARD_MS and shm.head.heard_ms <= refused_at
+end
+
 local function hand_over(now)
     if n == EACH then
         seal()
     end
-    if not ordered and not shipping and now >= resume_at then
+    if not ordered and not shipping and not pausing(now) then
         ordered = timer_at(0, ordered_ship) and true or false
     end
 end
@@ -229,6 +236,7 @@ local function send(leader)
     local answer, err, mismatch = http.request(socket, { method = "POST", target = "/observe", body = body,
         content_type = "application/x-weir-observe" })
     on_its_way = nil
+    refused_at = err == "connection refused" and clock.now_ms() or nil
     if mismatch then
         notice.once(err)
         resume_at = clock.now_ms() + RETRY_MS
@@ -270,7 +278,7 @@ end
 
 -- Sends what waits. One at a time a worker; what comes meanwhile goes with the next.
 function ship()
-    if shipping or clock.now_ms() < resume_at then
+    if shipping or pausing(clock.now_ms()) then
         return
     end
     shipping = true
