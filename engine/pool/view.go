@@ -12,6 +12,7 @@ type View struct {
 	UntilMS   float64 // when the state's timer ends (ejected, slow start); 0 = none
 	Ejections int     // since it joined
 	Risk      float64 // last prediction, 0..1
+	Shrunk    bool    // admit is lower for it
 	Drained   bool    // the operator's wish, whatever the state
 	Tier      int
 	Needed    bool // the others would be too busy without it
@@ -35,7 +36,7 @@ func (h *Health) View(i int) View {
 	p := &h.peers[i]
 	v := View{
 		Addr: p.addr, State: p.state, Usable: p.usable, Admit: p.admit, Weight: p.weight, Reason: p.reason, SinceMS: p.since,
-		Ejections: p.ejections, Risk: p.risk, Drained: p.drained, Tier: p.tier,
+		Ejections: p.ejections, Risk: p.risk, Shrunk: p.shrinks, Drained: p.drained, Tier: p.tier,
 		Needed: p.needed, OnTrial: p.onTrial,
 		Fit: (p.drained || p.standby) && !p.down && p.ejectedUntil == 0,
 	}

@@ -456,3 +456,27 @@ func TestAWatcherMissesNothingHoweverManyPublishAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Prediction changes a peer's share and not its state, so the reason of the state says nothing of it.
+func TestAPeerThatIsLikelyToFailSaysWhyItGetsLess(t *testing.T) {
+	e := still(t, threePeers)
+	p, err := e.pool("api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := func(risk float64) string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		now := e.now() + 60_000 // slow start is over
+		p.health.Advance(now)
+		p.health.Predict(now, 1, risk)
+		p.health.Advance(now)
+		return p.peerFigures(now, 1, traffic{}).Reason
+	}
+	if got := why(0); strings.Contains(got, "less") {
+		t.Errorf("without a risk: %q", got)
+	}
+	if got := why(0.5); !strings.Contains(got, "gets less, since it is likely to fail soon (risk 0.50)") {
+		t.Errorf("at a risk of a half: %q", got)
+	}
+}

@@ -85,7 +85,7 @@ func (e *Engine) Explain(poolName, class string) (Explanation, error) {
 		values := make([]float32, decide.Inputs)
 		base := l.Features(row, i, float64(held), values)
 		one := PeerExplanation{
-			Peer: m.addr, State: h.State.String(), StateWhy: h.Reason, Usable: h.Usable, Admit: round3(h.Admit), Weight: h.Weight, Inflight: int(held),
+			Peer: m.addr, State: h.State.String(), StateWhy: stateWhy(&h), Usable: h.Usable, Admit: round3(h.Admit), Weight: h.Weight, Inflight: int(held),
 			Analytic: base, Cost: base, Expected: l.Time(row, i, float64(held)), Values: values, Curve: make([]float32, decide.GridPoints),
 			Metrics: p.metricFigures(p.eng.now(), m.addr),
 		}

@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"fmt"
+
 	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/pool"
@@ -199,10 +201,18 @@ func reported(v *estimate.PeerView) (load, held, age *float64, state string, els
 	return known(v.ReportedLoad), known(v.ReportedHeld), known(v.ReportAgeMS), string(v.ReportState), elsewhere
 }
 
+// stateWhy says why a peer is in its state, and why it has less than its share where prediction holds it back, which is no change of state.
+func stateWhy(h *pool.View) string {
+	if h.Shrunk && h.Admit < 0.95 {
+		return fmt.Sprintf("%s; gets less, since it is likely to fail soon (risk %.2f)", h.Reason, h.Risk)
+	}
+	return h.Reason
+}
+
 func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 	m, h, v := p.members[i], p.health.View(i), p.est.Peer(i)
 	f := PeerFigures{
-		Pool: p.name, Addr: m.addr, Sources: p.origin[m.addr], State: h.State.String(), Reason: h.Reason, Usable: h.Usable, Drained: h.Drained,
+		Pool: p.name, Addr: m.addr, Sources: p.origin[m.addr], State: h.State.String(), Reason: stateWhy(&h), Usable: h.Usable, Drained: h.Drained,
 		Admit: round3(h.Admit), Weight: h.Weight, StateAgeMS: now - h.SinceMS, Ejections: h.Ejections, Risk: finite(h.Risk), Needed: h.Needed,
 		Inflight: int(m.inflight.Load()), Attempts: m.attempts, Failures: map[string]uint64{}, Others: map[string]uint64{},
 		Speed: finite(v.Speed), Concurrency: finite(v.Concurrency), WorkMS: finite(v.WorkMS), FailureRate: finite(v.FailureRate),
