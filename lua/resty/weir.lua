@@ -8,6 +8,25 @@ local _M = { _VERSION = "0.1.0" }
 local DEFAULT_SOCKET = "/run/weir/engine.sock"
 local options
 
+local function read(file, what)
+    local f = io.open(file, "rb")
+    local text = f and f:read(what)
+    if f then f:close() end
+    return text
+end
+
+-- The host's name, and what tells two NGINX of a host apart and stays over a restart: the arguments that they were started with. As two of one name,
+-- each would replace what the other told the engine to have in flight. A reload finds them behind the master's title, one space between them.
+local function default_instance()
+    local host = read("/proc/sys/kernel/hostname", "*l") or "nginx"
+    local started = read("/proc/self/cmdline", "*a")
+    if not started then
+        return host
+    end
+    started = started:gsub("%z", " "):gsub("^nginx: master process ", ""):gsub(" +$", "")
+    return host .. "-" .. ("%08x"):format(ngx.crc32_short(started))
+end
+
 -- init_by_lua. opts (all optional): socket = path of the engine's socket; instance = name of this NGINX in the engine's records;
 -- dict = name of the lua_shared_dict; affinity_secret_file = path of the secrets that sign sticky cookies.
 -- WEIR_SOCKET, WEIR_INSTANCE and WEIR_AFFINITY_SECRET_FILE in the environment win over them.
@@ -18,11 +37,7 @@ function _M.init(opts)
         instance = os.getenv("WEIR_INSTANCE") or opts.instance,
         dict = opts.dict or "weir",
     }
-    if not options.instance then
-        local f = io.open("/proc/sys/kernel/hostname", "r")
-        options.instance = f and f:read("*l") or "nginx"
-        if f then f:close() end
-    end
+    options.instance = options.instance or default_instance()
     local dict = ngx.shared[options.dict]
     if not dict then
         error("weir: lua_shared_dict " .. options.dict .. " is not declared; include weir.conf in the http block")
