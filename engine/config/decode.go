@@ -154,9 +154,18 @@ func (d *decoder) unknown(key *yaml.Node, path string, t reflect.Type) {
 	}
 	// A key of another level is the commonest mistake after a typing error: name its place.
 	for _, k := range Keys() {
-		if i := strings.LastIndexByte(k.Path, '.'); k.Path[i+1:] == name && !strings.HasPrefix(k.Path, "defaults.") {
+		if strings.HasPrefix(k.Path, "defaults.") {
+			continue
+		}
+		if i := strings.LastIndexByte(k.Path, '.'); k.Path[i+1:] == name {
 			d.errorf(where, "unknown key here; it belongs at %s", k.Path)
 			return
+		}
+		for _, more := range []string{".", "["} { // a mapping and a list have no entry of their own
+			if i := strings.Index(k.Path, "."+name+more); i >= 0 {
+				d.errorf(where, "unknown key here; it belongs at %s", k.Path[:i+1+len(name)])
+				return
+			}
 		}
 	}
 	d.errorf(where, "unknown key; known here: %s", strings.Join(valid, ", "))

@@ -78,6 +78,14 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 			"weir.yaml:2: defaults.tries: unknown key here; it belongs at pools[].retry.tries",
 		},
 		{
+			"a mapping at the wrong level", "eject: {max_share: 0.3}\n",
+			"weir.yaml:1: eject: unknown key here; it belongs at pools[].eject",
+		},
+		{
+			"a list at the wrong level", "peers: [\"10.0.0.1:80\"]\n",
+			"weir.yaml:1: peers: unknown key here; it belongs at pools[].peers",
+		},
+		{
 			"a key that is like nothing", "log: {colour: red}",
 			"weir.yaml:1: log.colour: unknown key; known here: level",
 		},
