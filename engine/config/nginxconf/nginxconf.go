@@ -8,6 +8,7 @@
 package nginxconf
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -162,6 +163,10 @@ func (r *reader) luaFile(d *Directive) {
 
 // parse reads one text. A block must end in the file it began in, so each file is parsed on its own.
 func (r *reader) parse(name string, text []byte, depth int) []*Directive {
+	if bytes.HasPrefix(text, []byte("\ufeff")) { // invisible in most editors, and so in NGINX's own message
+		r.problem(name, 1, "begins with a byte order mark, which NGINX takes for a part of the first word: save the file as UTF-8 without BOM")
+		text = text[len("\ufeff"):]
+	}
 	return r.block(&scanner{src: text, line: 1}, name, depth, false)
 }
 

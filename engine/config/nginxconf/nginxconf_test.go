@@ -82,6 +82,7 @@ func TestABrokenTextIsToldWithItsLine(t *testing.T) {
 		{"b_by_lua_block {\n x = 'a\n }", "2: a Lua string is not closed on its line"},
 		{"b_by_lua_block {\n x = [[a\n }", "2: a Lua long bracket is not closed"},
 		{"b_by_lua_block {\n --[[a\n }", "2: a Lua long bracket is not closed"},
+		{"\ufeffevents {}\nhttp {}\n", "1: begins with a byte order mark, which NGINX takes for a part of the first word: save the file as UTF-8 without BOM"},
 	} {
 		_, problems := Parse("n", []byte(c.text))
 		if len(problems) != 1 || fmt.Sprintf("%d: %s", problems[0].Line, problems[0].Message) != c.want {
