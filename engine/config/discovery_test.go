@@ -96,13 +96,13 @@ func TestAPeersFileIsFoundBesideTheConfiguration(t *testing.T) {
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("%v %v", err, warnings)
 	}
-	if f := c.Pools[0].PeersFileFindings(); f != nil {
-		t.Errorf("%v", f)
+	if f, warnings := c.Pools[0].PeersFileFindings(); f != nil || warnings != nil {
+		t.Errorf("%v %v", f, warnings)
 	}
 	if err := os.Remove(filepath.Join(dir, "sub/p")); err != nil {
 		t.Fatal(err)
 	}
-	f := c.Pools[0].PeersFileFindings()
+	f, _ := c.Pools[0].PeersFileFindings()
 	if len(f) != 1 || f[0].Line != 1 || f[0].Key != "pools[0].peers_file" || !strings.Contains(f[0].Message, "no such file") {
 		t.Errorf("%+v", f)
 	}

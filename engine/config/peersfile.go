@@ -195,17 +195,20 @@ func (d *decoder) peersYAML(data []byte) []Peer {
 	return peers
 }
 
-// PeersFileFindings are the problems of a pool's peers file, each with its place.
-func (p *Pool) PeersFileFindings() []Finding {
-	_, err := ReadPeersFile(p.PeersFile)
+// PeersFileFindings are the problems of a pool's peers file, each with its place, and what makes no sense of it together with the rest of the pool.
+func (p *Pool) PeersFileFindings() (wrong []Finding, warnings []Warning) {
+	peers, err := ReadPeersFile(p.PeersFile)
 	var bad *Error
+	at := p.PeersFileAt
 	switch {
 	case err == nil:
-		return nil
+		if at.Message = p.splitProblem(peers); at.Message != "" {
+			warnings = append(warnings, at)
+		}
+		return nil, warnings
 	case errors.As(err, &bad):
-		return bad.Findings
+		return bad.Findings, nil
 	}
-	at := p.PeersFileAt
 	at.Message = err.Error()
-	return []Finding{at}
+	return []Finding{at}, nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"reflect"
 	"regexp"
 	"strings"
@@ -95,28 +96,44 @@ func (d *decoder) shadow(c *Config, p *Pool, base string) {
 	}
 }
 
-// splitPeers warns of a group that has nobody in it, or everybody. Other sources than the list may tell of more peers later.
+// splitPeers warns of a group that has nobody in it, or everybody. What a file says may be another thing when the engine reads it: weir check looks.
 func (d *decoder) splitPeers(p *Pool, at place) {
+	if p.PeersFile != "" {
+		return
+	}
+	if problem := p.splitProblem(nil); problem != "" {
+		d.warnf(at, "%s", problem)
+	}
+}
+
+// splitProblem tells what is wrong with the split when these are the peers of the pool's file; empty: nothing is. A name counts as one peer.
+func (p *Pool) splitProblem(file []Peer) string {
 	in, out := 0, 0
-	for i := range p.Peers {
-		if p.Peers[i].Group == p.Split.Group {
+	count := func(group string) {
+		if group == p.Split.Group {
 			in++
 		} else {
 			out++
+		}
+	}
+	seen := map[string]bool{} // an address is as the first that names it says
+	for _, peers := range [][]Peer{p.Peers, file} {
+		for i := range peers {
+			if addr := peers[i].Address; !seen[addr] {
+				seen[addr] = true
+				count(peers[i].Group)
+			}
 		}
 	}
 	for i := range p.DNS {
-		if p.DNS[i].Group == p.Split.Group {
-			in++
-		} else {
-			out++
-		}
+		count(p.DNS[i].Group)
 	}
 	switch {
-	case p.PeersFile != "" || in+out == 0:
+	case !p.Split.On() || in+out == 0:
 	case in == 0:
-		d.warnf(at, "no peer of pool %q is in group %q: nothing is split; add `group: %s` to the peers that are", p.Name, p.Split.Group, p.Split.Group)
+		return fmt.Sprintf("no peer of pool %q is in group %q: nothing is split; add `group: %s` to the peers that are", p.Name, p.Split.Group, p.Split.Group)
 	case out == 0:
-		d.warnf(at, "all peers of pool %q are in group %q: nothing is split", p.Name, p.Split.Group)
+		return fmt.Sprintf("all peers of pool %q are in group %q: nothing is split", p.Name, p.Split.Group)
 	}
+	return ""
 }

@@ -38,7 +38,9 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 		}
 		for i := range cfg.Pools {
 			if p := &cfg.Pools[i]; p.PeersFile != "" {
-				r.Errors = append(r.Errors, p.PeersFileFindings()...)
+				wrong, warnings := p.PeersFileFindings()
+				r.Errors = append(r.Errors, wrong...)
+				r.Warnings = append(r.Warnings, warnings...)
 			}
 		}
 	}
