@@ -63,14 +63,18 @@ func TestWhatIsInTheWayOfTheEnginesFilesIsFound(t *testing.T) {
 func TestAURLThatOnlyTheDriverRefusesIsFoundAndItsPasswordNotShown(t *testing.T) {
 	const secret = "geheim%2Fword"
 	for text, want := range map[string]string{
-		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=foo'}":                               "history.url: it has what PostgreSQL does not know",
-		"history: {url: 'postgres://weir:" + secret + "@db/weir?connect_timeout=soon'}":                      "history.url: it has what PostgreSQL does not know",
-		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=verify-full&sslrootcert=/none.pem'}": "history.url: it has what PostgreSQL does not know",
-		"history: {url: 'postgres://weir:" + secret + "@db/weir?pool_max_conns=many'}":                       "history.url: it has what PostgreSQL does not know",
-		"history: {url: 'mysql://weir:" + secret + "@db/weir?tls_ca=/none.pem'}":                             "history.url: tls_ca: open /none.pem",
-		"learn: {follow: true, share: 'postgres://weir:" + secret + "@db/weir?sslmode=foo'}":                 "learn.share: it has what PostgreSQL does not know",
-		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=require&weir_copy=off'}":             "",
-		"history: {url: 'mysql://weir:" + secret + "@db/weir?tls=true'}":                                     "",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=foo'}":                                                                                "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?connect_timeout=soon'}":                                                                       "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=verify-full&sslrootcert=/none.pem'}":                                                  "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?pool_max_conns=many'}":                                                                        "history.url: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmod=disable'}":                                                                             "history.url: it has a parameter \"sslmod\", which the server would refuse: is sslmode meant?",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=disable&connect_timout=5'}":                                                           "history.url: it has a parameter \"connect_timout\", which the server would refuse: is connect_timeout meant?",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslcrl=/x'}":                                                                                  "history.url: its parameter sslcrl is one of libpq that Weir has not",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?statement_timeout=9s&work_mem=8MB&timescaledb.max_insert_batch_size=1&options=-c%20jit=off'}": "",
+		"history: {url: 'mysql://weir:" + secret + "@db/weir?tls_ca=/none.pem'}":                                                                              "history.url: tls_ca: open /none.pem",
+		"learn: {follow: true, share: 'postgres://weir:" + secret + "@db/weir?sslmode=foo'}":                                                                  "learn.share: it has what PostgreSQL does not know",
+		"history: {url: 'postgres://weir:" + secret + "@db/weir?sslmode=require&weir_copy=off'}":                                                              "",
+		"history: {url: 'mysql://weir:" + secret + "@db/weir?tls=true'}":                                                                                      "",
 	} {
 		path := filepath.Join(t.TempDir(), "weir.yaml")
 		if err := os.WriteFile(path, []byte(text+"\nmodel: {file: none}\npools: [{name: api, peers: ['10.0.0.1:80']}]\n"), 0o600); err != nil {

@@ -29,7 +29,7 @@ func FilePath(c config.History) string {
 	return ""
 }
 
-// Check tells what is wrong with a URL by the word of what would open it, without connecting anywhere. Errors hold no password.
+// Check tells what is wrong with a URL by the word of what would open it, and what the server would refuse, without connecting anywhere. Errors hold no password.
 func Check(at config.StoreURL) error {
 	u, err := url.Parse(at.Reveal())
 	if err != nil {
@@ -37,7 +37,10 @@ func Check(at config.StoreURL) error {
 	}
 	switch u.Scheme {
 	case "postgres":
-		return postgres.Check(at.Reveal())
+		if err := postgres.Check(at.Reveal()); err != nil {
+			return err
+		}
+		return postgresParameters(u)
 	case "mysql":
 		return mysql.Check(u)
 	}
