@@ -71,7 +71,7 @@ func (c *recordedFlags) readRecorded(ctx context.Context, said io.Writer) (*reco
 	if err := isThere(where); err != nil {
 		return nil, err
 	}
-	store, err := stores.Open(ctx, config.History{URL: where})
+	store, err := stores.OpenToRead(ctx, config.History{URL: where})
 	if err != nil {
 		return nil, err
 	}

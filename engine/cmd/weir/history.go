@@ -90,7 +90,7 @@ func (c *historyCmd) store(ctx context.Context) (history.Store, error) {
 			return nil, fmt.Errorf(none, "the file "+path)
 		}
 	}
-	s, err := stores.Open(ctx, conf.History)
+	s, err := stores.OpenToRead(ctx, conf.History)
 	if err != nil {
 		return nil, err
 	}

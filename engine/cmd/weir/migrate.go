@@ -127,7 +127,7 @@ func stepsOf(ctx context.Context, at config.History) (steps []history.Migration,
 			return steps, "the file " + path, err
 		}
 	}
-	s, err := stores.Open(ctx, at)
+	s, err := stores.OpenToRead(ctx, at)
 	if err != nil {
 		return nil, "", err
 	}

@@ -45,6 +45,13 @@ type Store struct {
 
 var _ history.Store = (*Store)(nil)
 
+// pragmas of every connection.
+const pragmas = "_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)&_pragma=journal_size_limit(67108864)"
+
+func dsn(path, more string) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas + more
+}
+
 // Open opens a file, made if need be, with its folder. The schema is not touched: see Migrate.
 func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
@@ -53,30 +60,70 @@ func Open(path string) (*Store, error) {
 	hand(path)
 	// WAL: readers and the writer do not wait for each other. synchronous=NORMAL: nothing is lost when the engine is killed;
 	// a power cut may take the last commits and leaves the file whole.
-	dsn := func(more string) string {
-		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=synchronous(NORMAL)&_pragma=journal_size_limit(67108864)" + more
-	}
 	s := &Store{path: path, codec: history.NewCodec(), ids: map[history.Series]int64{}}
 	var err error
-	if s.write, err = sql.Open("sqlite", dsn("&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_txlock=immediate")); err != nil {
+	if s.write, err = sql.Open("sqlite", dsn(path, "&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_txlock=immediate")); err != nil {
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	s.write.SetMaxOpenConns(1)
-	if s.read, err = sql.Open("sqlite", dsn("&_pragma=query_only(true)")); err != nil {
+	if err = s.reader(""); err != nil {
 		_ = s.write.Close()
-		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
+		return nil, err
 	}
-	s.read.SetMaxOpenConns(4)
-	s.read.SetConnMaxIdleTime(time.Minute)
 	if err := s.ping(); err != nil {
 		_ = s.Close()
-		var e *sqlite.Error
-		if errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_READONLY { // its own words say of no user
-			return nil, fmt.Errorf("opening the history file %s: user %d may not write to it, and SQLite cannot even read it without (its lock is in a file beside it): %w", path, os.Geteuid(), err)
+		if says(err, sqlite3.SQLITE_READONLY) { // its own words say of no user
+			return nil, fmt.Errorf("opening the history file %s: user %d may not write to it: %w", path, os.Geteuid(), err)
 		}
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// OpenToRead opens a file that is there for who may not write to it, nor to its folder, as well. What writes fails then.
+func OpenToRead(path string) (*Store, error) {
+	s, err := Open(path)
+	if !says(err, sqlite3.SQLITE_READONLY) && !says(err, sqlite3.SQLITE_CANTOPEN) {
+		return s, err
+	}
+	ways := []string{"&mode=ro"} // by what another program that has it open, or was killed, keeps beside it
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
+		ways = append(ways, "&immutable=1") // nobody has it open, so there is nobody to agree with on locks, which would be a file beside it
+	}
+	for _, way := range ways {
+		s = &Store{path: path, codec: history.NewCodec(), ids: map[history.Series]int64{}}
+		if s.reader(way) != nil {
+			continue
+		}
+		s.write = s.read
+		var n int
+		if s.read.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n) == nil {
+			return s, nil
+		}
+		_ = s.read.Close()
+	}
+	f, reading := os.Open(path)
+	if reading != nil { // SQLite says only that it is unable to
+		return nil, fmt.Errorf("opening the history file: %w", reading)
+	}
+	_ = f.Close()
+	return nil, err
+}
+
+// reader makes the connections for reading.
+func (s *Store) reader(more string) (err error) {
+	if s.read, err = sql.Open("sqlite", dsn(s.path, "&_pragma=query_only(true)"+more)); err != nil {
+		return fmt.Errorf("opening the history file %s: %w", s.path, err)
+	}
+	s.read.SetMaxOpenConns(4)
+	s.read.SetConnMaxIdleTime(time.Minute)
+	return nil
+}
+
+// says tells whether an error is this one of SQLite's.
+func says(err error, code int) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == code
 }
 
 // hand makes a file that is not there when root asks, as by `weir migrate up`, and gives it to whom its folder belongs: an engine that runs as
@@ -101,8 +148,7 @@ func hand(path string) {
 func (s *Store) ping() (err error) {
 	for range 50 {
 		err = s.write.Ping()
-		var e *sqlite.Error
-		if !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY {
+		if !says(err, sqlite3.SQLITE_BUSY) {
 			return err
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -47,6 +47,14 @@ func Check(at config.StoreURL) error {
 	return nil
 }
 
+// OpenToRead opens the store of a configuration for who only reads, and may have the right to no more. What writes may fail.
+func OpenToRead(ctx context.Context, c config.History) (history.Store, error) {
+	if path := FilePath(c); path != "" && c.URL != config.HistoryOff {
+		return embedded.OpenToRead(path)
+	}
+	return Open(ctx, c)
+}
+
 // Open opens the store of a configuration.
 func Open(ctx context.Context, c config.History) (history.Store, error) {
 	if c.URL == config.HistoryOff {
