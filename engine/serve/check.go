@@ -29,6 +29,8 @@ type check struct {
 	ended chan struct{}
 }
 
+const maxDetail = 300 // bytes of why an answer is none
+
 // ProbeView is the last active check of a peer.
 type ProbeView struct {
 	Pass   bool    `json:"pass"`
@@ -208,6 +210,10 @@ func (c *check) noAnswer(err error) (pass bool, detail string, own error) {
 		far.Source = nil
 		why = strings.Replace(why, op.Error(), far.Error(), 1)
 	}
+	why = strings.TrimPrefix(why, "net/http: HTTP/1.x transport connection broken: ") // which is there or not by who notices first
+	if len(why) > maxDetail { // it quotes what came
+		why = strings.ToValidUTF8(why[:maxDetail], "") + " ..."
+	}
 	return false, why, nil
 }
 
@@ -228,8 +234,9 @@ func (p *livePool) probed(c *check, v *ProbeView) {
 	m.probe = v
 	m.tel.Check(v.Pass)
 	if !v.Pass {
+		what, _, _ := strings.Cut(v.Detail, `"`) // what a peer sends in place of an answer is quoted, and may be another thing each time
 		p.later(func() {
-			p.eng.log.Repeated("check "+p.name+" "+c.addr+" "+v.Detail).Str("pool", p.name).Str("peer", c.addr).
+			p.eng.log.Repeated("check "+p.name+" "+c.addr+" "+what).Str("pool", p.name).Str("peer", c.addr).
 				Str("detail", v.Detail).Msg("active check failed")
 		})
 	}

@@ -278,6 +278,39 @@ func TestWhatAPeerThatBreaksConnectionsSaysIsTheSameEachTime(t *testing.T) {
 	}
 }
 
+// A peer of another protocol may send what is new each time, as a banner with the time, and as much as it likes.
+func TestWhatAPeerSendsInPlaceOfAnAnswerIsLoggedOnceAMinuteAndCut(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var asked atomic.Int64
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(conn, "banner-%d-%s\r\n", asked.Add(1), strings.Repeat("x", 3000))
+			_, _ = conn.Read(make([]byte, 1000)) // what is not read would reset the connection
+			_ = conn.Close()
+		}
+	}()
+	addr := ln.Addr().String()
+	e, log := logged(t, checked(addr, newBackend(t).addr))
+	e.Start()
+	within(t, 10*time.Second, "some checks", func() bool { return asked.Load() > 5 && state(t, e, addr) == "down" })
+	f, _ := e.Peer("api", addr)
+	e.Close()
+	if n := strings.Count(log.String(), "active check failed"); n != 1 || !strings.Contains(log.String(), "banner-1-xxx") {
+		t.Errorf("%d lines:\n%.3000s", n, log)
+	}
+	if d := f.Check.Detail; !strings.Contains(d, "malformed HTTP") || len(d) > 310 {
+		t.Errorf("%d bytes: %s", len(d), d)
+	}
+}
+
 // A hundred peers would be down at a time for the file descriptors that the engine lacks.
 func TestAPeerIsNotToBlameForWhatTheEngineLacks(t *testing.T) {
 	for _, protocol := range []config.Protocol{config.CheckHTTP, config.CheckGRPC} {
