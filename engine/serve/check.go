@@ -29,7 +29,10 @@ type check struct {
 	ended chan struct{}
 }
 
-const maxDetail = 300 // bytes of why an answer is none
+const (
+	maxBody   = 64 << 10 // bytes of an answer that have to come
+	maxDetail = 300      // bytes of why an answer is none
+)
 
 // ProbeView is the last active check of a peer.
 type ProbeView struct {
@@ -150,7 +153,7 @@ func everyCipher() (ids []uint16) {
 	return ids
 }
 
-// probe asks once. What passes is written down in the configuration: an answer in time whose status is in check.pass. With an error the peer was not
+// probe asks once. What passes is written down in the configuration: an answer in time, with its end, whose status is in check.pass. With an error the peer was not
 // asked, for want of what this host should have: all peers would be down at a time for that, and NGINX may serve well from them.
 func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, detail string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.conf.TimeoutMS)*time.Millisecond)
@@ -185,12 +188,19 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 	if err != nil {
 		return c.noAnswer(err)
 	}
-	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
+	_, body := io.CopyN(io.Discard, res.Body, maxBody)
 	_ = res.Body.Close()
-	if !c.conf.Pass.Contains(res.StatusCode) {
-		return false, fmt.Sprintf("status %d is not in %s", res.StatusCode, c.conf.Pass), nil
+	status := fmt.Sprintf("status %d", res.StatusCode)
+	switch {
+	case !c.conf.Pass.Contains(res.StatusCode):
+		return false, fmt.Sprintf("%s is not in %s", status, c.conf.Pass), nil
+	case body == nil, errors.Is(body, io.EOF): // the whole, or more than is looked at
+		return true, status, nil
+	case errors.Is(body, context.DeadlineExceeded):
+		return false, fmt.Sprintf("%s, but the answer does not end within %d ms", status, c.conf.TimeoutMS), nil
 	}
-	return true, fmt.Sprintf("status %d", res.StatusCode), nil
+	_, why, own := c.noAnswer(body)
+	return false, status + ", but the answer breaks off: " + why, own
 }
 
 // noAnswer tells what an error says of the peer, as probe does.
@@ -210,8 +220,9 @@ func (c *check) noAnswer(err error) (pass bool, detail string, own error) {
 		far.Source = nil
 		why = strings.Replace(why, op.Error(), far.Error(), 1)
 	}
-	why = strings.TrimPrefix(why, "net/http: HTTP/1.x transport connection broken: ") // which is there or not by who notices first
-	if len(why) > maxDetail { // it quotes what came
+	// This is there or not by who notices first. What follows quotes what came.
+	why = strings.TrimPrefix(why, "net/http: HTTP/1.x transport connection broken: ")
+	if len(why) > maxDetail {
 		why = strings.ToValidUTF8(why[:maxDetail], "") + " ..."
 	}
 	return false, why, nil

@@ -257,6 +257,47 @@ func TestAPeerThatAnswersTooLateOrNothingFails(t *testing.T) {
 	}
 }
 
+// A peer that hangs in the middle of an answer, or dies there, fails users too.
+func TestAnAnswerHasToEnd(t *testing.T) {
+	end := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hangs", "/fails":
+			if r.URL.Path == "/fails" {
+				w.WriteHeader(500)
+			}
+			_, _ = w.Write([]byte("{"))
+			_ = http.NewResponseController(w).Flush()
+			<-end
+		case "/breaks":
+			w.Header().Set("Content-Length", "100")
+			_, _ = w.Write([]byte("{"))
+		case "/endless":
+			for r.Context().Err() == nil {
+				_, _ = w.Write(make([]byte, 10_000))
+			}
+		}
+	}))
+	defer s.Close()
+	defer close(end)
+	conf := config.DefaultCheck()
+	conf.TimeoutMS = 200
+	for path, want := range map[string]string{
+		"/hangs":   "false status 200, but the answer does not end within 200 ms",
+		"/fails":   "false status 500 is not in 200-399",
+		"/breaks":  "false status 200, but the answer breaks off: unexpected EOF",
+		"/endless": "true status 200",
+		"/":        "true status 200",
+	} {
+		conf.Path = path
+		c := &check{addr: s.Listener.Addr().String(), conf: conf}
+		pass, detail, err := c.probe(t.Context(), c.transport())
+		if got := fmt.Sprint(pass, " ", detail); got != want || err != nil {
+			t.Errorf("%s: %s, %v, want %s", path, got, err, want)
+		}
+	}
+}
+
 // Each of these would else be another cause, and be logged: the probe's own port is part of what the system says.
 func TestWhatAPeerThatBreaksConnectionsSaysIsTheSameEachTime(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
