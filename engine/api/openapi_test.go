@@ -85,10 +85,9 @@ refresh_ms: 20
 pools:
   - name: api
     peers: ["10.0.0.1:80", "10.0.0.2:80", "[::1]:9001"]
-    check: {interval_ms: 100, timeout_ms: 50, fall: 100}
   - {name: bare, peers: []}
   - {name: parts, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", group: canary}], split: {group: canary, share: 0.1}}
-  - {name: next, peers: ["10.0.0.9:80"], shadow_of: api, retry: {tries: 1}}
+  - {name: next, peers: ["10.0.0.9:80"], shadow_of: api, retry: {tries: 1}, check: {interval_ms: 100, timeout_ms: 50, fall: 100}}
 `)
 	const promote, rollback = "/api/models/{model}/promote", "/api/models/{model}/rollback"
 	second := r.twoModels()

@@ -33,7 +33,8 @@ type PeerSpec struct {
 //     time-outs do not count; see need.
 //   - Limit: a peer whose server metrics are at their limit is draining, as far as the cap, which ejected peers fill first, leaves
 //     room. It comes back through slow start.
-//   - Down: Fall failed probes in a row; Rise passed ones end it (a newcomer's first pass is enough), and so does the end of the checks.
+//   - Down: Fall failed probes in a row, or the first one of a peer that is up without a probe ever having said so, as all are when the engine starts; Rise
+//     passed ones end it (the first pass of a peer is enough), and so does the end of the checks.
 //   - Tiers: a healthy peer of a tier that is not needed stands by; see tiers.
 //   - Panic: when health leaves no usable peer, all that are not draining are used; when only draining ones exist, those.
 //
@@ -59,6 +60,7 @@ type peer struct {
 
 	down       bool
 	waiting    bool // down since it joined, no probe passed yet
+	assumed    bool // up since an empty pool got it, not yet probed
 	pass, fail int  // probes in a row
 
 	ejectedUntil float64 // 0 = not ejected
@@ -126,7 +128,7 @@ func (h *Health) SetOptions(now float64, opt Options) {
 
 // SetPeers makes specs the members of the pool, in that order. State follows the address; a removed peer is forgotten and one
 // added again is new. Of two specs with one address the first wins. Peers that arrive in an empty pool are up at once, since
-// nobody is there to carry the load while they ramp.
+// nobody is there to carry the load while they ramp; with checks, until the first says otherwise.
 func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 	h.tick(now)
 	boot := len(h.peers) == 0
@@ -158,6 +160,7 @@ func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 				p.ramping, p.rampFrom, p.state = true, h.now, SlowStart
 			}
 		}
+		p.assumed = boot && s.Checked
 		next = append(next, p)
 	}
 	h.peers, h.index = next, index
@@ -166,7 +169,7 @@ func (h *Health) SetPeers(now float64, specs []PeerSpec) {
 
 // uncheck forgets what probes said of a peer that none runs on any more: nothing else would ever bring it up again.
 func (h *Health) uncheck(p *peer) {
-	p.pass, p.fail = 0, 0
+	p.pass, p.fail, p.assumed = 0, 0, false
 	if p.down {
 		p.down, p.waiting, p.unchecked = false, false, true
 		h.ramp(p)
@@ -310,6 +313,8 @@ func (h *Health) Probe(now float64, i int, pass bool) {
 	}
 	h.tick(now)
 	p := &h.peers[i]
+	assumed := p.assumed
+	p.assumed = false
 	if pass {
 		p.pass, p.fail = p.pass+1, 0
 		if p.down && (p.waiting || p.pass >= h.opt.Rise) {
@@ -324,9 +329,14 @@ func (h *Health) Probe(now float64, i int, pass bool) {
 		return
 	}
 	p.pass, p.fail = 0, p.fail+1
-	if !p.down && p.fail >= h.opt.Fall {
+	switch {
+	case p.down:
+	case p.fail >= h.opt.Fall:
 		p.down, p.ramping = true, false
 		h.settle(now, fmt.Sprintf("%d probes in a row failed", p.fail))
+	case assumed: // an engine that starts again would else send it requests for Fall checks, though its predecessor knew better
+		p.down, p.waiting, p.ramping = true, true, false
+		h.settle(now, "first probe failed")
 	}
 }
 

@@ -437,3 +437,31 @@ func TestAnEjectionEndsSoonerWhenTheLongestIsMadeShorter(t *testing.T) {
 		t.Errorf("ejected for longer than the longest: %+v", v)
 	}
 }
+
+func TestTheFirstProbeOfAPeerThatIsTakenForWellDecides(t *testing.T) {
+	peers := func(checked bool) (specs []pool.PeerSpec) {
+		for _, s := range named(3) {
+			s.Checked = checked
+			specs = append(specs, s)
+		}
+		return specs
+	}
+	h := pool.New(pool.Defaults())
+	h.SetPeers(0, peers(true))
+	h.Probe(1, 0, true)
+	h.Probe(2, 0, false) // one that passed has its failures counted
+	h.Probe(1, 1, false)
+	if a, b, c := h.View(0), h.View(1), h.View(2); !a.Usable || b.State != pool.Down || b.Reason != "first probe failed" || !c.Usable {
+		t.Fatalf("%+v\n%+v\n%+v", a, b, c)
+	}
+	h.Probe(3, 1, true)
+	if v := h.View(1); v.State != pool.SlowStart {
+		t.Errorf("after its first pass: %+v", v)
+	}
+	h.SetPeers(4, peers(false)) // checks end, and begin again: nobody is new
+	h.SetPeers(5, peers(true))
+	h.Probe(6, 2, false)
+	if !h.View(2).Usable {
+		t.Error("a peer that serves is down for one failed probe")
+	}
+}

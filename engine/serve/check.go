@@ -25,11 +25,18 @@ type check struct {
 	pool  *livePool
 	addr  string
 	conf  config.Check
+	first chan struct{} // held during the first check; nil = nothing is
 	stop  context.CancelFunc
 	ended chan struct{}
 }
 
 const (
+	// firstChecks is the time in which the first checks of a pool begin that NGINX has not heard of, and checksMS how long it waits for what they say.
+	firstChecks = 100 * time.Millisecond
+	checksMS    = 2000
+	// firstAtOnce of them run at a time, over all pools: TLS handshakes of a thousand peers at one moment would take longer than a check may.
+	firstAtOnce = 32
+
 	maxBody   = 64 << 10 // bytes of an answer that have to come
 	maxDetail = 300      // bytes of why an answer is none
 )
@@ -57,6 +64,9 @@ func (p *livePool) startChecksLocked() {
 	if !p.conf.Check.Enabled || p.retired {
 		return
 	}
+	if p.probedAt == 0 && len(p.members) > 0 {
+		p.probedAt = p.eng.now()
+	}
 	for i, m := range p.members {
 		if p.checks[m.addr] != nil {
 			continue
@@ -64,12 +74,16 @@ func (p *livePool) startChecksLocked() {
 		ctx, stop := context.WithCancel(p.eng.life)
 		c := &check{pool: p, addr: m.addr, conf: p.conf.Check, stop: stop, ended: make(chan struct{})}
 		p.checks[m.addr] = c
-		// All peers are checked within one interval, spread out: at the start, and when a change of the settings starts all checks anew. One
-		// that is down, as while it waits for its first pass after it joined, is checked at once.
-		first := time.Duration(0)
-		if p.health.View(i).State != pool.Down {
-			first = time.Duration(rand.Float64() * float64(c.interval()))
+		// All peers are checked within one interval, spread out, when a change of the settings starts all checks anew. One that is down, as
+		// while it waits for its first pass after it joined, is checked at once, and all are soon while NGINX waits to hear of the pool.
+		within := c.interval()
+		switch {
+		case p.health.View(i).State == pool.Down:
+			within = 0
+		case p.pending:
+			within, c.first = min(within, firstChecks), p.eng.firstChecks
 		}
+		first := time.Duration(rand.Float64() * float64(within))
 		p.eng.running.Go(func() { c.run(ctx, first) })
 	}
 }
@@ -102,9 +116,21 @@ func (c *check) run(ctx context.Context, first time.Duration) {
 			return
 		case <-timer.C:
 		}
+		if c.first != nil {
+			select {
+			case <-ctx.Done():
+				return
+			case c.first <- struct{}{}:
+			}
+		}
 		began := time.Now()
 		pass, detail, err := c.probe(ctx, client)
 		took := time.Since(began)
+		first := c.first != nil
+		if first {
+			<-c.first
+			c.first = nil
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -115,6 +141,9 @@ func (c *check) run(ctx context.Context, first time.Duration) {
 		}
 		// A tenth of jitter keeps checks of many peers, and of many engines, from falling into step.
 		next := time.Duration(float64(c.interval()) * (0.9 + 0.2*rand.Float64()))
+		if first { // from here on they are spread out
+			next = time.Duration(rand.Float64() * float64(c.interval()))
+		}
 		timer.Reset(max(next-took, 10*time.Millisecond))
 	}
 }
@@ -253,4 +282,5 @@ func (p *livePool) probed(c *check, v *ProbeView) {
 	}
 	p.health.Probe(now, at, v.Pass)
 	p.changed(now)
+	p.showPending(now)
 }

@@ -107,6 +107,34 @@ func TestAtTheStartPeersAreUpUntilChecked(t *testing.T) {
 	}
 }
 
+// Until then an NGINX that runs goes on with what it heard from the engine before this one. A hung peer does not hold the others up for good.
+func TestNGINXHearsOfAPoolWhenItsFirstChecksAreIn(t *testing.T) {
+	hangs := make(chan struct{})
+	hung := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
+	defer hung.Close()
+	defer close(hangs)
+	a, b := newBackend(t), newBackend(t)
+	b.status.Store(503)
+	text := checked(a.addr, b.addr, hung.Listener.Addr().String())
+	e := still(t, text)
+	if !e.State().Pool("api").Pending {
+		t.Error("it is shown before any check")
+	}
+	e.Start()
+	var first *Snapshot
+	within(t, 5*time.Second, "the pool is shown", func() bool { first = e.State().Pool("api"); return !first.Pending })
+	for i, want := range []string{"up", "down", "down"} {
+		if p := first.Peers[i]; p.State != want {
+			t.Errorf("%s is shown as %s, not %s", p.Addr, p.State, want)
+		}
+	}
+	e = live(t, strings.NewReplacer("interval_ms: 100", "interval_ms: 60000", "timeout_ms: 100", "timeout_ms: 60000").Replace(text))
+	within(t, 4*time.Second, "the pool is shown though a check has not ended", func() bool { return !e.State().Pool("api").Pending })
+	if p := e.State().Pool("api").Peers; p[1].State != "down" || p[2].State != "up" {
+		t.Errorf("%+v", p)
+	}
+}
+
 // Case 20: gone is gone.
 func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *testing.T) {
 	a, b, c := newBackend(t), newBackend(t), newBackend(t)
@@ -132,21 +160,25 @@ func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *te
 
 // A hundred TLS handshakes at one moment take longer than one, and the peers are up: there is no haste.
 func TestOtherSettingsOfTheChecksDoNotCheckAllPeersAtOnce(t *testing.T) {
+	var asked atomic.Int64
+	ln, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) })}
+	go func() { _ = srv.Serve(ln) }()
+	defer srv.Close()
 	var peers []string
 	for i := range 100 {
-		peers = append(peers, fmt.Sprintf("127.0.1.%d:1", 1+i)) // a connection that is refused is a check too
+		peers = append(peers, fmt.Sprintf("127.0.1.%d:%d", 1+i, ln.Addr().(*net.TCPAddr).Port))
 	}
 	text := `{pools: [{name: api, check: {interval_ms: %d}, peers: ["` + strings.Join(peers, `", "`) + `"]}]}`
 	e := live(t, fmt.Sprintf(text, 60_000))
+	within(t, 5*time.Second, "all are checked soon when the engine starts", func() bool { return asked.Load() >= 100 })
+	before := asked.Load()
 	e.Apply(parse(t, fmt.Sprintf(text, 59_000)))
 	time.Sleep(300 * time.Millisecond)
-	checked := 0
-	for _, a := range peers {
-		if f, _ := e.Peer("api", a); f.Check != nil {
-			checked++
-		}
-	}
-	if checked > 20 {
+	if checked := asked.Load() - before; checked > 20 {
 		t.Errorf("%d of %d peers were checked at once", checked, len(peers))
 	}
 }

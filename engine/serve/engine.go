@@ -60,6 +60,8 @@ type Engine struct {
 	life    context.Context // ends when the engine stops
 	stop    context.CancelFunc
 	running sync.WaitGroup // refresh loop and probes
+
+	firstChecks chan struct{} // taken by the first check of a peer while it runs
 }
 
 // Watchers counts the long polls of NGINX.
@@ -76,7 +78,7 @@ func (w *Watchers) Count() int { return int(w.n.Load()) }
 
 // New makes an engine with the pools of a configuration and publishes their first tables. It starts nothing; Start does.
 func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engine {
-	e := &Engine{log: log, tel: tel, start: time.Now(), zone: conf.Zone, prometheus: conf.PrometheusURL.Reveal(), instances: map[string]*instance{}, foreign: map[string]struct{}{}}
+	e := &Engine{log: log, tel: tel, start: time.Now(), zone: conf.Zone, prometheus: conf.PrometheusURL.Reveal(), instances: map[string]*instance{}, foreign: map[string]struct{}{}, firstChecks: make(chan struct{}, firstAtOnce)}
 	e.models = newModels(e)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.lastBatch.Store(-1)

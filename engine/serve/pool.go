@@ -45,6 +45,7 @@ type livePool struct {
 	sourcing bool    // sources may run
 	pending  bool    // NGINX has not heard of the pool, and is not to yet; see waits
 	bornAt   float64 // ms
+	probedAt float64 // ms of the start of the first checks; 0 = they were not started
 	retired  bool    // removed from the configuration; nothing may be published any more
 
 	ramped    float64           // share of the split by the operator's word at run time; negative = as in the file

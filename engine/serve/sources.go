@@ -317,8 +317,8 @@ func (p *livePool) tellMembers(source string, before []string) {
 	})
 }
 
-// waits reports whether NGINX is not to hear of the pool yet, because its sources have not told who is in it. Once NGINX has heard
-// of it, it never waits again.
+// waits reports whether NGINX is not to hear of the pool yet, because its sources have not told who is in it, or the first checks not how its peers are:
+// an NGINX that runs knows that from the engine before this one. Once NGINX has heard of it, it never waits again.
 func (p *livePool) waits(now float64) bool {
 	if !p.pending {
 		return false
@@ -328,7 +328,8 @@ func (p *livePool) waits(now float64) bool {
 			return len(p.roster) == 0 || now-p.bornAt < graceMS
 		}
 	}
-	return false
+	return p.conf.Check.Enabled && (p.probedAt == 0 || now-p.probedAt < checksMS) &&
+		slices.ContainsFunc(p.members, func(m *member) bool { return m.probe == nil })
 }
 
 // showPending publishes that the pool waits no longer.

@@ -71,7 +71,7 @@ type Snapshot struct {
 	Policy      string
 	Panic       bool
 	Limit       Limit
-	Pending     bool // who is in it is not known yet: NGINX is told to keep what it knows
+	Pending     bool // who is in it, or who is well, is not known yet: NGINX is told to keep what it knows
 
 	shape    *shape
 	meta     []byte                   // JSON of peers and settings; what it says decides MetaVersion

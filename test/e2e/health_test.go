@@ -272,6 +272,38 @@ func TestAReloadKeepsWhatIsKnownOfADownPeer(t *testing.T) {
 	}
 }
 
+// The same over a restart of the engine: a new one knows nothing of its predecessor's peers but what its own checks say.
+func TestARestartOfTheEngineSendsNothingToAPeerThatFailsItsChecks(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Pools: []rig.Pool{
+		{Name: "api", Peers: []string{"a", "b", "c"}, Settings: "check: {path: /healthz, interval_ms: 1000, timeout_ms: 500, fall: 3}"},
+	}})
+	r.Backend("c").Set(`{"health":503,"fail":{"status":500,"share":1}}`)
+	r.Engine.WaitState("api", "c", "down")
+	down := func() error {
+		if p := r.NGINX.Peer("api", "c"); p.Usable || p.State != "down" {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	}
+	r.Eventually("NGINX knows", down)
+	load := r.StartLoad(4, 2*time.Millisecond, rig.Request{Path: "/api/x"})
+	time.Sleep(500 * time.Millisecond)
+	r.Engine.Kill()
+	r.Engine.Start()
+	r.WaitConnected()
+	r.Engine.WaitState("api", "c", "down")
+	r.Eventually("NGINX knows of the new engine", down)
+	time.Sleep(500 * time.Millisecond)
+	answers := load.Stop()
+	r.WantAll(answers, 200)
+	for _, e := range r.NGINX.Logged(answers) {
+		if strings.Contains(e.Addr, r.Addr("c")) {
+			t.Errorf("a request tried the down peer: %s", e.Addr)
+		}
+	}
+}
+
 // Case 20.
 func TestARemovedPeerIsGoneEverywhere(t *testing.T) {
 	t.Parallel()
