@@ -205,10 +205,27 @@ func (p *Pool) PeersFileFindings() (wrong []Finding, warnings []Warning) {
 		if at.Message = p.splitProblem(peers); at.Message != "" {
 			warnings = append(warnings, at)
 		}
+		if at.Message = p.tooMany(peers); at.Message != "" {
+			warnings = append(warnings, at)
+		}
 		return nil, warnings
 	case errors.As(err, &bad):
 		return bad.Findings, nil
 	}
 	at.Message = err.Error()
 	return []Finding{at}, nil
+}
+
+// tooMany tells that list and file together name more peers than a pool may have; empty: they do not.
+func (p *Pool) tooMany(file []Peer) string {
+	all := map[string]bool{}
+	for _, peers := range [][]Peer{p.Peers, file} {
+		for i := range peers {
+			all[peers[i].Address] = true
+		}
+	}
+	if len(all) <= maxPeers {
+		return ""
+	}
+	return fmt.Sprintf("the pool's own peers and those of the file are %d together: the last ones are left out, a pool may have %d", len(all), maxPeers)
 }

@@ -38,6 +38,7 @@ type livePool struct {
 	roster   []config.Peer       // who is in the pool by all sources
 	origin   map[string][]string // names of the sources by address
 	leaving  []config.Peer       // members that stay until new sources have answered
+	over     int                 // peers that the sources name above the most that a pool may have
 	limits   limits
 	checks   map[string]*check
 	meters   *meters // nil = no metrics are configured

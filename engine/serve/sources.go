@@ -243,9 +243,11 @@ func (s *source) take(now float64, u discover.Update) {
 func (p *livePool) enroll() bool {
 	roster := make([]config.Peer, 0, len(p.roster))
 	origin := make(map[string][]string, len(p.roster))
+	over := map[string]bool{}
 	add := func(from string, peer config.Peer) {
 		if _, there := origin[peer.Address]; !there {
 			if len(roster) >= maxMembers {
+				over[peer.Address] = true
 				return
 			}
 			roster = append(roster, peer)
@@ -271,6 +273,16 @@ func (p *livePool) enroll() bool {
 		}
 	}
 	p.origin = origin
+	if n := len(over); n > 0 && p.over == 0 {
+		p.later(func() {
+			p.eng.log.Warn().Str("pool", p.name).Int("peers", maxMembers).Int("left_out", n).Msg("the sources of a pool name more peers than it may have; the last ones are left out")
+		})
+	} else if n == 0 && p.over > 0 {
+		p.later(func() {
+			p.eng.log.Info().Str("pool", p.name).Int("peers", len(roster)).Msg("the sources of a pool name no more peers than it may have")
+		})
+	}
+	p.over = len(over)
 	if slices.Equal(roster, p.roster) {
 		return false
 	}
@@ -363,8 +375,11 @@ func (p *livePool) sourceFigures(now float64) []SourceFigures {
 	return all
 }
 
-// inspectSources adds the sources that fail to the health, with what is served meanwhile.
+// inspectSources adds the sources that fail to the health, with what is served meanwhile, and that they name too many peers.
 func (p *livePool) inspectSources(now float64, r *Report) {
+	if p.over > 0 {
+		r.add("discovery", p.name, fmt.Sprintf("the sources of pool %q name %d peers more than the %d that a pool may have: the last ones are left out", p.name, p.over, maxMembers))
+	}
 	for _, s := range p.sources {
 		serves := fmt.Sprintf("its last %d peers stay", len(s.peers))
 		switch {

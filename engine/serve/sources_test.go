@@ -136,6 +136,41 @@ func TestASourceThatFailsInPartIsNotSaidToKeepItsLastPeers(t *testing.T) {
 	within(t, 15*time.Second, "all of it fails", func() bool { return strings.Contains(fmt.Sprint(e.Report()), "its last 2 peers stay") })
 }
 
+func TestPeersAboveTheMostThatAPoolMayHaveAreLeftOutAndToldOf(t *testing.T) {
+	static := make([]string, maxMembers-1)
+	for i := range static {
+		static[i] = fmt.Sprintf("10.1.%d.%d:80", i/256, i%256)
+	}
+	file := filepath.Join(t.TempDir(), "peers")
+	write(t, file, "10.1.0.0:80\n10.0.0.1:80\n10.0.0.2:80\n10.0.0.3:80\n")
+	text := "pools: [{name: api, peers_file: " + file + ", peers: ['" + strings.Join(static, "', '") + "']}]"
+	e, log := logged(t, text)
+	about := func() (said string) {
+		for _, r := range e.Report().Reasons {
+			if r.Code == "discovery" {
+				said += r.Message
+			}
+		}
+		return said
+	}
+	if n := len(e.State().Pool("api").Peers); n != maxMembers {
+		t.Errorf("%d members", n)
+	}
+	if want := `the sources of pool "api" name 2 peers more than the 4096 that a pool may have`; !strings.Contains(about(), want) {
+		t.Errorf("the health says %q", about())
+	}
+	if n := strings.Count(log.String(), `"left_out":2`); n != 1 {
+		t.Errorf("logged %d times: %.1000s", n, log)
+	}
+	write(t, file, "10.1.0.0:80\n10.0.0.1:80\n")
+	e.Start()
+	within(t, 5*time.Second, "the health is well", func() bool { return about() == "" })
+	e.Close()
+	if n := strings.Count(log.String(), "no more peers than it may have"); n != 1 {
+		t.Errorf("logged %d times: %.1000s", n, log)
+	}
+}
+
 func TestAPoolThatAReloadAddsIsCheckedAndItsSourcesRun(t *testing.T) {
 	b, file := newBackend(t), filepath.Join(t.TempDir(), "peers")
 	e := live(t, "pools: []")
