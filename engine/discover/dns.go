@@ -34,7 +34,8 @@ const (
 //
 // A question that fails (time-out, SERVFAIL, REFUSED, an answer that is cut off) keeps its last good answer as long as it fails: a
 // dead DNS server says nothing about the peers. An answer that says that there are none (NXDOMAIN, no records) is believed when it
-// has been the answer for keep_empty_ms; when one of A and AAAA has records, the other's having none is believed at once.
+// has been the answer for keep_empty_ms; when one of A and AAAA has records, the other's having none is believed at once. The same holds for each
+// target of SRV records, beside others that have addresses.
 type DNS struct {
 	conf config.DNS
 	ask  *resolver
@@ -42,6 +43,7 @@ type DNS struct {
 
 	last    map[question]records // last good answers
 	emptyAt time.Time            // since when the answer is that there are none; zero = it is not
+	bare    map[string]time.Time // SRV targets that have no addresses, since when
 }
 
 // NewDNS makes a source that asks nobody before Run.
@@ -100,7 +102,7 @@ func (d *DNS) Run(ctx context.Context, tell func(Update)) {
 // look asks once. The TTL is the shortest of the answers.
 func (d *DNS) look(ctx context.Context) (Update, time.Duration) {
 	d.ask.sent = 0
-	l := &looking{DNS: d, ctx: ctx, ttl: math.MaxInt64, used: map[question]bool{}}
+	l := &looking{DNS: d, ctx: ctx, ttl: math.MaxInt64, used: map[question]bool{}, bareNow: map[string]time.Time{}}
 	name := dns.Fqdn(d.conf.Name)
 	switch d.conf.Type {
 	case config.RecordSRV:
@@ -118,6 +120,7 @@ func (d *DNS) look(ctx context.Context) (Update, time.Duration) {
 			delete(d.last, q)
 		}
 	}
+	d.bare = l.bareNow
 	u := l.update()
 	for i := range u.Peers {
 		u.Peers[i].Group = d.conf.Group
@@ -138,6 +141,9 @@ type looking struct {
 	failed []error
 	bad    []error    // records that cannot be peers
 	gone   []question // whose answer is that there are none: the last good one is forgotten when that is believed
+	kept   []question // of these, those of targets whose last addresses stay for a while
+
+	bareNow map[string]time.Time
 }
 
 // get answers a question, by its last good answer when it fails.
@@ -224,32 +230,68 @@ func (l *looking) services(name string) {
 	}
 	weights := weightsOf(srvs)
 	found := map[string][]netip.Addr{} // by target
+	fresh := false
 	for i, s := range srvs {
 		target := dns.CanonicalName(s.Target)
 		addrs, asked := found[target]
 		if !asked {
-			addrs = l.target(target, got)
+			var stale bool
+			addrs, stale = l.target(target, got)
 			found[target] = addrs
+			fresh = fresh || len(addrs) > 0 && !stale
 		}
 		l.add(addrs, int(s.Port), weights[i], int(s.Priority))
 	}
+	if !fresh { // the name as a whole has no peers, and what was known of it stays or goes together
+		l.peers, l.kept = nil, nil
+	}
 }
 
-// target gives the addresses of an SRV record's target.
-func (l *looking) target(name string, from records) []netip.Addr {
-	var glue []dns.RR
+// target gives the addresses of an SRV record's target; stale: they are those that it had before it has none.
+func (l *looking) target(name string, from records) (found []netip.Addr, stale bool) {
+	both := [...]question{{name, dns.TypeA}, {name, dns.TypeAAAA}}
 	ttl := l.ttl
-	for _, rr := range from.glue {
-		if h := rr.Header(); dns.CanonicalName(h.Name) == name && (h.Rrtype == dns.TypeA || h.Rrtype == dns.TypeAAAA) {
-			glue = append(glue, rr)
-			ttl = min(ttl, time.Duration(h.Ttl)*time.Second)
+	for _, q := range both {
+		var glue []dns.RR
+		for _, rr := range from.glue {
+			if h := rr.Header(); dns.CanonicalName(h.Name) == name && h.Rrtype == q.qtype {
+				glue = append(glue, rr)
+				ttl = min(ttl, time.Duration(h.Ttl)*time.Second)
+			}
+		}
+		if glue != nil { // the next answer may leave them out
+			l.last[q], l.used[q] = records{rrs: glue}, true
+			found = append(found, addressesOf(glue)...)
 		}
 	}
-	if len(glue) > 0 {
+	if len(found) > 0 {
 		l.ttl = ttl
-		return addressesOf(glue)
+		return found, false
 	}
-	return append(l.addresses(name, dns.TypeA), l.addresses(name, dns.TypeAAAA)...)
+	gone := len(l.gone)
+	for _, q := range both {
+		found = append(found, l.addresses(q.name, q.qtype)...)
+	}
+	if len(l.gone)-gone < len(both) {
+		return found, false
+	}
+	since, before := l.bare[name]
+	if !before {
+		since = l.now()
+	}
+	l.bareNow[name] = since
+	for _, q := range both {
+		found = append(found, addressesOf(l.last[q].rrs)...)
+	}
+	none := fmt.Errorf("%s, which SRV records name, has no addresses", strings.TrimSuffix(name, "."))
+	keep := time.Duration(l.conf.KeepEmptyMS)*time.Millisecond - l.now().Sub(since)
+	if len(found) == 0 || keep <= 0 {
+		l.bad = append(l.bad, none)
+		return nil, false
+	}
+	l.bad = append(l.bad, fmt.Errorf("%w; those known before stay for %s more", none, keep.Round(time.Second)))
+	l.kept = append(l.kept, both[:]...)
+	return found, true
 }
 
 // weightsOf makes weights of those of SRV records: relative to the mean of their priority, so that records which are all alike
@@ -301,7 +343,9 @@ func (l *looking) update() Update {
 // believe forgets the last good answers of questions that have none now.
 func (l *looking) believe() {
 	for _, q := range l.gone {
-		delete(l.last, q)
+		if !slices.Contains(l.kept, q) {
+			delete(l.last, q)
+		}
 	}
 }
 

@@ -285,6 +285,43 @@ func TestServiceRecordsHaveTheirOwnPortsWeightsAndPriorities(t *testing.T) {
 	want(t, u, "unknown", "decidedly not available")
 }
 
+// A pod's name may be gone for a moment while the records still name it: by that a pool must lose nobody. Nor may it by a server that gives no addresses
+// with its answer for once.
+func TestATargetWithoutAddressesKeepsItsLastOnesForAWhile(t *testing.T) {
+	s := dnsserver.Start(t)
+	s.Set(t, "app.internal", "app.internal. 30 IN SRV 0 1 80 a.internal.", "app.internal. 30 IN SRV 0 1 80 far.internal.", "app.internal. 30 IN SRV 0 1 80 none.internal.")
+	s.Set(t, "a.internal", "a.internal. 30 IN A 10.0.0.1")
+	s.Set(t, "far.internal", "far.internal. 30 IN A 10.0.0.2", "far.internal. 30 IN AAAA ::2")
+	d, now := source(s, func(c *config.DNS) { c.Type = config.RecordSRV })
+	look := func(peers, fault string) {
+		t.Helper()
+		u, _ := d.look(t.Context())
+		want(t, u, peers, fault)
+		if fault != "" && u.Known && len(u.Peers) > 0 && !u.Partly {
+			t.Errorf("a fault of a part is told as one of all: %v", u.Err)
+		}
+	}
+	const all = "10.0.0.1:80, 10.0.0.2:80, [::2]:80"
+	look(all, "none.internal, which SRV records name, has no addresses")
+	s.Set(t, "app.internal", "app.internal. 30 IN SRV 0 1 80 a.internal.", "app.internal. 30 IN SRV 0 1 80 far.internal.")
+	look(all, "")
+	s.Set(t, "far.internal")
+	look(all, "far.internal, which SRV records name, has no addresses; those known before stay for 5m0s more")
+	*now = now.Add(4 * time.Minute)
+	look(all, "stay for 1m0s more")
+	s.Set(t, "far.internal", "far.internal. 30 IN AAAA ::3") // one family is enough of an answer
+	look("10.0.0.1:80, [::3]:80", "")
+	s.Set(t, "far.internal")
+	look("10.0.0.1:80, [::3]:80", "stay for 5m0s more")
+	s.Set(t, "a.internal") // now nobody has
+	look("unknown", "the peers known before stay for 5m0s more")
+	s.Set(t, "a.internal", "a.internal. 30 IN A 10.0.0.1")
+	*now = now.Add(5*time.Minute + time.Second)
+	look("10.0.0.1:80", "far.internal, which SRV records name, has no addresses")
+	s.Set(t, "app.internal", "app.internal. 30 IN SRV 0 1 80 a.internal.")
+	look("10.0.0.1:80", "")
+}
+
 func TestAddressesThatCannotBePeersAreLeftOut(t *testing.T) {
 	s := dnsserver.Start(t)
 	s.Set(t, "app.internal", "app.internal. 30 IN A 0.0.0.0", "app.internal. 30 IN A 224.0.0.1", "app.internal. 30 IN A 10.0.0.1")
