@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/config/check"
 )
 
@@ -144,6 +145,11 @@ func example(t *testing.T, weir, folder string) {
 		if err := os.WriteFile(filepath.Join(dir, e.Name()), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// As it stands there: the workers are the user's that nginx.conf says, here they are root's.
+	user := regexp.MustCompile(`(?m)^user ([^;]+);`).FindStringSubmatch(conf)
+	if c, _, err := config.Load(dir+"/weir.yaml", func(string) (string, bool) { return "", false }); err != nil || len(user) != 2 || c.Socket.Group != user[1] {
+		t.Errorf("socket.group is not the group of NGINX's workers, %q: they could not connect to the engine (%v)", user, err)
 	}
 	if r := check.Check(dir+"/weir.yaml", dir+"/nginx.conf", func(string) (string, bool) { return "", false }); len(r.Errors)+len(r.Warnings) > 0 {
 		t.Errorf("weir check: %+v", r)

@@ -55,6 +55,7 @@ func Check(cfgPath, nginxPath string, env func(string) (string, bool)) Report {
 		c := checker{Report: &r, env: env, cfg: cfg, cfgPath: cfgPath, complete: len(problems) == 0}
 		c.tree(nginxPath, tree)
 		if cfg != nil {
+			c.workers(tree)
 			c.keys()
 		}
 	}
