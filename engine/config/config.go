@@ -216,6 +216,9 @@ type Check struct {
 	Host       string    `key:"host"` // Host header; empty = the peer's address
 	Method     Method    `key:"method"`
 	Protocol   Protocol  `key:"protocol"`
+	// Certificate and CertificateKey are files in PEM: what is shown to peers that demand a certificate of their clients. Empty = none.
+	Certificate    string `key:"certificate"`
+	CertificateKey string `key:"certificate_key"`
 }
 
 // Eject is passive ejection, by the outcomes of users' requests.

@@ -107,7 +107,7 @@ pools:
 		Settings: Settings{
 			Policy: Analytic, Objective: P99, Classes: Classes{7}, Spread: 0.3, Explore: 0.05, Control: 0.1, MaxStaleMS: 5000, ConnectTimeoutMS: 200,
 			Retry: Retry{2, 900, 0.1, 3},
-			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD", "https"},
+			Check: Check{true, "/healthz", 3000, 500, 1, 4, c.Pools[0].Check.Pass, "app.example", "HEAD", "https", "", ""},
 			Eject: Eject{4, 0.3, 9, 4000, 50, 700, 0.25}, LoadReport: LoadReport{false, 9000, 0}, Tiers: Tiers{0.5}, ZoneCost: 0.2, ZoneCostMS: 1.5,
 			Affinity: Affinity{AffinityCookie, "$arg_user", 2, 1.5, 1000, Cookie{"sid", 60_000, "/x", "None", "true", false}},
 			Limit:    Limit{true, 5, 500, 2, 0.8, 0.5}, MaxInflight: 40, QueueMS: 20, QueueMax: 30, Balancers: 3,

@@ -24,7 +24,8 @@ const maxFileSize = 8 << 20
 // variables beginning with WEIR_ that nothing reads are warned of too (see UnknownVariables).
 //
 // On failure the error is an *Error with every problem found, or, when the file cannot be read, one that wraps the
-// cause. The warnings are given in either case. Relative state_file, token_file, history.dir, model.file, model.library and peers_file are taken from the file's folder.
+// cause. The warnings are given in either case. Relative state_file, token_file, history.dir, model.file, model.library and peers_file,
+// and the certificates of checks, are taken from the file's folder.
 func Load(path string, env func(string) (string, bool)) (*Config, []Warning, error) {
 	data, err := readBounded(path, maxFileSize)
 	if err != nil {
@@ -46,6 +47,9 @@ func Load(path string, env func(string) (string, bool)) (*Config, []Warning, err
 	}
 	for i := range c.Pools {
 		c.Pools[i].PeersFile = within(dir, c.Pools[i].PeersFile)
+	}
+	if err := d.certificates(c, dir); err != nil {
+		return nil, warnings, err
 	}
 	if c.Admin.TokenFile != "" {
 		c.Admin.TokenFile = within(dir, c.Admin.TokenFile)

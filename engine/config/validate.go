@@ -141,6 +141,9 @@ func (d *decoder) settings(s *Settings, base string) {
 		d.errorf(at("check.timeout_ms", "check.interval_ms"),
 			"check.timeout_ms (%d) must not exceed check.interval_ms (%d): checks of one peer would pile up", s.Check.TimeoutMS, s.Check.IntervalMS)
 	}
+	if _, here := d.places[base+".check.certificate"]; here && s.Check.Certificate != "" && !s.Check.Protocol.TLS() {
+		d.warnf(at("check.certificate"), "is shown to nobody: checks of protocol %s have no TLS; write `protocol: https` or `grpcs`, or leave it out", s.Check.Protocol)
+	}
 	if !validPath(s.Check.Path) {
 		d.errorf(at("check.path"), "must begin with / and be printable ASCII without spaces, as /healthz, is %s", quote(s.Check.Path))
 	}

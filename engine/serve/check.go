@@ -164,6 +164,16 @@ func (c *check) transport() *http.Transport {
 	default:
 		speaks.SetHTTP1(true)
 	}
+	var shown func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	if c.conf.Certificate != "" {
+		shown = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := c.conf.ClientCertificate()
+			if err != nil {
+				return nil, &ownError{err}
+			}
+			return pair, nil
+		}
+	}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
@@ -171,9 +181,14 @@ func (c *check) transport() *http.Transport {
 		Protocols: speaks, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		// A check asks whether the peer answers. Whether it is who it should be, NGINX asks at each connection, where proxy_ssl_verify is on.
 		// Nor is it the check's to refuse an old server that NGINX's OpenSSL talks to, or can be told to: Go leaves out what is weak.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: everyCipher()},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, CipherSuites: everyCipher(), GetClientCertificate: shown},
 	}
 }
+
+// ownError is one that says nothing of the peer.
+type ownError struct{ error }
+
+func (e *ownError) Unwrap() error { return e.error }
 
 func everyCipher() (ids []uint16) {
 	for _, c := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
@@ -236,6 +251,9 @@ func (c *check) probe(ctx context.Context, via *http.Transport) (pass bool, deta
 func (c *check) noAnswer(err error) (pass bool, detail string, own error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return false, fmt.Sprintf("no answer within %d ms", c.conf.TimeoutMS), nil
+	}
+	if e := (*ownError)(nil); errors.As(err, &e) {
+		return false, "", e.error
 	}
 	for _, short := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, short) {

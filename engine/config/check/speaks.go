@@ -105,6 +105,16 @@ func (c *checker) shared(u *upstream) {
 	}
 }
 
+// certificateOf is the directive by which a pass shows a certificate; nil: it shows none.
+func certificateOf(u use) *nginxconf.Directive {
+	for _, s := range u.tls {
+		if strings.HasSuffix(s.name, "_ssl_certificate") && s.value != "" {
+			return s.at
+		}
+	}
+	return nil
+}
+
 func word(value string) string { return cmp.Or(value, "not set") }
 
 func place(d *nginxconf.Directive) string { return fmt.Sprintf("%s:%d", d.File, d.Line) }
@@ -115,6 +125,14 @@ func (c *checker) checksSpeak(pool *config.Pool, uses []use) {
 		return
 	}
 	check := string(pool.Check.Protocol)
+	if pool.Check.Protocol.TLS() && pool.Check.Certificate == "" {
+		for _, u := range uses {
+			if at := certificateOf(u); at != nil {
+				c.notef(at.File, at.Line, at.Name, "NGINX shows a certificate to the peers of pool %q, its active checks show none: peers that demand one are down; write `check: {certificate: ..., certificate_key: ...}` in the pool (%s:%d)", pool.Name, c.cfgPath, pool.Line)
+				break
+			}
+		}
+	}
 	if slices.ContainsFunc(uses, func(u use) bool { return u.scheme == "" || u.scheme == check }) {
 		return
 	}

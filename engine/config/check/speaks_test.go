@@ -1,6 +1,8 @@
 package check
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -82,5 +84,25 @@ func TestChecksThatSpeakWhatThePeersDoNotAreTold(t *testing.T) {
 				t.Errorf("errors %q\nwarnings %q\nwant %q", errs, warns, c.want)
 			}
 		})
+	}
+}
+
+func TestACertificateThatOnlyNGINXShowsIsNoted(t *testing.T) {
+	for check, want := range map[string]bool{"{protocol: https}": true, "off": false} {
+		dir := t.TempDir()
+		yaml := strings.Replace(goodYAML, "  - name: api\n", "  - name: api\n    check: "+check+"\n", 1)
+		nginx := strings.Replace(goodNginx, "proxy_pass http://api;", "proxy_ssl_certificate a.crt; proxy_ssl_certificate_key a.key; proxy_pass https://api;", 1)
+		for name, text := range map[string]string{"weir.yaml": yaml, "nginx.conf": nginx} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		said := ""
+		for _, f := range Check(filepath.Join(dir, "weir.yaml"), filepath.Join(dir, "nginx.conf"), none).Notes {
+			said += f.String()
+		}
+		if got := strings.Contains(said, `proxy_ssl_certificate: NGINX shows a certificate to the peers of pool "api", its active checks show none`); got != want {
+			t.Errorf("check %s: %q", check, said)
+		}
 	}
 }
