@@ -116,21 +116,23 @@ func (c *check) run(ctx context.Context, first time.Duration) {
 			return
 		case <-timer.C:
 		}
-		if c.first != nil {
+		first, held := c.first != nil, false
+		if first {
 			select {
 			case <-ctx.Done():
 				return
 			case c.first <- struct{}{}:
+				held = true
+			case <-time.After(c.interval()): // those that hold all places hang: it has waited long enough
 			}
 		}
 		began := time.Now()
 		pass, detail, err := c.probe(ctx, client)
 		took := time.Since(began)
-		first := c.first != nil
-		if first {
+		if held {
 			<-c.first
-			c.first = nil
 		}
+		c.first = nil
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -135,6 +135,28 @@ func TestNGINXHearsOfAPoolWhenItsFirstChecksAreIn(t *testing.T) {
 	}
 }
 
+// First checks take turns, so that they do not overload the engine's host; peers that hang must not keep the others waiting for it.
+func TestPeersThatHangHoldNoFirstCheckUpForLong(t *testing.T) {
+	ln, err := net.Listen("tcp", "0.0.0.0:0") // accepts in the kernel, never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var peers []string
+	for i := range 6 * firstAtOnce {
+		peers = append(peers, fmt.Sprintf("127.0.1.%d:%d", 1+i, ln.Addr().(*net.TCPAddr).Port))
+	}
+	e := live(t, `{pools: [{name: api, check: {interval_ms: 1000, timeout_ms: 1000}, peers: ["`+strings.Join(peers, `", "`)+`"]}]}`)
+	within(t, 4*time.Second, "all are found out", func() bool {
+		for _, p := range e.State().Pool("api").Peers {
+			if p.State != "down" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // Case 20: gone is gone.
 func TestARemovedPeerIsNoLongerProbedNorShownAndDoesNotComeBackWithAnother(t *testing.T) {
 	a, b, c := newBackend(t), newBackend(t), newBackend(t)
