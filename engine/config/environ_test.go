@@ -91,7 +91,7 @@ func TestAppPortKeepsTheHostOfTheListener(t *testing.T) {
 
 // A Kubernetes service named "db" or "app" sets such variables in every pod of its namespace.
 func TestAKubernetesServiceLinkIsNoPort(t *testing.T) {
-	c, ws, err := Parse("weir.yaml", []byte("database: {port: 3}\npools: [{name: a, peers: ['10.0.0.1:1']}]"), vars(map[string]string{
+	c, ws, err := Parse("weir.yaml", []byte("database: {host: db, port: 3}\npools: [{name: a, peers: ['10.0.0.1:1']}]"), vars(map[string]string{
 		"DB_PORT": "tcp://10.0.0.1:5432", "APP_PORT": "tcp://10.0.0.2:80",
 	}))
 	if err != nil || c.Database.Port != 3 || c.Admin.Listen != "127.0.0.1:9180" || len(ws) != 2 ||

@@ -88,7 +88,13 @@ const mysqlPort = 3306
 func (d *decoder) history(c *Config) {
 	d.storeParameters("history", "history.url", c.History.URL)
 	db := &c.Database
-	if c.History.URL != "" || db.Host == "" {
+	if c.History.URL != "" {
+		return
+	}
+	if db.Host == "" {
+		if *db != (Database{}) { // as with DB_HOST misspelt
+			d.warnf(d.where("database", "database.port", "database.user", "database.password", "database.name"), "counts for nothing without database.host (DB_HOST): the history goes into a file in history.dir")
+		}
 		return
 	}
 	u := url.URL{Scheme: "postgres", Host: db.Host, Path: "/" + db.Name}

@@ -119,3 +119,25 @@ func TestTheStoresPasswordIsNeverShown(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// DB_HOST misspelt left the history in a file, without a word.
+func TestADatabaseWithoutAHostIsTold(t *testing.T) {
+	for text, want := range map[string]string{
+		"database: {port: 5432, user: weir}":                  "f:1: database.port: counts for nothing without database.host (DB_HOST)",
+		"database: {password: geheim}":                        "f:1: database.password: counts for nothing",
+		"database: {host: db, user: weir}":                    "",
+		"database: {user: weir}\nhistory: {url: off}":         "",
+		"database: {user: weir}\nhistory: {url: 'file:/a.b'}": "",
+	} {
+		_, warnings, err := Parse("f", []byte(text+"\npools: []"), none)
+		said := ""
+		for _, w := range warnings {
+			if !strings.Contains(w.Message, "no pools") {
+				said += w.String()
+			}
+		}
+		if err != nil || want == "" && said != "" || !strings.Contains(said, want) || strings.Contains(said, "geheim") {
+			t.Errorf("%s: %q, %v, want %q", text, said, err, want)
+		}
+	}
+}
