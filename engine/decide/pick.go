@@ -167,9 +167,9 @@ func choose(t *Table, c int, size float64, cand []Candidate, draw, best float64,
 	return ch
 }
 
-// LocalRule is what decides without a table, and for the control slice: the better of two different random usable peers by
-// (in-flight + 1) / weight (Mitzenmacher 2001). Admit is honoured as in Pick. Cost is not a time here and stays 0.
-func LocalRule(cand []Candidate, weights []float64, rnd *rand.Rand) Choice {
+// TwoChoices is what decides for the control slice: the better of two different random usable peers by (in-flight + 1) / weight
+// (Mitzenmacher 2001). Admit is honoured as in Pick. Cost is not a time here and stays 0.
+func TwoChoices(cand []Candidate, weights []float64, rnd *rand.Rand) Choice {
 	draw := rnd.Float64()
 	n := 0
 	for range 2 {

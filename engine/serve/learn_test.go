@@ -101,7 +101,7 @@ func (n *nginx) drive(e *Engine, stop <-chan struct{}) {
 			}
 			var c decide.Choice
 			if rnd.Float64() < 0.1 {
-				c = decide.LocalRule(cand, nil, rnd)
+				c = decide.TwoChoices(cand, nil, rnd)
 				r.Flags = observe.Control
 			} else if c = decide.Pick(s.Table, s.Class([]byte(batch.Classes[r.Class])), cand, decide.Rule{Explore: 0.05, Spread: 0.3}, rnd); c.Explored {
 				r.Flags = observe.Explored

@@ -26,7 +26,7 @@ func TestWithoutAnEngineSinceBootTheStaticPeersServe(t *testing.T) {
 			t.Fatalf("logged as %+v", e)
 		}
 	}
-	// fewer in flight of two random choices: a peer that stands still keeps few
+	// least in flight: a peer that stands still keeps few
 	r.Backend("b").Set(standStill)
 	p := r.StartLoad(8, 0, rig.Request{Path: "/api/x", Timeout: rig.Patience})
 	time.Sleep(time.Second)

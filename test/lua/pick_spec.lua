@@ -118,13 +118,35 @@ describe("the picking rule", function()
         assert.is_near(0.05, told[3], 1e-6)
     end)
 
-    it("says so for the local rule too", function()
-        local v = view({ flat(1), flat(1), flat(1) })
+    it("takes the least in flight of all by the local rule, per weight, ties at random", function()
+        local v = view({ flat(1), flat(1), flat(1), flat(1), flat(1) })
+        inflight(1, 2, 3, 1, 1)
+        v.weight[1], v.weight[2] = 2, 2 -- 3 / 2 and 4 / 2 against 2 / 1
+        assert.equal(1, shares(v, 500, true)[1])
+        assert.equal(1, pick.choice.propensity)
+        inflight(1, 3, 3, 1, 1)
+        local got = shares(v, 20000, true)
+        for i = 0, 4 do
+            assert.is_near(0.2, got[i], 0.02)
+        end
+        assert.is_near(0.2, pick.choice.propensity, 1e-9)
+        assert.equal(pick.LOCAL, pick.choice.flags)
+        inflight(0, 0, 0, 9, 9)
+        v.usable[0], v.admit[1] = 0, 0.25 -- held back: the idle heavy peer gets that much at most
+        shm.peer[2].aside_ms = 2000
+        got = shares(v, 20000, true)
+        assert.same({ 0, 0 }, { got[0], got[2] })
+        assert.is_near(0.25, got[1], 0.02)
+        assert.is_near(0.375, got[3], 0.02)
+    end)
+
+    it("says with which probability the control slice picked", function()
+        local v = view({ flat(1), flat(1), flat(1) }, { control = 1 })
         inflight(0, 2, 2)
         local told, seen = {}, {}
         for _ = 1, 60000 do
             pick.reset_tried()
-            local i = pick.pick(v, 0, 0, true)
+            local i = pick.pick(v, 0, 0, false)
             told[i] = pick.choice.propensity
             seen[i] = (seen[i] or 0) + 1
         end
@@ -136,7 +158,7 @@ describe("the picking rule", function()
         assert.is_near(1, sum, 1e-6)
     end)
 
-    it("gives the control slice the same rule: the idle peer that the table keeps out of does not get it all", function()
+    it("places the control slice by two random choices: the idle peer that the table keeps out of does not get it all", function()
         local v = view({ flat(100), flat(1), flat(1), flat(1), flat(1) }, { control = 1 })
         inflight(0, 2, 2, 2, 2)
         local got = shares(v, 4000)

@@ -1,5 +1,5 @@
--- The ways of taking one of the candidates: by the table, by two random choices (the local rule and the control slice), least in flight (the last
--- resort). What was taken is in M.choice until the next call: fields of one table instead of a table made per request.
+-- The ways of taking one of the candidates: by the table, by least in flight (the local rule and the last resort), by two random choices (the control
+-- slice). What was taken is in M.choice until the next call: fields of one table instead of a table made per request.
 --
 -- engine/decide has the same rule by table in Go for the simulator.
 local ffi = require "ffi"
@@ -36,7 +36,9 @@ local function settle(view, i, cost, propensity, flags)
 end
 _M.settle = settle
 
--- Least in-flight per weight among the candidates, ties at random: the last resort.
+-- Least in-flight per weight among the candidates, ties at random: the local rule, without a usable table, and the last resort. Not of two
+-- random ones: that gives a peer which is much slower than the others more than least_conn would (ARCHITECTURE.md, Reasons). The counts are
+-- those of all workers at this moment, so nothing herds.
 function _M.least_conn(view, k, flags)
     local weight = view.weight
     local best, ties, at = huge, 0, -1
@@ -55,8 +57,8 @@ function _M.least_conn(view, k, flags)
     return settle(view, at, -1, 1 / ties, flags)
 end
 
--- The local rule, without a usable table, and the control slice: fewer in flight of two random choices (Mitzenmacher 2001). Not the least of
--- all for the control slice: the peer that the table keeps out of since it is slow is the idlest, and would get that whole slice.
+-- The control slice: fewer in flight of two random choices (Mitzenmacher 2001). Not the least of all: the peer that the table keeps out of since
+-- it is slow is the idlest, and would get that whole slice.
 -- The propensity counts how often the winner wins over all pairs, so that these outcomes can be learned from too.
 function _M.two_choices(view, k, flags)
     local weight = view.weight

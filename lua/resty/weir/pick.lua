@@ -103,7 +103,7 @@ local function by_side(view, row, now, local_rule, with_streams, control)
         end
         i = least_conn(view, k, PANIC)
     elseif local_rule then
-        i = two_choices(view, k, LOCAL)
+        i = least_conn(view, k, LOCAL)
     elseif control then
         i = two_choices(view, k, CONTROL)
     else
@@ -168,7 +168,7 @@ function _M.pick(view, row, now, local_rule, with_streams)
         return least_conn(view, k, PANIC)
     end
     if local_rule then
-        return two_choices(view, k, LOCAL)
+        return least_conn(view, k, LOCAL)
     end
     if control then
         return two_choices(view, k, CONTROL)
