@@ -378,6 +378,36 @@ func TestARetryBudgetShorterThanOneConnectIsRefusedAtStart(t *testing.T) {
 	}
 }
 
+// NGINX drops an answer that proxy_next_upstream names when it asks for the next peer: it must be given one.
+func TestLimitsOfRetriesTakeNoAnswerFromTheClient(t *testing.T) {
+	t.Parallel()
+	const settings = "eject: {consecutive: 0, failure_share: 0}\nconnect_timeout_ms: 200\n"
+	again := "proxy_next_upstream error timeout http_503;"
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{
+		{Name: "slow", Peers: []string{"a", "b", "c"}, Location: again, Settings: settings + "retry: {timeout_ms: 300}"},
+		{Name: "many", Peers: strings.Split("d e f g h i j k l", " "), Location: again, Settings: settings + "retry: {tries: 10, min_per_s: 1000}"},
+		{Name: "hung", Peers: []string{"m", "n"}, Location: "proxy_read_timeout 400ms;", Settings: settings + "retry: {timeout_ms: 300}"},
+	}})
+	for b := range strings.SplitSeq("a b c d e f g h i j k l", " ") {
+		fail := `{"fail":{"status":503,"share":1}}`
+		if b < "d" {
+			fail = `{"fail":{"status":503,"share":1,"after_ms":400}}`
+		}
+		r.Backend(b).Set(fail)
+	}
+	r.Backend("m").Set(`{"hang":1}`)
+	r.Backend("n").Set(`{"hang":1}`)
+	for range 5 { // to have a budget for retries
+		r.Do(rig.Request{Path: "/many/x"})
+	}
+	for pool, want := range map[string]struct{ status, attempts int }{"slow": {503, 2}, "many": {503, 7}, "hung": {504, 1}} {
+		a := r.Do(rig.Request{Path: "/" + pool + "/x"})
+		if n := r.SeenAnywhere(a.ID); a.Status != want.status || n != want.attempts || want.status == 503 && a.Peer == "" {
+			t.Errorf("%s: status %d of %q after %d attempts, want %d after %d", pool, a.Status, a.Peer, n, want.status, want.attempts)
+		}
+	}
+}
+
 // What became of a request in the pool it was first sent to takes nothing from what the pool has that an error page sends it to.
 func TestAPoolBehindAnErrorPageHasTriesOfItsOwn(t *testing.T) {
 	t.Parallel()

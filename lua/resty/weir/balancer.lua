@@ -31,7 +31,7 @@ local WEIR_WEIGHT = vars.named("weir_weight")
 local NGX_BUSY = -3 -- NGINX answers 502 "no live upstreams"; the only refusal that NGINX without OpenResty's patches takes from Lua
 -- Bounds what closed pooled connections can cost a request; NGINX lists one more element when it gives up.
 local MAX_TOTAL = attempts.MAX_ATTEMPTS - 1
-local IDLE_RACE, REFUSED, CONNECT_TIMEOUT = outcome.IDLE_RACE, outcome.REFUSED, outcome.CONNECT_TIMEOUT
+local OK, STATUS, IDLE_RACE, REFUSED, CONNECT_TIMEOUT = outcome.OK, outcome.STATUS, outcome.IDLE_RACE, outcome.REFUSED, outcome.CONNECT_TIMEOUT
 
 local _M = {}
 
@@ -112,6 +112,7 @@ function _M.balance(name, static_peers)
     local now = now_ms()
     local q = attempts.open(r)
     local class, kind, state, code
+    local late = false -- no further try is granted
     if q.n > 0 then -- else there is no attempt that could have failed
         state, code = get_last_failure()
     end
@@ -127,7 +128,9 @@ function _M.balance(name, static_peers)
         if kind ~= REFUSED and kind ~= CONNECT_TIMEOUT and kind ~= IDLE_RACE then
             view.tokens = view.tokens - 1
         end
-        if q.total - q.begun >= MAX_TOTAL or now - q.attempt[q.pass].start_ms > view.retry_timeout_ms then
+        late = now - q.attempt[q.pass].start_ms > view.retry_timeout_ms
+        -- An answer that proxy_next_upstream names NGINX has dropped by now, and a client must not get a 502 in its place: one more try is made, the last.
+        if q.total - q.begun >= MAX_TOTAL or late and kind ~= STATUS and kind ~= OK then
             return ngx.exit(NGX_BUSY)
         end
     else
@@ -211,7 +214,7 @@ function _M.balance(name, static_peers)
     set_timeouts(view.connect_timeout_ms * 0.001, nil, nil)
     -- One more try is granted only when it could go somewhere: once NGINX has given up an answer to retry, that answer is lost.
     q.granted = 0
-    if q.total - q.begun < view.tries and view.tokens >= 1 then
+    if not late and q.total - q.begun < view.tries and q.total - q.begun < MAX_TOTAL and view.tokens >= 1 then
         if pick.sure or pick.another(view, now, slot) then
             set_more_tries(1)
             q.granted = 1

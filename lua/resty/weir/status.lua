@@ -13,6 +13,7 @@ local classes = require "resty.weir.classes"
 local observe = require "resty.weir.observe"
 local notice = require "resty.weir.notice"
 local cookie = require "resty.weir.cookie"
+local outcome = require "resty.weir.outcome"
 
 local _M = {}
 
@@ -111,6 +112,12 @@ local function refuse()
     return page(503, "503 Service Unavailable", "The service has more requests than it can serve at the moment. Please try again later.")
 end
 
+-- Was the last attempt a time-out behind which the balancer began no other? NGINX has 502 for that then.
+local function timed_out(q)
+    local kind = q and q.n > q.pass and q.attempt[q.n - 1].kind
+    return kind == outcome.TIMEOUT or kind == outcome.CONNECT_TIMEOUT
+end
+
 -- For the named location of server.conf, which NGINX enters with its own 502 and 504. A pool without peers is 503: the service is not
 -- there, as opposed to there and failing.
 function _M.unavailable()
@@ -122,7 +129,7 @@ function _M.unavailable()
         code, title = 503, "503 Service Unavailable"
         text = "No server is registered for this service at the moment. Please try again later."
         ngx.header["Retry-After"] = "5"
-    elseif tostring(ngx.var.upstream_status or ""):match("(%d+)[^%d]*$") == "504" then
+    elseif timed_out(q) or tostring(ngx.var.upstream_status or ""):match("(%d+)[^%d]*$") == "504" then
         code, title, text = 504, "504 Gateway Time-out", "The service did not answer in time. Please try again."
     end
     return page(code, title, text)
