@@ -83,7 +83,7 @@ local function bar_broken(view, q, kind, now)
     end
     for i = last, q.pass, -1 do
         local a = q.attempt[i]
-        if a.kind == IDLE_RACE then
+        if a.kind == IDLE_RACE and not candidates.was_tried(a.slot) then
             local _, usable = pick.another(view, now, a.slot)
             if not usable then
                 break
