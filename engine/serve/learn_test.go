@@ -83,6 +83,21 @@ func (n *nginx) drive(e *Engine, stop <-chan struct{}) {
 	defer tick.Stop()
 	held := make([]int, 2)
 	var out []onTheWay
+	var ended []onTheWay
+	// What has ended by then is no more held. Asked for each request's own time: a machine that is busy lets many come due in one turn of the loop, and
+	// where those saw each other's counts pile up, it was these that the policy went by, not how long the peers take.
+	end := func(by float64) {
+		left := out[:0]
+		for _, o := range out {
+			if o.end > by {
+				left = append(left, o)
+				continue
+			}
+			held[o.peer]--
+			ended = append(ended, o)
+		}
+		out = left
+	}
 	batch := &observe.Batch{Instance: "web1", Pools: []string{"api"}, Classes: []string{"a", "b"}, Peers: []string{"10.0.0.1:80", "10.0.0.2:80"}}
 	next, flush := e.now(), e.now()
 	for {
@@ -93,6 +108,7 @@ func (n *nginx) drive(e *Engine, stop <-chan struct{}) {
 		}
 		now := e.now()
 		for ; next < now; next += 1 { // 1,000 a second
+			end(next)
 			s := e.State().Pool("api")
 			r := observe.Record{Class: uint16(rnd.IntN(2)), Attempt: 1, Status: 200, Load: observe.None, PredictedMS: observe.None}
 			cand := make([]decide.Candidate, len(s.Peers))
@@ -128,17 +144,12 @@ func (n *nginx) drive(e *Engine, stop <-chan struct{}) {
 		}
 		flush = now
 		batch.Records, batch.Inflight = batch.Records[:0], batch.Inflight[:0]
-		left := out[:0]
-		for _, o := range out {
-			if o.end > now {
-				left = append(left, o)
-				continue
-			}
-			held[o.peer]--
+		end(now)
+		for _, o := range ended {
 			o.rec.AgeMS = float32(now - o.end)
 			batch.Records = append(batch.Records, o.rec)
 		}
-		out = left
+		ended = ended[:0]
 		for i, peer := range batch.Peers {
 			batch.Inflight = append(batch.Inflight, observe.Inflight{Pool: "api", Peer: peer, Count: held[i]})
 		}
