@@ -112,21 +112,23 @@ func TestRequestsThatTellTheirSizeWaitLess(t *testing.T) {
 		}
 	}
 	const perSecond = 130 // of work for 200, did it not come in such pieces
-	var with, without []float64
+	var ratios []float64
 	ratio := 1.0
-	// About a half on an idle machine. On a busy one 2 has been seen of the first try and 0.91 of three, so more are taken in where one says little.
+	// About a half on an idle machine. On a busy one 2 has been seen of the first try, so more are taken in where one says little. The median of them: in one in which
+	// the machine stood still the requests waited twenty times as long as in the others, and the mean of all was that try's.
 	for try := uint64(0); try < 5 && ratio > 0.8; try++ {
 		var some, others []float64
 		var both sync.WaitGroup
 		both.Go(func() { some = arrivals(r, "hinted", perSecond, 6*time.Second, 2*time.Second, 7+try) })
 		both.Go(func() { others = arrivals(r, "plain", perSecond, 6*time.Second, 2*time.Second, 7+try) })
 		both.Wait()
-		with, without = append(with, some...), append(without, others...)
-		ratio = mean(with) / mean(without)
-		t.Logf("mean of %d requests that tell their size: %.1f ms, of those that do not: %.1f ms, ratio %.2f", len(with), mean(with), mean(without), ratio)
+		ratios = append(ratios, mean(some)/mean(others))
+		slices.Sort(ratios)
+		ratio = ratios[len(ratios)/2]
+		t.Logf("mean of %d requests that tell their size: %.1f ms, of those that do not: %.1f ms, ratios %.2f", len(some), mean(some), mean(others), ratios)
 	}
 	if ratio > 0.9 {
-		t.Errorf("sizes took the mean from %.1f to %.1f ms only", mean(without), mean(with))
+		t.Errorf("sizes took the mean to %.2f of what it is without only", ratio)
 	}
 	r.WantIdle()
 	// Why, is seen of one moment: a request of 2000 ms waits at one peer, and 12 of 4 ms come. By counts that peer is as good as any that holds one.
