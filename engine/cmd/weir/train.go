@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,8 +34,8 @@ type trainCmd struct {
 	Name     string        `default:"default" help:"Name in the model card."`
 	Seed     uint64        `default:"1" help:"The same seed makes the same model."`
 	Rounds   int           `default:"3" help:"Rounds of playing and fitting."`
-	Worlds   int           `default:"300" help:"Random worlds a round."`
-	Requests int           `default:"40000" help:"Requests a world."`
+	Worlds   int           `default:"300" help:"Random worlds a round. Of scenarios, how often one is played, each in turn; left out, so often that they have as many requests as random worlds by default."`
+	Requests int           `default:"40000" help:"Requests a random world. Scenarios have their own."`
 	Share    float64       `default:"0.12" help:"Share of the decisions that are learned from."`
 	Imposed  float64       `default:"0" help:"How much of the delay imposed on later requests is learned too, over the price that has it; 0 = how long requests take, over how long they were expected to."`
 	Shrink   float64       `default:"0.5" help:"What is taken of the correction to the analytic costs."`
@@ -46,12 +47,14 @@ type trainCmd struct {
 	Jobs     int           `help:"Worlds at a time. Default: one a processor. The model does not depend on it."`
 	Resume   bool          `help:"Go on from the last finished round, kept beside the model file as .part."`
 
+	free  bool                  // nobody said how many worlds
 	saved func(round int) error // for tests: called when a round was saved; an error ends the training
 	tried func(price int) error // the same for a price
 }
 
 // AfterApply refuses what says which history is read where none is.
 func (c *trainCmd) AfterApply(parsed *kong.Context) error {
+	c.free = !slices.ContainsFunc(parsed.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == "worlds" })
 	return needs(parsed, c.Recorded.History != "", "history", "pool", "from", "to", "spread", "explore", "sizes", "balancers", "last", "warmup")
 }
 
@@ -74,6 +77,10 @@ func (c *trainCmd) Run(to streams) error {
 			return err
 		}
 		told, opt.Scenarios = byHints(scenarios)
+		if c.free && len(opt.Scenarios) > 0 {
+			c.Worlds = plays(opt.Scenarios)
+			opt.Worlds = c.Worlds
+		}
 		for _, s := range told {
 			fmt.Fprintf(to.err, "weir: requests of %s tell their size: there a network has no say, and the price of waiting is tuned instead (docs/training.md)\n", s.Name)
 		}
@@ -185,6 +192,19 @@ func joined(list []int) string {
 		text[i] = strconv.Itoa(n)
 	}
 	return strings.Join(text, ",")
+}
+
+// plays is how often scenarios are played a round where nobody says: until they have as many requests as the random worlds of a round by
+// default. Those have 40,000 each; a scenario may have millions, and its decisions of a round are all held in memory. It is ten times at
+// least, since one world of ten is kept to measure the loss on, and each scenario once.
+func plays(scenarios []*scenario.Scenario) int {
+	const worlds, requests = 300, 40_000
+	total := 0
+	for _, s := range scenarios {
+		total += s.Total()
+	}
+	n := math.Ceil(worlds * requests * float64(len(scenarios)) / float64(total))
+	return max(int(min(n, worlds)), 10, len(scenarios))
 }
 
 // recipe is all that decides what the model becomes, as a command line.
@@ -351,34 +371,4 @@ func readModel(path string) (online.Model, error) {
 		return online.Model{}, err
 	}
 	return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}, nil
-}
-
-// trainLine shows how far a training is: one line that is overwritten on a terminal, rounds only elsewhere.
-type trainLine struct {
-	to    streams
-	live  bool
-	began time.Time
-}
-
-func newTrainLine(to streams) *trainLine {
-	return &trainLine{to: to, live: terminal(to.err), began: time.Now()}
-}
-
-func (l *trainLine) show(done float64, line string) {
-	whole := strings.Contains(line, " of ") && (strings.Contains(line, "decisions") || strings.HasPrefix(line, "price "))
-	switch {
-	case l.live:
-		fmt.Fprintf(l.to.err, "\r\033[K%3.0f %%  %s  %s", 100*done, time.Since(l.began).Round(time.Second), line)
-		if whole {
-			fmt.Fprintln(l.to.err)
-		}
-	case whole:
-		fmt.Fprintln(l.to.err, line)
-	}
-}
-
-func (l *trainLine) end() {
-	if l.live {
-		fmt.Fprint(l.to.err, "\r\033[K")
-	}
 }

@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
 func TestTrainWritesAModelThatSimulateTakes(t *testing.T) {
@@ -91,6 +95,52 @@ func TestTrainSaysWhereANetworkHasNoSay(t *testing.T) {
 		code, _, errs := weir("train", "--out", out, "--scenario", file, "--worlds", "2", "--rounds", "1", "--requests", "500", "--hidden", "4", "--tries", "1")
 		if code != 0 || strings.Contains(errs, "requests of "+name+" tell their size") != want {
 			t.Errorf("%s: %d: %s", name, code, errs)
+		}
+	}
+}
+
+// Three hundred plays of a scenario of a million requests would take hours, and gigabytes of memory.
+func TestTrainPlaysLargeScenariosLessOftenUnlessItIsToldHowOften(t *testing.T) {
+	of := func(requests ...int) (all []*scenario.Scenario) {
+		for _, n := range requests {
+			all = append(all, &scenario.Scenario{Requests: n, Episodes: 1})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		scenarios []*scenario.Scenario
+		want      int
+	}{
+		{of(300_000), 40},
+		{of(40_000), 300},
+		{of(200), 300},
+		{of(300_000, 100_000), 60},
+		{of(50_000_000), 10},
+		{of(slices.Repeat([]int{20_000_000}, 12)...), 12},
+	} {
+		if got := plays(c.scenarios); got != c.want {
+			t.Errorf("%d scenarios, the first of %d requests: %d plays, want %d", len(c.scenarios), c.scenarios[0].Requests, got, c.want)
+		}
+	}
+
+	// What is left of a training that has nothing left to do is taken up only by a command of the same recipe.
+	file := scenarioFile(t, "large.yaml", "requests: 300000\narrivals: {load: 0.5}\nclasses: [{service_ms: {mean: 50}}]\npeers: [{}]\n")
+	loaded, err := loadScenarios([]string{file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "m.onnx")
+	c := trainCmd{Name: "default", Seed: 1, Rounds: 1, Worlds: 40, Requests: 40_000, Share: 0.12, Shrink: 0.5, Hidden: []int{2}, Epochs: 3}
+	card := c.card(c.recipe(loaded), &train.Result{Rows: 1, Loss: []float64{1}, None: 1})
+	card["round"], card["scenarios"] = "1", digest(loaded)
+	net := model.New(train.Sizes(c.Hidden), rand.New(rand.NewPCG(1, 1)))
+	for want, flags := range map[string][]string{"all its rounds were finished": nil, "another command": {"--worlds", "300"}} {
+		if err := writeModel(out+".part", net, decide.Price{}, card); err != nil {
+			t.Fatal(err)
+		}
+		_, said, errs := weir(append([]string{"train", "--out", out, "--rounds", "1", "--hidden", "2", "--scenario", file, "--resume"}, flags...)...)
+		if !strings.Contains(said+errs, want) {
+			t.Errorf("%v: %s%s", flags, said, errs)
 		}
 	}
 }
