@@ -205,6 +205,35 @@ func TestACandidateIsTrainedJudgedAndServesWhileRequestsFlow(t *testing.T) {
 	}
 }
 
+// What works for 10 ms at a tenth of a core rests for 90 ms, and no longer than a second where the whole machine stood still.
+func TestLearningRestsSoLongThatItKeepsItsShareOfACore(t *testing.T) {
+	e := New(parse(t, learnPool), telemetry.NewLog(t.Output(), "warn"), telemetry.New())
+	t.Cleanup(e.Close)
+	for _, c := range []struct {
+		share         float64
+		worked, least time.Duration
+	}{
+		{0.1, 10 * time.Millisecond, 90 * time.Millisecond},
+		{0.5, 40 * time.Millisecond, 40 * time.Millisecond},
+		{0.01, time.Minute, time.Second},
+	} {
+		l := &Learner{eng: e}
+		l.conf.CPUShare = c.share
+		began := time.Now()
+		l.working = began.Add(-c.worked)
+		l.pause()
+		if rested := time.Since(began); rested < c.least || rested > c.least+10*time.Second {
+			t.Errorf("share %v, %v of work: %v of rest, want %v", c.share, c.worked, rested, c.least)
+		}
+		if told := time.Duration(l.worked.Load()); told < c.worked {
+			t.Errorf("%v of work were told as %v", c.worked, told)
+		}
+		if l.working.Before(began.Add(c.least)) {
+			t.Error("the rest counts as work")
+		}
+	}
+}
+
 func TestABadModelPromotedByHandIsRolledBackByItself(t *testing.T) {
 	t.Parallel() // it waits, mostly
 	e := learning(t, turned(0), func(o *online.Options) { o.Least = 1 << 30 })
