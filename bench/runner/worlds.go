@@ -143,6 +143,10 @@ func overWorlds(all []random) table {
 					above++
 				}
 			}
+			if len(v) == 0 {
+				t.Rows = append(t.Rows, []string{p.name, name, "", "", "", "", "", "0 of 0"})
+				continue
+			}
 			slices.Sort(v)
 			at := func(f float64) string { return fmt.Sprintf("%.3f", v[int(f*float64(len(v)-1))]) }
 			t.Rows = append(t.Rows, []string{p.name, name, fmt.Sprintf("%.4f", math.Exp(logs/float64(len(v)))), at(0.1), at(0.5), at(0.9), at(1), fmt.Sprintf("%d of %d", above, len(v))})
