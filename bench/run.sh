@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Benchmarks of Weir: sh, Go and NGINX on this machine, nothing leaves loopback.
 #
-#   bash bench/run.sh cpu|decide|refresh|inference|history|down|pick|scenarios|worlds|ablation|limits|trained|guess|online|engines|peers [--json] [--save] [--help]
+#   bash bench/run.sh cpu|decide|refresh|inference|history|down|pick|scenarios|worlds|ablation|limits|trained|convergence|guess|online|engines|peers [--json] [--save] [--help]
 #
 # bench/README.md says what each measures and how to read it. What is missing is named, not installed.
 set -euo pipefail

@@ -23,22 +23,23 @@ type cli struct {
 	Keep bool   `help:"Keep the folder with configurations and logs."`
 	Repo string `default:"." hidden:""`
 
-	CPU       cpuCmd       `cmd:"" name:"cpu" help:"CPU of one NGINX worker per proxied request, beside plain least_conn. 4 minutes."`
-	Decide    decideCmd    `cmd:"" help:"Latency of POST /decide over the Unix socket, open loop. 15 seconds."`
-	Refresh   refreshCmd   `cmd:"" help:"Time to make a table of 200 peers x 50 classes anew, and the engine's memory. 40 seconds."`
-	Inference inferenceCmd `cmd:"" help:"Time of a model's batch for 16 peers x 20 classes, by ONNX Runtime and in Go, and of the table. 25 seconds."`
-	History   historyCmd   `cmd:"" help:"What keeping history costs a running engine, with each store, and how fast it is read. 10 minutes."`
-	Down      downCmd      `cmd:"" help:"A peer fails under load: last pick, requests lost, failures until it is out. 3 minutes."`
-	Pick      pickCmd      `cmd:"" help:"Time of one pick for 10 to 4000 peers, and how close the sampled choice comes. 30 seconds."`
-	Scenarios scenariosCmd `cmd:"" help:"The learned policy in the simulator, in every scenario, beside classical rules and oracles, against its targets. 30 minutes."`
-	Worlds    worldsCmd    `cmd:"" help:"Weir in 300 random worlds of the simulator, beside least_conn: in how many it is worse, and where. 6 minutes."`
-	Ablation  ablationCmd  `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
-	Limits    limitsCmd    `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
-	Trained   trainedCmd   `cmd:"" help:"What a training for one scenario buys there, where requests tell their size. 12 minutes."`
-	Guess     guessCmd     `cmd:"" help:"What it is worth to C3 in the simulator to be told how many balancers there are. 3 minutes."`
-	Online    onlineCmd    `cmd:"" help:"The engine learning from real traffic, beside one that does not and plain least_conn; then weir evaluate's estimates against what happened. 13 minutes."`
-	Engines   enginesCmd   `cmd:"" help:"Four NGINX with an engine each on the same uneven peers: whether the engines find out each other's load, beside told ones and plain least_conn. 9 minutes a round."`
-	Peers     peersCmd     `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`
+	CPU         cpuCmd         `cmd:"" name:"cpu" help:"CPU of one NGINX worker per proxied request, beside plain least_conn. 4 minutes."`
+	Decide      decideCmd      `cmd:"" help:"Latency of POST /decide over the Unix socket, open loop. 15 seconds."`
+	Refresh     refreshCmd     `cmd:"" help:"Time to make a table of 200 peers x 50 classes anew, and the engine's memory. 40 seconds."`
+	Inference   inferenceCmd   `cmd:"" help:"Time of a model's batch for 16 peers x 20 classes, by ONNX Runtime and in Go, and of the table. 25 seconds."`
+	History     historyCmd     `cmd:"" help:"What keeping history costs a running engine, with each store, and how fast it is read. 10 minutes."`
+	Down        downCmd        `cmd:"" help:"A peer fails under load: last pick, requests lost, failures until it is out. 3 minutes."`
+	Pick        pickCmd        `cmd:"" help:"Time of one pick for 10 to 4000 peers, and how close the sampled choice comes. 30 seconds."`
+	Scenarios   scenariosCmd   `cmd:"" help:"The learned policy in the simulator, in every scenario, beside classical rules and oracles, against its targets. 30 minutes."`
+	Worlds      worldsCmd      `cmd:"" help:"Weir in 300 random worlds of the simulator, beside least_conn: in how many it is worse, and where. 6 minutes."`
+	Ablation    ablationCmd    `cmd:"" help:"What each part of the learned policy buys in every scenario of the simulator. 30 minutes."`
+	Limits      limitsCmd      `cmd:"" help:"What any table over in-flight counts can reach in the simulator, with the world known. 5 minutes."`
+	Trained     trainedCmd     `cmd:"" help:"What a training for one scenario buys there, where requests tell their size. 12 minutes."`
+	Convergence convergenceCmd `cmd:"" help:"How near Weir is to its final mean after 2,000 requests a peer, in the simulator. 8 minutes."`
+	Guess       guessCmd       `cmd:"" help:"What it is worth to C3 in the simulator to be told how many balancers there are. 3 minutes."`
+	Online      onlineCmd      `cmd:"" help:"The engine learning from real traffic, beside one that does not and plain least_conn; then weir evaluate's estimates against what happened. 13 minutes."`
+	Engines     enginesCmd     `cmd:"" help:"Four NGINX with an engine each on the same uneven peers: whether the engines find out each other's load, beside told ones and plain least_conn. 9 minutes a round."`
+	Peers       peersCmd       `cmd:"" help:"Latency on six uneven backends through NGINX, HAProxy, Caddy and Weir. 15 minutes."`
 }
 
 // bench is what a measurement works with.
