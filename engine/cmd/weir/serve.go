@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -64,6 +65,9 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	defer lines.Close(stopWithin)
 	log := telemetry.NewLog(lines, string(conf.Log.Level))
 	log.Name(conf.Instance)
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(telemetry.Libraries{Log: log})
+	defer stdlog.SetOutput(os.Stderr) // lines ends before
 	for _, w := range warnings {
 		log.Warn().Str("at", w.String()).Msg("configuration")
 	}
