@@ -18,10 +18,10 @@ import (
 // peer and count under the present table, make that the table, and again (Krishnan 1990 is one such step by formula; Sutton and Barto
 // 2018, section 5.3). What Weir misses of the result, it misses by not knowing; what the result misses of a target, no such table has.
 // The same is done for tables over the work that each peer really has left, where peers have one slot: no balancer sees that. And beside both
-// is the formula that prices are made by (the Whittle index, decide/delays.go), with the world known, offered so many times what a peer can serve.
+// is the formula that prices are made by (the Whittle index, decide/delays.go), with the world known, offered so many times what a peer can serve. Where speeds change see changing.
 type limitsCmd struct {
 	Seeds  int      `default:"5" help:"Seeds; figures are medians over them."`
-	Only   []string `default:"mixed-1slot-50,mixed-1slot-80,mixed-1slot-92,mixed-4slot-92" help:"Scenarios: one class, no events." placeholder:"NAME"`
+	Only   []string `default:"mixed-1slot-50,mixed-1slot-80,mixed-1slot-92,mixed-4slot-92,brownout-80" help:"Scenarios of one class; events may change speeds." placeholder:"NAME"`
 	Rounds int      `default:"40" help:"Rounds of policy iteration, each of --requests."`
 	// Seeds of the rounds differ from those that are measured.
 	Requests int `default:"1000000"`
@@ -54,11 +54,20 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 	for _, part := range imposedParts() {
 		t.Columns = append(t.Columns, fmt.Sprintf("by work left, %g", part))
 	}
+	changing := table{Title: "Speeds that change: the same, of who is told them late and of a filter that knows all but when", Columns: changingColumns()}
 	for i, s := range files {
-		if len(s.Classes) != 1 || len(s.Events) > 0 {
-			return nil, fmt.Errorf("%s: only scenarios of one class and without events have one best table", s.Name)
-		}
 		b.say("%s, %d of %d", s.Name, i+1, len(files))
+		if len(s.Events) > 0 {
+			line, err := c.changing(b, s)
+			if err != nil {
+				return nil, err
+			}
+			changing.Rows = append(changing.Rows, line)
+			continue
+		}
+		if len(s.Classes) != 1 {
+			return nil, fmt.Errorf("%s: only scenarios of one class have one best table", s.Name)
+		}
 		makers := map[string]policy.New{}
 		policies := []string{"least_conn", "sed_oracle", "greedy_oracle"}
 		for _, over := range offered() {
@@ -84,17 +93,27 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		line := []string{s.Name}
-		for j := range rows[1:] {
-			line = append(line, fmt.Sprintf("%.3f %.3f", rows[j+1].Ratio(&rows[0], figure("mean_ms")), rows[j+1].Ratio(&rows[0], figure("p99_ms"))))
-		}
+		line := cells(s, rows)
 		for len(line) < len(t.Columns) {
 			line = append(line, "-")
 		}
 		t.Rows = append(t.Rows, line)
 	}
-	r.Tables = append(r.Tables, t)
+	for _, t := range []table{t, changing} {
+		if len(t.Rows) > 0 {
+			r.Tables = append(r.Tables, t)
+		}
+	}
 	return r, nil
+}
+
+// cells is a table's line: the scenario and all rows over the first.
+func cells(s *scenario.Scenario, rows []sim.Row) []string {
+	line := []string{s.Name}
+	for i := range rows[1:] {
+		line = append(line, fmt.Sprintf("%.3f %.3f", rows[i+1].Ratio(&rows[0], figure("mean_ms")), rows[i+1].Ratio(&rows[0], figure("p99_ms"))))
+	}
+	return line
 }
 
 // counts is how many states a table has a cost for; a longer queue costs as the last.
