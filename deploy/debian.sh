@@ -32,6 +32,7 @@ install_missing() {
     echo "Installing from Debian: ${missing[*]}" >&2
     "${as_root[@]}" bash -s -- "$services" "${missing[@]}" >&2 <<'ROOT' || { echo "Installing ${missing[*]} failed." >&2; return 1; }
 set -eu
+mkdir -p /run/lock # a container may have none
 exec 9>/run/lock/weir-install.lock
 flock 9 # a second script that installs waits
 services=$1
