@@ -144,6 +144,32 @@ func TestAnswersThatAreNoHTTPDoNotAttractTraffic(t *testing.T) {
 	}
 }
 
+// After a pause a connection that breaks at once may be a kept one that the peer closed. One on which an answer came that NGINX cannot use is none, and excused
+// as that it had the peer look idle for the second in which races are believed.
+func TestAnswersThatNGINXRefusesAfterAPauseDoNotAttractTraffic(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
+	r.Backend("a").Set(answersIn(30))
+	r.Backend("b").Set(answersIn(30))
+	traffic(r, time.Second, 4, rig.Request{Path: "/api/x"})
+	r.Backend("b").Set(`{"default":{"mean_ms":0},"headers":{"Set-Cookie":"` + strings.Repeat("x", 9000) + `"}}`) // too big for proxy_buffer_size
+	time.Sleep(400 * time.Millisecond)                                                                           // a pause of 300 and more makes a race
+	answers := traffic(r, time.Second, 4, rig.Request{Path: "/api/x"})
+	refused := 0
+	for _, a := range answers {
+		if a.Status == 502 {
+			refused++
+		}
+	}
+	t.Logf("%d of %d answers were refused", refused, len(answers))
+	if share := float64(refused) / float64(len(answers)); refused == 0 || share > 0.4 {
+		t.Errorf("%.0f %% of %d requests went to the peer whose answers NGINX refuses, want some, and well below an even share", 100*share, len(answers))
+	}
+	if f := r.Engine.WaitAttempts("api", "b", 1); f.Failed() == 0 {
+		t.Errorf("no failure is charged: %v, others %v", f.Failures, f.Others)
+	}
+}
+
 // A peer that was deployed without its routes answers 404 at once. No failure by its status, and yet it must not get what the others would answer.
 func TestAPeerThatAnswers404WhereOthersDoNotAttractsNoTraffic(t *testing.T) {
 	t.Parallel()

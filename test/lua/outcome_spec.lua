@@ -54,6 +54,15 @@ describe("how an attempt ended", function()
         assert.is_false(outcome.cut_short(404, "GET", "0", "10", "0", 404, "0"))
     end)
 
+    it("may be an idle race only where no byte came back, and always where gRPC's frames may have come", function()
+        ngx.var = {}
+        assert.is_true(outcome.unanswered("0"))
+        assert.is_true(outcome.unanswered(nil))
+        assert.is_false(outcome.unanswered("4096"))
+        ngx.var = { http_content_type = "application/grpc" }
+        assert.is_true(outcome.unanswered("46")) -- SETTINGS and GOAWAY
+    end)
+
     it("knows when another upstream took the request over", function()
         local info = { addr = "10.0.0.1:80" }
         assert.is_false(outcome.passed_on("10.0.0.1:80", info))

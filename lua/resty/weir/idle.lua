@@ -25,7 +25,7 @@ function _M.exchanged(slot, start_ms, now)
     last_ms[slot] = now
 end
 
--- Is a reset of an attempt that began at start_ms a race?
+-- Is a reset of an attempt that began at start_ms, and of which no byte came back, a race?
 function _M.is_race(slot, start_ms, now)
     local last = last_ms[slot]
     if last == 0 or now - start_ms > AT_ONCE_MS then
