@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirlb/weir/test/e2e/rig"
 )
@@ -200,6 +201,28 @@ func TestTheReportOfALongStreamIsNotTakenForNews(t *testing.T) {
 	r.WantAll(r.Send(1, 1, rig.Request{Path: "/api/sse?n=1&every=100ms"}), 200)
 	r.WaitRecords(1, func(rec rig.Record) bool { return rec.TotalMS > 1000 && rec.Reported == 0 })
 	r.WaitRecords(1, func(rec rig.Record) bool { return rec.TotalMS < 1000 && rec.Reported == 6 })
+}
+
+func TestTheReportOfAStaleCopyIsNotTakenForThePeers(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Tap: true, HTTP: "proxy_cache_path cache keys_zone=cache:1m;",
+		Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Settings: atOnce, Location: "proxy_cache cache; proxy_cache_valid 200 1s; proxy_cache_use_stale http_404 http_500;"}},
+	})
+	r.Backend("a").Set(`{"headers":{"endpoint-load-metrics":"TEXT named_metrics.in_flight=5"}}`)
+	r.WantAll([]rig.Answer{r.Do(rig.Request{Path: "/api/x"})}, 200)
+	r.WaitRecords(1, func(rec rig.Record) bool { return rec.Status == 200 && rec.Reported == 6 })
+	time.Sleep(2100 * time.Millisecond) // the copy is stale
+	for _, status := range []int{404, 500} {
+		r.Backend("a").Set(fmt.Sprintf(`{"headers":null,"fail":{"status":%d,"share":1}}`, status))
+		r.WantAll(r.Send(20, 1, rig.Request{Path: "/api/x"}), 200)
+		r.WaitRecords(20, func(rec rig.Record) bool { return rec.Status == status })
+	}
+	for _, rec := range r.Tap.Records(t) {
+		if rec.Status != 200 && rec.Reported != 0 {
+			t.Fatalf("the report of the copy is the peer's: %+v", rec)
+		}
+	}
 }
 
 // loadedShare is the part of a second balancer's first requests that go to the half of the peers which another balancer keeps busy, and the

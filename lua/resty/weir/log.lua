@@ -26,6 +26,7 @@ local answer_of, compare = answer.of, answer.compare
 local UPSTREAM_STATUS, REQUEST_COMPLETION = vars.named("upstream_status"), vars.named("request_completion")
 local RESPONSE_LENGTH, SENT_LENGTH = vars.named("upstream_response_length"), vars.named("sent_http_content_length")
 local ANNOUNCED_LENGTH, CONTENT_TYPE = vars.named("upstream_http_content_length"), vars.named("upstream_http_content_type")
+local CACHE_STATUS, S = vars.named("upstream_cache_status"), ("S"):byte()
 local GRPC = require("ffi").new("char[17]", "application/grpc")
 local tonumber = tonumber
 local band = require("bit").band
@@ -67,10 +68,19 @@ end
 -- A report is of the time of the header: past that the news is old.
 local REPORT_MS = 1000
 
+-- May the headers at hand be those of a copy in NGINX's cache? A 304 renews one, and proxy_cache_use_stale has one in place of a failure, a 403 or a 404.
+local function are_of_cache(r, status)
+    if status < 300 or status == 304 then
+        return status == 304
+    end
+    local state, len = read(r, CACHE_STATUS)
+    return len > 0 and state[0] == S -- STALE; no other begins so
+end
+
 -- Utilisation and requests held, + 1, that came with the answer to attempt i; -1, 0 = none. Only the last attempt's headers are there, and
--- only while no other upstream than Weir's took its place. A 304 may have had the headers of a cache put before it.
+-- only while no other upstream than Weir's took its place.
 local function reported(r, q, i, e, lists, status, header_ms, total_ms, now)
-    if i ~= q.n - 1 or not e or e ~= #lists.addr or status == 304 or header_ms < 0 or total_ms - header_ms > REPORT_MS then
+    if i ~= q.n - 1 or not e or e ~= #lists.addr or header_ms < 0 or total_ms - header_ms > REPORT_MS or are_of_cache(r, status) then
         return -1, 0
     end
     return report.take(r, q.attempt[i].slot, now)
@@ -259,7 +269,7 @@ function _M.log()
             evidence.success(a.slot, a.start_ms)
             idle.exchanged(a.slot, a.start_ms, now)
             local load, holds = -1, 0
-            if status ~= 304 then
+            if not are_of_cache(r, status) then
                 load, holds = report.take(r, a.slot, now)
             end
             push(q, 0, a, OK, status, 0, took, took, now, length, load, holds)
