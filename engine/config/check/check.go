@@ -96,13 +96,17 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 			}
 		}
 	}
-	found := false
+	var found *nginxconf.Directive
 	dynamic := false
 	for _, d := range main {
 		if d.Name != "http" {
 			continue
 		}
-		found = true
+		if found != nil {
+			c.errorf(d.File, d.Line, d.Name, "is the second block of this name (the first is at %s), and NGINX takes only one: move what is in it there", place(found))
+		} else {
+			found = d
+		}
 		upstreams := map[string]*upstream{}
 		var inOrder []*upstream
 		for _, child := range d.Block {
@@ -133,7 +137,7 @@ func (c *checker) tree(path string, main []*nginxconf.Directive) {
 			c.checksSpeak(pool, uses)
 		}
 	}
-	if !found && c.complete {
+	if found == nil && c.complete {
 		c.errorf(path, 0, "", "has no http block: give the main file, as /etc/nginx/nginx.conf")
 		return
 	}

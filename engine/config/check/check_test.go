@@ -269,6 +269,10 @@ E nginx.conf:7: upstream api: static peers: "weight=2": a weight follows the add
 			"a clock that is looked at now and then", "events {}", "timer_resolution 100ms; events {}",
 			"W nginx.conf:1: timer_resolution: has NGINX look at the clock each 100 ms, and the answers of peers are timed no better than that: remove it",
 		},
+		{
+			"two http blocks", "events {}", "events {} http { }",
+			"E nginx.conf:2: http: is the second block of this name (the first is at nginx.conf:1), and NGINX takes only one: move what is in it there",
+		},
 		{"a clock that is looked at often", "events {}", "timer_resolution 1ms; events {}", ""},
 		{
 			"an include that is missing", "    server {", "    include gone.conf;\n    server {",
