@@ -58,6 +58,18 @@ func given(http []*nginxconf.Directive) literals {
 type destination struct {
 	*upstream
 	address string
+	port    string // that stands behind the upstream's name, which has none; "" = as it should be
+}
+
+// reaches gives the upstream that an address names, and a port behind that name.
+func reaches(address string, upstreams map[string]*upstream) (u *upstream, port string) {
+	name := target(address)
+	if u = upstreams[name]; u == nil {
+		if name, port, _ = strings.Cut(name, ":"); port != "" {
+			u = upstreams[name]
+		}
+	}
+	return u, port
 }
 
 // destinations gives those of Weir that a pass may go to, in the order in which they are found.
@@ -67,8 +79,8 @@ func (l literals) destinations(to string, upstreams map[string]*upstream) []dest
 	var found []destination
 	queue, seen := []string{to}, map[string]bool{to: true}
 	for i := 0; i < len(queue); i++ {
-		if u := upstreams[target(queue[i])]; u != nil {
-			found = append(found, destination{u, queue[i]}) // no address is there twice
+		if u, port := reaches(queue[i], upstreams); u != nil {
+			found = append(found, destination{u, queue[i], port}) // no address is there twice
 			continue
 		}
 		for _, at := range variable.FindAllStringSubmatchIndex(queue[i], -1) {
