@@ -5,8 +5,7 @@ import "github.com/weirlb/weir/engine/observe"
 // In-flight counts come as totals over all workers of one NGINX, from its elected worker; several NGINX may share an engine.
 //
 // While anything is in flight the elected worker says so many times a second. Counts that were not renewed for long are
-// dropped, be it that NGINX was killed or that another worker was elected that does not know of them: the estimators would take
-// requests that never end for a peer that stands still.
+// dropped, as when NGINX was killed: the estimators would take requests that never end for a peer that stands still.
 const (
 	instanceSilentMS = 30_000
 	maxInstances     = 256
@@ -86,15 +85,16 @@ func (p *livePool) report(now float64, b *observe.Batch) {
 	p.mu.Lock()
 	defer p.unlock()
 	counts := p.inflight[b.Instance]
-	if counts == nil {
-		counts = map[string]int{}
-		p.inflight[b.Instance] = counts
-	}
 	clear(counts)
 	for _, f := range b.Inflight {
-		if f.Pool == p.name && f.Count > 0 && p.health.Index(f.Peer) >= 0 {
-			counts[f.Peer] = f.Count
+		if f.Pool != p.name || f.Count <= 0 || p.health.Index(f.Peer) < 0 {
+			continue
 		}
+		if counts == nil { // an NGINX that has had nothing in flight here shares no limit with the others
+			counts = map[string]int{}
+			p.inflight[b.Instance] = counts
+		}
+		counts[f.Peer] = f.Count
 	}
 	p.dirty = true
 	p.sumInflight(now)

@@ -98,6 +98,10 @@ func TestALimitIsDividedAmongTheNGINXThatHaveRequests(t *testing.T) {
 		e.hear(e.now(), &observe.Batch{Instance: instance, Inflight: []observe.Inflight{{Pool: "api", Peer: "10.0.0.1:80", Count: n}}}, *e.pools.Load())
 	}
 	has("web1", 3)
+	has("web3", 0) // as one says that has just started
+	if s := told(); !strings.HasPrefix(s, `{"max":100,`) {
+		t.Errorf("one has requests, another says that it has none: %s", s)
+	}
 	has("web2", 1)
 	if s := told(); !strings.HasPrefix(s, `{"max":50,"normal":42.5,"low":30,"whole":100`) {
 		t.Errorf("two have requests: %s", s)

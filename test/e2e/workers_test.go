@@ -119,6 +119,43 @@ func TestAnotherWorkerFollowsTheEngineWhenTheLeaderIsKilled(t *testing.T) {
 	r.WantAll(r.Send(60, 6, rig.Request{Path: "/api/x"}), 200)
 }
 
+// The one that is elected next finds nothing in flight, and nothing to tell. Until it was told otherwise the engine took what the killed one had told for
+// requests that do not end, for half a minute.
+func TestWhatAKilledLeaderToldToBeInFlightEndsWithIt(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}})
+	r.Backend("a").Set(answersIn(300))
+	for range 4 {
+		leader := r.NGINX.Status().Leader
+		sent := make(chan []rig.Answer)
+		go func() { sent <- r.Send(8, 8, rig.Request{Path: "/api/x"}) }()
+		r.Eventually("the engine hears of requests in flight", func() error {
+			if r.Engine.Figures("api", "a").Inflight == 0 {
+				return errors.New("none")
+			}
+			return nil
+		})
+		r.NGINX.Kill(leader)
+		<-sent
+		begin := time.Now()
+		r.Eventually("nothing is in flight", func() error {
+			if n := r.Engine.Figures("api", "a").Inflight; n != 0 {
+				return fmt.Errorf("%d are", n)
+			}
+			return nil
+		})
+		if took := time.Since(begin); took > 15*time.Second { // past 30 s they are dropped in any case
+			t.Fatalf("nothing was in flight only after %v", took)
+		}
+		r.Eventually("there is another leader", func() error {
+			if now := r.NGINX.Status().Leader; now == leader || now == 0 {
+				return fmt.Errorf("it is %d", now)
+			}
+			return nil
+		})
+	}
+}
+
 // NGINX and the engine reload under load, again and again.
 func TestReloadsLoseNoRequest(t *testing.T) {
 	t.Parallel()

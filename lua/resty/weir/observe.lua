@@ -161,13 +161,14 @@ function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity
     end
 end
 
--- Live counts of all workers, for the engine's estimate of busy time; from the elected worker only.
-local last_nonzero = {}
+-- Live counts of all workers, for the engine's estimate of busy time; from the elected worker only. What it has told stands until something else is told, and
+-- a worker just elected does not know what the one before it told last: where nothing is in flight it says so, of one peer for all.
+local last_nonzero -- nil: nothing told since this worker was elected
 local function inflight_totals()
-    local list, nonzero = {}, {}
+    local list, nonzero, known = {}, {}, last_nonzero or {}
     for slot = 0, slots.count() - 1 do
         local held = shm.inflight(slot)
-        if held > 0 or last_nonzero[slot] then
+        if held > 0 or known[slot] or not last_nonzero and #list == 0 then
             local info = slots.info(slot)
             if info then
                 list[#list + 1] = { info.pool, info.addr, held }
@@ -283,6 +284,9 @@ function ship()
     end
     shipping = true
     local leader = watch.is_leader()
+    if not leader then
+        last_nonzero = nil
+    end
     if n > 0 and not sealed[1] then -- else it goes on filling: while the engine is away few records must not take up a whole batch
         seal()
     end
