@@ -15,6 +15,8 @@
 //   - An event without `for_s` lasts for ever. `leave` with `for_s` comes back, warm, when it ends; `join` with `for_s`
 //     leaves again. `every_s` needs `for_s`, and repeats from `from_s` on.
 //   - A peer is absent from the start when the earliest of its events with `join` or `leave` is a `join`.
+//   - Of several joins and leaves of one peer that are under way at one time the one that started last holds. A join makes the peer cold
+//     whether it was away or not, so also one that comes just as a leave ends.
 //   - Of several speeds on one peer at one time the lowest holds. Of several failures the one last in the file holds.
 //   - A failing peer answers `after_ms` after the attempt came, without queue or slot. A refusal takes `after_ms` too
 //     (0 by default). What the peer held before the failure began, it finishes.

@@ -126,6 +126,64 @@ events:
 	}
 }
 
+func TestWhereJoinsAndLeavesOverlapTheOneThatStartedLastHolds(t *testing.T) {
+	for name, test := range map[string]struct {
+		events string
+		away   func(s float64) bool
+	}{
+		"a leave within a leave": {
+			"[{peer: 1, from_s: 20, for_s: 60, leave: true}, {peer: 1, from_s: 30, for_s: 10, leave: true}]",
+			func(s float64) bool { return s >= 20 && s < 80 },
+		},
+		"leaves in turn": {
+			"[{peer: 1, from_s: 20, for_s: 30, leave: true}, {peer: 1, from_s: 40, for_s: 30, leave: true}]",
+			func(s float64) bool { return s >= 20 && s < 70 },
+		},
+		"a leave that ends after another began": {
+			"[{peer: 1, from_s: 20, for_s: 50, leave: true}, {peer: 1, from_s: 30, join: true}, {peer: 1, from_s: 60, leave: true}]",
+			func(s float64) bool { return s >= 20 && s < 30 || s >= 60 },
+		},
+		"joins in turn": {
+			"[{peer: 1, from_s: 20, for_s: 30, join: true}, {peer: 1, from_s: 40, for_s: 30, join: true}]",
+			func(s float64) bool { return s < 20 || s >= 70 },
+		},
+		"a join for good within a leave": {
+			"[{peer: 1, from_s: 20, for_s: 30, leave: true}, {peer: 1, from_s: 40, join: true}]",
+			func(s float64) bool { return s >= 20 && s < 40 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := parse(t, calm+"\npeers: [{slots: 100}, {slots: 100}]\nevents: "+test.events+"\n")
+			last := func(a *Attempt) int32 { return a.Present[len(a.Present)-1] }
+			run(t, s, &chooser{pick: last, done: func(o *Outcome) {
+				begun := (o.Now - o.LatencyMS) / 1000
+				if (o.Peer == 0) != test.away(begun) {
+					t.Fatalf("peer %d was picked at %v s", o.Peer, begun)
+				}
+			}})
+		})
+	}
+}
+
+func TestAPeerThatJoinsAsItsLeaveEndsStartsCold(t *testing.T) {
+	for _, events := range []string{
+		"[{peer: 0, from_s: 20, for_s: 30, leave: true}, {peer: 0, from_s: 50, join: true, warm_s: 40, cold_factor: 5}]",
+		"[{peer: 0, from_s: 50, join: true, warm_s: 40, cold_factor: 5}, {peer: 0, from_s: 20, for_s: 30, leave: true}]",
+	} {
+		s := parse(t, calm+"\npeers: [{slots: 100}, {slots: 100}]\nevents: "+events+"\n")
+		run(t, s, &chooser{pick: firstUntried, done: func(o *Outcome) {
+			begun := (o.Now - o.LatencyMS) / 1000
+			want := 100.0
+			if begun >= 50 && begun < 90 {
+				want = 100 * (1 + 4*(90-begun)/40)
+			}
+			if math.Abs(o.LatencyMS-want) > 1e-6 {
+				t.Fatalf("%s: at %v s it took %v ms, want %v", events, begun, o.LatencyMS, want)
+			}
+		}})
+	}
+}
+
 func TestWithoutAnyMemberARequestFails(t *testing.T) {
 	s := parse(t, calm+`
 peers: [{slots: 100}]

@@ -116,19 +116,33 @@ func (w *World) applyTo(peer int) {
 	w.setSpeed(peer, speed)
 }
 
+// setMembership makes o's peer present or absent as o starts or ends. An event that ends changes nothing while another of the peer is
+// under way: the one that started last holds, of those at one time the last in the file.
 func (w *World) setMembership(o *occurrence, active bool) {
 	if !o.Join && !o.Leave {
 		return
 	}
 	p := &w.peers[o.Peer]
 	member := o.Join == active
+	if !active {
+		var last *occurrence
+		for i := range w.timeline.events {
+			e := &w.timeline.events[i]
+			if e.active && e.Peer == o.Peer && (e.Join || e.Leave) && (last == nil || e.starts >= last.starts) {
+				last = e
+			}
+		}
+		if last != nil {
+			member = last.Join
+		}
+	}
+	if o.Join && active { // cold also where a leave ended at the same time and has brought the peer back already
+		p.since, p.warm, p.slow = w.now, o.WarmS*1000, o.ColdFactor
+	}
 	if p.member == member {
 		return
 	}
 	p.member = member
-	if o.Join && active {
-		p.since, p.warm, p.slow = w.now, o.WarmS*1000, o.ColdFactor
-	}
 	w.listPresent()
 	for i := range w.balancers {
 		if m := w.balancers[i].member; m != nil && member {
