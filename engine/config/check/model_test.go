@@ -50,6 +50,15 @@ func TestAModelThatCannotServeIsToldWithItsLine(t *testing.T) {
 			t.Errorf("%s\nwant %q, got %s", c.text, c.says, said)
 		}
 	}
+	if found, _ := filepath.Glob("/lib/*-linux-gnu/libm.so.6"); len(found) > 0 { // a sound library of something else
+		if err := os.WriteFile(filepath.Join(dir, "weir.yaml"), []byte(pools+"model:\n  file: good.onnx\n  library: "+found[0]+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Check(filepath.Join(dir, "weir.yaml"), "", nil)
+		if len(r.Errors) != 1 || !strings.Contains(r.Errors[0].String(), "weir.yaml:4: model.library: loading ONNX Runtime: "+found[0]) {
+			t.Errorf("%+v", r.Errors)
+		}
+	}
 	t.Setenv("WEIR_MODEL_FILE", filepath.Join(dir, "nowhere.onnx"))
 	if err := os.WriteFile(filepath.Join(dir, "weir.yaml"), []byte(pools), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,9 @@ import "errors"
 // ErrClosed is what predictions of a closed session give.
 var ErrClosed = errors.New("the session is closed")
 
+// ErrNoCgo is what Load gives in a program that was built without cgo.
+var ErrNoCgo = errors.New("this program was built without cgo, so it cannot load ONNX Runtime; build it with CGO_ENABLED=1 and a C compiler")
+
 // agree tells whether two evaluations of the same network are the same up to rounding: to 1e-5 of size, which is the size of what
 // was added up, or 1 if that is less. ONNX Runtime adds in another order and fuses products and sums, so the last bits differ.
 func agree(a, b, size float32) bool {
