@@ -109,7 +109,7 @@ func (c *trainCmd) Run(to streams) error {
 	opt.Progress = line.show
 	opt.Saved = func(round int, net *model.Net, so *train.Result) error {
 		whole = net
-		card := c.card(recipe, so)
+		card := c.card(recipe, scenarios, so)
 		card["round"] = strconv.Itoa(round)
 		if played != "" {
 			card["scenarios"] = played
@@ -128,7 +128,7 @@ func (c *trainCmd) Run(to streams) error {
 		}
 		return err
 	}
-	card, price := c.card(recipe, r), decide.Price{}
+	card, price := c.card(recipe, scenarios, r), decide.Price{}
 	if len(told) > 0 {
 		kept := maps.Clone(card)
 		kept["round"], kept["scenarios"] = strconv.Itoa(opt.Rounds), played
@@ -211,26 +211,37 @@ func plays(scenarios []*scenario.Scenario) int {
 func (c *trainCmd) recipe(scenarios []*scenario.Scenario) string {
 	s := fmt.Sprintf("weir train --seed %d --rounds %d --worlds %d --requests %d --share %g --imposed %g --shrink %g --hidden %s --epochs %d",
 		c.Seed, c.Rounds, c.Worlds, c.Requests, c.Share, c.Imposed, c.Shrink, joined(c.Hidden), c.Epochs)
-	for _, sc := range scenarios {
-		s += " --scenario " + sc.Name
+	for _, path := range c.Scenario {
+		s += " --scenario " + quoted(path)
 	}
 	if told, _ := byHints(scenarios); len(told) > 0 {
 		s += fmt.Sprintf(" --tries %d", c.Tries)
 	}
 	if r := c.Recorded; r.History != "" { // without the address, which may hold a password
-		s += " --history ... --from " + r.From
+		s += " --history ... --from " + quoted(r.From)
 		if r.To != "" {
-			s += " --to " + r.To
+			s += " --to " + quoted(r.To)
 		}
 		s += fmt.Sprintf(" --spread %g --explore %g --sizes=%t --balancers %d --last %d --warmup %v", r.Spread, r.Explore, r.Sizes, r.Balancers, r.Last, r.Warmup)
 		if r.Pool != "" {
-			s += " --pool " + r.Pool
+			s += " --pool " + quoted(r.Pool)
 		}
 	}
 	return s
 }
 
-func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
+// quoted is a word of a command line as a shell reads it.
+func quoted(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,=@%", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func (c *trainCmd) card(recipe string, scenarios []*scenario.Scenario, r *train.Result) map[string]string {
 	losses := make([]string, len(r.Loss))
 	for i, l := range r.Loss {
 		losses[i] = lossText(l)
@@ -239,7 +250,7 @@ func (c *trainCmd) card(recipe string, r *train.Result) map[string]string {
 		"name":          c.Name,
 		"method":        c.method(),
 		"recipe":        recipe,
-		"data":          c.data(),
+		"data":          c.data(scenarios),
 		"revision":      thisBuild().Revision,
 		"seed":          strconv.FormatUint(c.Seed, 10),
 		"rows":          strconv.Itoa(r.Rows),
@@ -269,7 +280,7 @@ func lossOf(text string) (float64, error) {
 	return strconv.ParseFloat(text, 64)
 }
 
-// digest tells scenarios apart that have the same names; "" = there are none.
+// digest tells scenarios apart that stood in the same files; "" = there are none.
 func digest(scenarios []*scenario.Scenario) string {
 	if len(scenarios) == 0 {
 		return ""
@@ -282,11 +293,28 @@ func digest(scenarios []*scenario.Scenario) string {
 }
 
 // data says what the model was trained on.
-func (c *trainCmd) data() string {
-	if c.Recorded.History == "" {
-		return "simulated worlds only"
+func (c *trainCmd) data(scenarios []*scenario.Scenario) string {
+	played, history := "simulated worlds", c.Recorded.History != ""
+	if len(scenarios) > 0 {
+		played = "simulated scenarios: " + strings.Join(names(scenarios), ", ")
 	}
-	return "simulated worlds and recorded history"
+	switch {
+	case history && len(scenarios) > 0:
+		return played + "; and recorded history"
+	case history:
+		return played + " and recorded history"
+	case len(scenarios) > 0:
+		return played
+	}
+	return played + " only"
+}
+
+func names(scenarios []*scenario.Scenario) []string {
+	all := make([]string, len(scenarios))
+	for i, s := range scenarios {
+		all[i] = s.Name
+	}
+	return all
 }
 
 // resume reads what an earlier run of the same recipe left.
@@ -306,7 +334,7 @@ func resume(part, recipe, played string, opt *train.Options) (tried []train.Scor
 		return nil, fmt.Errorf("%s was begun by another command (%s); remove it, or train without --resume", part, meta.Card["recipe"])
 	}
 	if meta.Card["scenarios"] != played {
-		return nil, fmt.Errorf("%s was begun with scenarios of these names that had another content; remove it, or train without --resume", part)
+		return nil, fmt.Errorf("%s was begun with scenarios of these files that had another content; remove it, or train without --resume", part)
 	}
 	opt.Round, err = strconv.Atoi(meta.Card["round"])
 	if err != nil {

@@ -130,8 +130,8 @@ func TestTrainPlaysLargeScenariosLessOftenUnlessItIsToldHowOften(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "m.onnx")
-	c := trainCmd{Name: "default", Seed: 1, Rounds: 1, Worlds: 40, Requests: 40_000, Share: 0.12, Shrink: 0.5, Hidden: []int{2}, Epochs: 3}
-	card := c.card(c.recipe(loaded), &train.Result{Rows: 1, Loss: []float64{1}, None: 1})
+	c := trainCmd{Name: "default", Seed: 1, Rounds: 1, Worlds: 40, Requests: 40_000, Share: 0.12, Shrink: 0.5, Hidden: []int{2}, Epochs: 3, Scenario: []string{file}}
+	card := c.card(c.recipe(loaded), loaded, &train.Result{Rows: 1, Loss: []float64{1}, None: 1})
 	card["round"], card["scenarios"] = "1", digest(loaded)
 	net := model.New(train.Sizes(c.Hidden), rand.New(rand.NewPCG(1, 1)))
 	for want, flags := range map[string][]string{"all its rounds were finished": nil, "another command": {"--worlds", "300"}} {
@@ -240,7 +240,7 @@ func TestTrainRefusesToResumeOnScenariosThatChanged(t *testing.T) {
 	}
 	again := []string{"train", "--out", out, "--rounds", "2", "--worlds", "2", "--requests", "500", "--hidden", "4", "--scenario", file, "--resume"}
 	write("0.4")
-	if code, _, errs := weir(again...); code != 1 || !strings.Contains(errs, "scenarios of these names that had another content") {
+	if code, _, errs := weir(again...); code != 1 || !strings.Contains(errs, "scenarios of these files that had another content") {
 		t.Errorf("%d: %s", code, errs)
 	}
 	write("0.3")

@@ -42,7 +42,7 @@ func (c *trainCmd) tuneOnly(ctx context.Context, to streams, line *trainLine, to
 	}
 	part := c.Out + ".part"
 	card := map[string]string{
-		"name": c.Name, "recipe": recipe, "data": c.data(), "revision": thisBuild().Revision, "seed": strconv.FormatUint(c.Seed, 10),
+		"name": c.Name, "recipe": recipe, "data": c.data(told), "revision": thisBuild().Revision, "seed": strconv.FormatUint(c.Seed, 10),
 		"network": "that of model " + built.ID + ", which is built in",
 	}
 	var tried []train.Score
@@ -88,12 +88,8 @@ func (c *trainCmd) tune(ctx context.Context, line *trainLine, told []*scenario.S
 
 // tellTuned adds to a card how its price came about.
 func tellTuned(card map[string]string, t *train.Tuned, told []*scenario.Scenario) {
-	names := make([]string, len(told))
-	for i, s := range told {
-		names[i] = s.Name
-	}
 	card["price_method"] = "direct policy search in the simulator: compass search (Kolda, Lewis and Torczon 2003) over a sample average (Kleywegt, Shapiro and Homem-de-Mello 2002)"
-	card["price_score"] = fmt.Sprintf("mean %.3f and p99 %.3f of what the default price has in %s, %d prices tried", t.Score.Mean, t.Score.Tail, strings.Join(names, ", "), len(t.Tries))
+	card["price_score"] = fmt.Sprintf("mean %.3f and p99 %.3f of what the default price has in %s, %d prices tried", t.Score.Mean, t.Score.Tail, strings.Join(names(told), ", "), len(t.Tries))
 }
 
 // scoresText keeps scores exactly: what goes on from them is the same as what was not interrupted.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,14 +80,31 @@ func TestAModelTrainedWhereSizesAreToldBringsAPriceAndTheNetworkThatIsBuiltIn(t 
 
 func TestATrainingInScenariosOfBothKindsMakesNetworkAndPrice(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "m.onnx")
-	code, said, errs := weir("train", "--out", out, "--scenario", sizedScenario(t, "told", true), "--scenario", sizedScenario(t, "plain", false),
+	told, plain := sizedScenario(t, "told", true), filepath.Join(t.TempDir(), "it's plain.yaml")
+	if err := os.Rename(sizedScenario(t, "plain", false), plain); err != nil {
+		t.Fatal(err)
+	}
+	code, said, errs := weir("train", "--out", out, "--scenario", told, "--scenario", plain,
 		"--worlds", "2", "--rounds", "1", "--hidden", "4", "--tries", "1")
 	if code != 0 {
 		t.Fatalf("%d: %s%s", code, said, errs)
 	}
-	_, net, meta := readMeta(t, out)
-	if meta.Price == nil || net.Sizes[1] != 4 || !strings.HasSuffix(meta.Card["recipe"], "--scenario told --scenario plain --tries 1") {
-		t.Errorf("price %v, layers %v, recipe %s", meta.Price, net.Sizes, meta.Card["recipe"])
+	file, net, meta := readMeta(t, out)
+	if meta.Price == nil || net.Sizes[1] != 4 || meta.Card["data"] != "simulated scenarios: told, plain" {
+		t.Errorf("price %v, layers %v, data %q", meta.Price, net.Sizes, meta.Card["data"])
+	}
+
+	// The recipe is a command that makes the same file: a shell finds the scenarios by it.
+	words, err := exec.Command("sh", "-c", "set -- "+meta.Card["recipe"]+"; shift; printf '%s\\n' \"$@\"").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(t.TempDir(), "again.onnx")
+	if code, _, errs := weir(append(strings.Split(strings.TrimSuffix(string(words), "\n"), "\n"), "--out", again)...); code != 0 {
+		t.Fatalf("%s: %d: %s", meta.Card["recipe"], code, errs)
+	}
+	if other, _, _ := readMeta(t, again); !bytes.Equal(other, file) {
+		t.Errorf("%s made another file", meta.Card["recipe"])
 	}
 }
 
