@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/weirlb/weir/engine/decide"
@@ -83,7 +82,7 @@ func (c *ablationCmd) measure(b *bench) (*result, error) {
 }
 
 func (c *ablationCmd) parts(b *bench) ([]part, error) {
-	shipped, err := readModel(filepath.Join(b.repo, c.Model))
+	shipped, err := b.model(c.Model)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"path/filepath"
 	"time"
 
 	"github.com/weirlb/weir/engine/sim"
@@ -24,11 +23,7 @@ func (convergenceCmd) name() string         { return "convergence" }
 func (convergenceCmd) limit() time.Duration { return time.Hour }
 
 func (c *convergenceCmd) measure(b *bench) (*result, error) {
-	shipped, err := readModel(filepath.Join(b.repo, c.Model))
-	if err != nil {
-		return nil, err
-	}
-	files, err := scenarioFiles(b.repo, c.Only)
+	shipped, files, err := b.shipped(c.Model, c.Only)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/weirlb/weir/engine/sim"
@@ -22,11 +21,7 @@ func (guessCmd) name() string         { return "guess" }
 func (guessCmd) limit() time.Duration { return time.Hour }
 
 func (c *guessCmd) measure(b *bench) (*result, error) {
-	files, err := scenarioFiles(b.repo, c.Only)
-	if err != nil {
-		return nil, err
-	}
-	shipped, err := readModel(filepath.Join(b.repo, c.Model))
+	shipped, files, err := b.shipped(c.Model, c.Only)
 	if err != nil {
 		return nil, err
 	}

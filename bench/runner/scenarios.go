@@ -72,11 +72,7 @@ func bounds() []bound {
 const noWorse = 1.05
 
 func (c *scenariosCmd) measure(b *bench) (*result, error) {
-	shipped, err := readModel(filepath.Join(b.repo, c.Model))
-	if err != nil {
-		return nil, err
-	}
-	files, err := scenarioFiles(b.repo, c.Only)
+	shipped, files, err := b.shipped(c.Model, c.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -180,12 +176,19 @@ func jobs(n int) int {
 // goOn stops a simulation when the measurement is stopped.
 func (b *bench) goOn(int) error { return b.ctx.Err() }
 
-func readModel(path string) (online.Model, error) {
-	m, err := serve.ReadModel(path)
+// shipped reads what most measurements in the simulator begin with: the model, a path in the repository, and the scenarios.
+func (b *bench) shipped(path string, only []string) (online.Model, []*scenario.Scenario, error) {
+	m, err := b.model(path)
 	if err != nil {
-		return online.Model{}, err
+		return m, nil, err
 	}
-	return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}, nil
+	files, err := scenarioFiles(b.repo, only)
+	return m, files, err
+}
+
+// model reads a model by its path in the repository.
+func (b *bench) model(path string) (online.Model, error) {
+	return serve.ReadOnline(filepath.Join(b.repo, path))
 }
 
 func scenarioFiles(repo string, only []string) ([]*scenario.Scenario, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/weirlb/weir/engine/decide"
@@ -25,11 +24,7 @@ func (trainedCmd) name() string         { return "trained" }
 func (trainedCmd) limit() time.Duration { return time.Hour }
 
 func (c *trainedCmd) measure(b *bench) (*result, error) {
-	files, err := scenarioFiles(b.repo, c.Only)
-	if err != nil {
-		return nil, err
-	}
-	shipped, err := readModel(filepath.Join(b.repo, c.Model))
+	shipped, files, err := b.shipped(c.Model, c.Only)
 	if err != nil {
 		return nil, err
 	}

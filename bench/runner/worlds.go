@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -46,7 +45,7 @@ func (c *worldsCmd) measure(b *bench) (*result, error) {
 	if c.Worlds < 1 || c.Requests < 1000 {
 		return nil, fmt.Errorf("--worlds must be at least 1 and --requests 1000, not %d and %d", c.Worlds, c.Requests)
 	}
-	shipped, err := readModel(filepath.Join(b.repo, c.Model))
+	shipped, err := b.model(c.Model)
 	if err != nil {
 		return nil, err
 	}

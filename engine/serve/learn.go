@@ -122,10 +122,7 @@ func (l *Learner) pause() {
 }
 
 func (l *Learner) serving() online.Model {
-	if m := l.eng.models.Serving(); m != nil {
-		return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}
-	}
-	return online.Model{}
+	return l.eng.models.Serving().online()
 }
 
 // follow tells the loop when somebody else changed what serves.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/model"
 	"github.com/weirlb/weir/models"
 )
@@ -42,6 +43,23 @@ func ReadModel(file string) (*Model, error) {
 		return nil, err
 	}
 	return newModel(bytes, origin)
+}
+
+// ReadOnline reads the same as what the simulator, trainings and judgements go by; without a net where a configuration names none.
+func ReadOnline(file string) (online.Model, error) {
+	m, err := ReadModel(file)
+	if err != nil {
+		return online.Model{}, err
+	}
+	return m.online(), nil
+}
+
+// online is the model for who learns from it; of nil, none.
+func (m *Model) online() online.Model {
+	if m == nil {
+		return online.Model{}
+	}
+	return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}
 }
 
 func newModel(file []byte, origin string) (*Model, error) {

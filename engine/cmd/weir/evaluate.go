@@ -22,6 +22,7 @@ import (
 	"github.com/weirlb/weir/engine/learn/blocks"
 	"github.com/weirlb/weir/engine/learn/ope"
 	"github.com/weirlb/weir/engine/learn/recorded"
+	"github.com/weirlb/weir/engine/serve"
 )
 
 // evaluateCmd judges models by what was recorded, without letting them decide anything.
@@ -335,7 +336,7 @@ func predictorOf(name string) (decide.Predictor, error) {
 	if name == "analytic" {
 		return nil, nil
 	}
-	m, err := readModel(name)
+	m, err := serve.ReadOnline(name)
 	if err != nil || m.Net == nil {
 		return nil, err
 	}

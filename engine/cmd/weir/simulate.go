@@ -15,6 +15,7 @@ import (
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/gate"
+	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/sim"
 	"github.com/weirlb/weir/engine/sim/policy"
 	"github.com/weirlb/weir/engine/sim/scenario"
@@ -67,7 +68,7 @@ func (c *simulateCmd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	m, err := readModel(c.Model)
+	m, err := serve.ReadOnline(c.Model)
 	if err != nil {
 		return err
 	}

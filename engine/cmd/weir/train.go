@@ -21,11 +21,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/weirlb/weir/engine/decide"
-	"github.com/weirlb/weir/engine/learn/online"
 	"github.com/weirlb/weir/engine/learn/recorded"
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/model"
-	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
@@ -390,13 +388,4 @@ func writeModel(path string, net *model.Net, price decide.Price, card map[string
 		return nil
 	}
 	return write(strings.TrimSuffix(path, ".onnx")+".md", []byte(meta.Markdown()))
-}
-
-// readModel reads a model that this engine's features fit: a file, "default" or "none" (without a net), as model.file in weir.yaml.
-func readModel(path string) (online.Model, error) {
-	m, err := serve.ReadModel(path)
-	if m == nil || err != nil {
-		return online.Model{}, err
-	}
-	return online.Model{ID: m.ID, Net: m.Net, Price: m.Price}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/learn/train"
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/serve"
 	"github.com/weirlb/weir/engine/sim/scenario"
 )
 
@@ -36,7 +37,7 @@ func byHints(all []*scenario.Scenario) (told, others []*scenario.Scenario) {
 
 // tuneOnly makes a model with the network that is built in and a price of its own: what can be learned of scenarios whose requests all tell their size.
 func (c *trainCmd) tuneOnly(ctx context.Context, to streams, line *trainLine, told []*scenario.Scenario, recipe, played string) error {
-	built, err := readModel("default")
+	built, err := serve.ReadOnline("default")
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/model"
+	"github.com/weirlb/weir/engine/serve"
 )
 
 func readMeta(t *testing.T, path string) ([]byte, *model.Net, model.Meta) {
@@ -35,14 +36,14 @@ func TestAModelTrainedWhereSizesAreToldBringsAPriceAndTheNetworkThatIsBuiltIn(t 
 		t.Fatalf("%d: %s%s", code, said, errs)
 	}
 	whole, net, meta := readMeta(t, out)
-	built, err := readModel("default")
+	built, err := serve.ReadOnline("default")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !net.Equal(built.Net) || meta.Price == nil {
 		t.Errorf("the network built in: %t; price %v", net.Equal(built.Net), meta.Price)
 	}
-	m, err := readModel(out)
+	m, err := serve.ReadOnline(out)
 	if err != nil || m.Price == (decide.Price{}) {
 		t.Errorf("%+v: %v", m.Price, err)
 	}
@@ -111,7 +112,7 @@ func TestATrainingInScenariosOfBothKindsMakesNetworkAndPrice(t *testing.T) {
 // A model file may come from anywhere.
 func TestAModelWithAPriceOutOfRangeIsRefused(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "m.onnx")
-	built, err := readModel("default")
+	built, err := serve.ReadOnline("default")
 	if err != nil {
 		t.Fatal(err)
 	}
