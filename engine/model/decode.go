@@ -53,7 +53,7 @@ func decode(file []byte) (*Net, Meta, error) {
 	case len(file) == 0:
 		return nil, Meta{}, errors.New("it is empty")
 	case len(file) > MaxFile:
-		return nil, Meta{}, fmt.Errorf("it has %d bytes; at most %d are read", len(file), MaxFile)
+		return nil, Meta{}, fmt.Errorf("it has more than %d MiB, which no model of this kind has", MaxFile>>20)
 	}
 	parts, err := readFile(file)
 	if err != nil {

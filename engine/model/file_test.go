@@ -120,7 +120,7 @@ func TestBadFilesAreRefusedInWordsThatHelp(t *testing.T) {
 	w1, b1 := tensor("W1", n.W[1], 4, 2), tensor("B1", n.B[1], 2)
 	for want, file := range map[string][]byte{
 		"it is empty":                                       {},
-		"it has 67108865 bytes":                             make([]byte, MaxFile+1),
+		"it has more than 64 MiB":                           make([]byte, MaxFile+1),
 		"the file is damaged or no ONNX model":              []byte("not a model, some other text"),
 		"0 graphs instead of one":                           appendInt(nil, modelIR, irVersion),
 		"IR version is 7":                                   append(appendInt(nil, modelIR, 7), file[2:]...),

@@ -174,6 +174,9 @@ func (c *trainCmd) check() error {
 	if err := model.CheckSizes(train.Sizes(c.Hidden)); err != nil {
 		return fmt.Errorf("--hidden %s: as a network, %w", joined(c.Hidden), err)
 	}
+	if c.Out == "" {
+		return errors.New("--out is empty; name the file that the model is to be written to")
+	}
 	if info, err := os.Stat(c.Out); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("--out %s: there is something that is no file; name a file", c.Out)
 	}

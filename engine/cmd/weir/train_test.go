@@ -268,6 +268,7 @@ func TestTrainRefusesAtOnceWhatCannotBeTrainedOrWritten(t *testing.T) {
 		{"--hidden 8,0: as a network, sizes [28 8 0 1]: number 3 is 0; 1 to 4096 are allowed", []string{"--hidden", "8,0"}},
 		{"--hidden 5000: as a network", []string{"--hidden", "5000"}},
 		{"at most 16 are allowed", []string{"--hidden", strings.Repeat("4,", 16) + "4"}},
+		{"--out is empty; name the file", []string{"--out="}},
 		{"is no file; name a file", []string{"--out", dir}},
 		{"no model can be written there", []string{"--out", filepath.Join(dir, "none", "m.onnx")}},
 	} {
