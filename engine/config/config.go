@@ -173,7 +173,7 @@ type Settings struct {
 	QueueMax    int `key:"queue_max" range:"0..100000"`
 
 	LoadReport LoadReport `key:"load_report"`
-	// Sizes: where requests carry a weight ($weir_weight), it counts in the choice.
+	// Sizes: where requests carry a weight ($weir_weight), it counts in the choice, unless other engines send to the same peers.
 	Sizes Switch `key:"sizes"`
 	// Balancers is how many engines send requests to the pool's peers, this one included; 0 = to be found out by the answers.
 	Balancers int `key:"balancers" range:"0..10000"`

@@ -104,6 +104,8 @@ type Pool struct {
 
 	crowd    float64 // usual number of other balancers' requests at a peer, a slot; 0 = no peer reports
 	crowdVar float64 // variance of that
+	share    float64 // part of what the peers hold that is of other balancers, decayed
+	shared   bool    // it is much
 
 	hidden  hidden
 	sharers float64 // engines that send to the peers, this one included, as told; 0 = not told
@@ -279,7 +281,7 @@ func (p *Pool) Refresh(now float64) {
 		pe.curve.age(dt / p.opt.AgeMS)
 		p.expire(now, pe)
 	}
-	p.crowds()
+	p.crowds(dt)
 	p.fade(dt)
 	p.turn++
 	p.concurrency(dt)

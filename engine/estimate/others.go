@@ -98,20 +98,32 @@ func (p *Pool) elsewhere(pe *peer) (mean, variance float64) {
 	return f*mean + (1-f)*p.crowd*pe.curve.k, f*variance + (1-f)*p.crowdVar*pe.curve.k
 }
 
-// crowds takes what is usual of the pool, a slot: the others' requests at the peers that are heard of.
-func (p *Pool) crowds() {
-	mean, variance, slots := 0.0, 0.0, 0.0
+// crowds takes what is usual of the pool, a slot: the others' requests at the peers that are heard of. dt is the time since it last did, ms.
+func (p *Pool) crowds(dt float64) {
+	mean, variance, slots, own := 0.0, 0.0, 0.0, 0.0
 	for i := range p.peers {
 		if pe := &p.peers[i]; pe.others.n > 0 && p.missed(pe) == 0 {
 			mean += pe.others.mean
 			variance += pe.others.variance()
 			slots += pe.curve.k
+			own += pe.trace.n
 		}
 	}
+	share := 0.0
 	if slots > 0 {
 		p.crowd, p.crowdVar = mean/slots, variance/slots
 	}
+	if mean > 0 {
+		share = mean / (mean + own)
+	}
+	p.share += (share - p.share) * (1 - math.Exp(-max(dt, 0)/shareMS))
+	p.shared = p.share > shareMost || p.shared && p.share > shareLeast
 }
+
+const (
+	shareMS               = 10_000.0   // share is a mean of so long
+	shareMost, shareLeast = 0.25, 0.15 // a pool is shared from the first on, until the second
+)
 
 // silent notes an answer without a report. A peer that stops reporting is forgotten within some hundred answers.
 func (o *others) silent() {

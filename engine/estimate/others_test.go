@@ -15,6 +15,7 @@ type crowd struct {
 	k         int
 	rate      float64 // of all, requests a ms
 	reports   func(now float64) bool
+	weight    float64 // hint of each request, 0 = none
 }
 
 func (c crowd) play(end float64, seed uint64) *estimate.Pool {
@@ -52,7 +53,7 @@ func (c crowd) play(end float64, seed uint64) *estimate.Pool {
 			now = r.ends
 			held = append(held[:first], held[first+1:]...)
 			if r.own {
-				o := estimate.Outcome{Class: class, InFlight: r.found, TotalMS: now - r.came, HeaderMS: now - r.came, ReportedLoad: -1, ReportedInFlight: -1}
+				o := estimate.Outcome{Class: class, InFlight: r.found, TotalMS: now - r.came, HeaderMS: now - r.came, Weight: c.weight, ReportedLoad: -1, ReportedInFlight: -1}
 				if c.reports(now) {
 					o.ReportedInFlight = float64(len(held))
 					o.ReportedLoad = min(o.ReportedInFlight/float64(c.k), 1)
@@ -128,6 +129,31 @@ func TestAPeerThatStopsReportingIsSoonTakenToServeNobodyElse(t *testing.T) {
 	}
 	if v := (crowd{balancers: 2, k: 4, rate: 0.032, reports: until}).play(250_000, 1).Peer(0); v.Others != 0 || v.TotalRate != v.ArrivalRate {
 		t.Errorf("%.2f others 50 s (some 800 answers) later, rates %v and %v", v.Others, v.TotalRate, v.ArrivalRate)
+	}
+}
+
+func TestSizesAreHeededOnlyWhereNobodyElseSendsToThePeers(t *testing.T) {
+	for name, test := range map[string]struct {
+		crowd  crowd
+		heeded bool
+	}{
+		"alone":                            {crowd{balancers: 1, reports: always}, true},
+		"alone, and nothing is reported":   {crowd{balancers: 1, reports: never}, true},
+		"one of two":                       {crowd{balancers: 2, reports: always}, false},
+		"one of ten":                       {crowd{balancers: 10, reports: always}, false},
+		"one of two that report no more":   {crowd{balancers: 2, reports: func(now float64) bool { return now < 60_000 }}, true},
+		"one of two that report since 1 m": {crowd{balancers: 2, reports: func(now float64) bool { return now > 60_000 }}, false},
+	} {
+		test.crowd.k, test.crowd.rate, test.crowd.weight = 4, 0.032, 100
+		if est := test.crowd.play(200_000, 1); est.Hinted() != test.heeded {
+			t.Errorf("%s: sizes are heeded: %v", name, est.Hinted())
+		}
+	}
+	est := crowd{balancers: 4, k: 4, rate: 0.032, reports: never, weight: 100}.play(50_000, 1)
+	for told, heeded := range map[int]bool{0: true, 1: true, 4: false} {
+		if est.SetBalancers(told); est.Hinted() != heeded {
+			t.Errorf("told that %d send to the peers, sizes are heeded: %v", told, est.Hinted())
+		}
 	}
 }
 

@@ -39,3 +39,24 @@ peers: [{count: 2, slots: `+w.slots+`, reports: orca}]
 		})
 	}
 }
+
+// What a peer has left to do was reckoned from one's own requests, as if it worked on nothing else: 1.2 to 1.4 times least_conn's mean where requests tell their
+// size and several balancers share the peers.
+func TestBalancersThatShareThePeersDoNotGoByTheSizesOfTheirOwnRequests(t *testing.T) {
+	for name, balancers := range map[string]string{"two": "2", "four": "4"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inTheMean(t, 1.05, 3, `
+requests: 40000
+warmup: 20000
+balancers: `+balancers+`
+arrivals: {load: 0.85}
+classes:
+  - {name: light, share: 0.6, weight_hint: true, service_ms: {mean: 5}}
+  - {name: mid, share: 0.35, weight_hint: true, service_ms: {mean: 15, dist: lognormal, cv: 1}}
+  - {name: heavy, share: 0.05, weight_hint: true, service_ms: {mean: 100, dist: pareto, shape: 2.2}}
+peers: [{count: 8, reports: orca}]
+`)
+		})
+	}
+}
