@@ -52,7 +52,7 @@ function _M.init(opts)
     if not ok then
         error("weir: " .. err)
     end
-    -- loaded here, once, so that the workers share the pages
+    -- all loaded here, once: the workers share the pages, and need not be allowed to read the files
     require "resty.weir.shed".init(dict)
     require "resty.weir.refused".init(dict)
     require "resty.weir.doubt".init(dict)
@@ -64,6 +64,7 @@ function _M.init(opts)
     require "resty.weir.classes".init(dict)
     require "resty.weir.watch"
     require "resty.weir.observe"
+    require "resty.weir.lookout"
 end
 
 local function seed(pid)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -269,6 +270,21 @@ func TestWorkersThatMayNotUseTheSocketSayWhyAndServeFromTheStaticPeers(t *testin
 	}
 	r.WaitConnected()
 	r.WantAll(r.Send(20, 4, rig.Request{Path: "/api/x"}), 200)
+}
+
+// A worker need not be allowed to read the files that the master has read: they may be in a folder of root's.
+func TestWorkersThatMayNotReadTheLuaWork(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be another user than the workers")
+	}
+	lua := t.TempDir()
+	if err := errors.Join(os.CopyFS(lua, os.DirFS(filepath.Join(programs.Repo, "lua"))), os.Chmod(lua, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, rig.Options{Lua: lua, User: "www-data", Env: []string{"WEIR_SOCKET_MODE=0666"}, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}}}})
+	r.WantAll(r.Send(40, 4, rig.Request{Path: "/api/x"}), 200)
+	r.Engine.WaitAttempts("api", "a", 1)
 }
 
 // NGINX frees what a timer's sockets took when the timer ends, so the engine is followed from one timer after another.

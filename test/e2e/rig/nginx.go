@@ -63,7 +63,11 @@ func (n *NGINX) config() string {
 	}
 	fmt.Fprintf(&b, "worker_processes %d;\ndaemon off;\nmaster_process on;\npid nginx.pid;\nerror_log error.log info;\nenv WEIR_SOCKET;\n%s\n", opt.Workers, opt.Main)
 	b.WriteString("events { worker_connections 4096; }\nhttp {\n")
-	fmt.Fprintf(&b, "  lua_package_path %q;\n  include %s/nginx/weir.conf;\n", repo+"/lua/?.lua;;", repo)
+	lua := opt.Lua
+	if lua == "" {
+		lua = repo + "/lua"
+	}
+	fmt.Fprintf(&b, "  lua_package_path %q;\n  include %s/nginx/weir.conf;\n", lua+"/?.lua;;", repo)
 	if opt.NoLog {
 		b.WriteString("  access_log off;\n")
 	} else {

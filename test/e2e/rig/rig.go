@@ -36,6 +36,8 @@ type Options struct {
 	NoLog bool
 	// User is whose NGINX's workers are, where the tests run as root; empty means root.
 	User string
+	// Lua is the folder that Weir's Lua is read from; empty means the repository's.
+	Lua string
 	// Env is added to the engine's environment.
 	Env []string
 	// NGINXEnv is added to NGINX's environment.
