@@ -85,7 +85,8 @@ func (c *checker) passes(block []*nginxconf.Directive, outer scope, values liter
 				for _, to := range possible {
 					u := to.upstream
 					if to.port != "" {
-						c.errorf(d.File, d.Line, d.Name, "names upstream %s with port %s: NGINX refuses that, and where the name comes from a variable it looks for a host %s instead and answers 502; leave the port out, the pool's peers have their own", u.name, to.port, u.name)
+						c.port(d, &to)
+						continue
 					}
 					c.pass(p, inner, u)
 					c.cached(inner)

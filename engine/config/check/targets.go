@@ -72,6 +72,15 @@ func reaches(address string, upstreams map[string]*upstream) (u *upstream, port 
 	return u, port
 }
 
+// port tells of a pass to an upstream's name with a port. By a variable NGINX takes that for another host, which there may be.
+func (c *checker) port(d *nginxconf.Directive, to *destination) {
+	if strings.Contains(d.Args[0], "$") {
+		c.warnf(d.File, d.Line, d.Name, "names upstream %s with port %s: as that comes from a variable, NGINX looks for a host %s by a resolver and leaves the upstream aside; if the upstream is meant, leave the port out", to.name, to.port, to.name)
+		return
+	}
+	c.errorf(d.File, d.Line, d.Name, "names upstream %s with port %s, which NGINX refuses: leave the port out, the pool's peers have their own", to.name, to.port)
+}
+
 // destinations gives those of Weir that a pass may go to, in the order in which they are found.
 func (l literals) destinations(to string, upstreams map[string]*upstream) []destination {
 	// Variables made of variables would multiply: a configuration means few.

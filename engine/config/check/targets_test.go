@@ -34,7 +34,7 @@ func TestAPassToAVariableIsCheckedForEveryUpstreamThatItMayName(t *testing.T) {
 		},
 		{name: "Lua that is not kept", server: "set $up api;", location: "proxy_pass http://$up; lua_code_cache off;", errs: []string{"gives each request a Lua of its own"}},
 		{name: "a port", location: "proxy_pass http://api:8080/x;", errs: []string{"names upstream api with port 8080"}},
-		{name: "a port behind a variable", server: "set $up api;", location: "proxy_pass http://$up:8080;", errs: []string{"names upstream api with port 8080"}},
+		{name: "a port behind a variable", server: "set $up api;", location: "proxy_pass http://$up:8080;" + bad, warns: []string{"names upstream api with port 8080: as that comes from a variable"}},
 		{name: "a port of a host", location: "proxy_pass http://plain:8080;"},
 		{name: "none of Weir's", http: "map $uri $up { default plain; }", location: "proxy_pass http://$up;" + bad},
 		{name: "of another server", http: "server { set $up api; }", server: "set $up plain;", location: "proxy_pass http://$up;" + bad},
