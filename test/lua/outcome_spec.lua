@@ -55,12 +55,13 @@ describe("how an attempt ended", function()
     end)
 
     it("may be an idle race only where no byte came back, and always where gRPC's frames may have come", function()
-        ngx.var = {}
-        assert.is_true(outcome.unanswered("0"))
+        ngx.var = { upstream_bytes_received = "0, 4096" }
+        assert.is_true(outcome.unanswered(1))
         assert.is_true(outcome.unanswered(nil))
-        assert.is_false(outcome.unanswered("4096"))
-        ngx.var = { http_content_type = "application/grpc" }
-        assert.is_true(outcome.unanswered("46")) -- SETTINGS and GOAWAY
+        assert.is_true(outcome.unanswered(3))
+        assert.is_false(outcome.unanswered(2))
+        ngx.var = { upstream_bytes_received = "46", http_content_type = "application/grpc" }
+        assert.is_true(outcome.unanswered(1)) -- SETTINGS and GOAWAY
     end)
 
     it("knows when another upstream took the request over", function()

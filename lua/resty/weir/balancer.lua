@@ -51,7 +51,7 @@ local function judge_last(view, q, code, now)
     end
     local kind = outcome.judge(tonumber(code), connect[last], header[last], false)
     -- NGINX comes back without having been granted a try only when a pooled connection turned out to be closed
-    if kind == outcome.RESET and outcome.unanswered(outcome.split(ngx.var.upstream_bytes_received)[last])
+    if kind == outcome.RESET and outcome.unanswered(last)
         and (q.granted == 0 or idle.is_race(a.slot, a.start_ms, now)) then
         kind = IDLE_RACE
     end

@@ -122,7 +122,7 @@ local function in_full(r, q, now, is_subrequest)
                 status = 9
             end
             kind = outcome.judge(status ~= 0 and status or nil, e and lists.connect[e], e and lists.header[e], aborted and last)
-            if kind == RESET and header_ms < 0 and outcome.unanswered(e and lists.received[e]) and idle.is_race(a.slot, a.start_ms, stop) then
+            if kind == RESET and header_ms < 0 and idle.is_race(a.slot, a.start_ms, stop) and outcome.unanswered(e) then
                 kind = IDLE_RACE
             elseif kind == OK and last and not is_subrequest and status ~= 101 and ngx.var.request_completion ~= "OK"
                 and not is_stream(status) then

@@ -146,13 +146,14 @@ function _M.lists()
     return {
         addr = _M.split(var.upstream_addr), status = _M.split(var.upstream_status),
         connect = _M.split(var.upstream_connect_time), header = _M.split(var.upstream_header_time),
-        total = _M.split(var.upstream_response_time), received = _M.split(var.upstream_bytes_received),
+        total = _M.split(var.upstream_response_time),
     }
 end
 
--- Did nothing at all come back of an attempt? received: its element of $upstream_bytes_received; nil = not known. An HTTP/2 peer that closes
--- a connection says so on it first (GOAWAY), and may have sent its settings: what came on a gRPC call's connection need not be an answer.
-function _M.unanswered(received)
+-- Did nothing at all come back of the attempt at element e of NGINX's lists? nil = not known which. An HTTP/2 peer that closes a connection says so
+-- on it first (GOAWAY), and may have sent its settings: what came on a gRPC call's connection need not be an answer.
+function _M.unanswered(e)
+    local received = e and _M.split(ngx.var.upstream_bytes_received)[e]
     return not received or received == "" or received == "0" or _M.is_grpc(ngx.var.http_content_type)
 end
 
