@@ -55,11 +55,7 @@ func (c *guessCmd) measure(b *bench) (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		line := []string{fmt.Sprintf("%s (%d balancers)", s.Name, s.Balancers)}
-		for j := range rows[1:] {
-			line = append(line, fmt.Sprintf("%.3f %.3f", rows[j+1].Ratio(&rows[0], figure("mean_ms")), rows[j+1].Ratio(&rows[0], figure("p99_ms"))))
-		}
-		t.Rows = append(t.Rows, line)
+		t.Rows = append(t.Rows, cells(fmt.Sprintf("%s (%d balancers)", s.Name, s.Balancers), rows))
 	}
 	r.Tables = append(r.Tables, t)
 	return r, nil

@@ -93,7 +93,7 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		line := cells(s, rows)
+		line := cells(s.Name, rows)
 		for len(line) < len(t.Columns) {
 			line = append(line, "-")
 		}
@@ -107,9 +107,9 @@ func (c *limitsCmd) measure(b *bench) (*result, error) {
 	return r, nil
 }
 
-// cells is a table's line: the scenario and all rows over the first.
-func cells(s *scenario.Scenario, rows []sim.Row) []string {
-	line := []string{s.Name}
+// cells is a table's line: what it is called, and mean and 99th percentile of all rows over those of the first.
+func cells(name string, rows []sim.Row) []string {
+	line := []string{name}
 	for i := range rows[1:] {
 		line = append(line, fmt.Sprintf("%.3f %.3f", rows[i+1].Ratio(&rows[0], figure("mean_ms")), rows[i+1].Ratio(&rows[0], figure("p99_ms"))))
 	}

@@ -68,7 +68,7 @@ func (c *limitsCmd) changing(b *bench, s *scenario.Scenario) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cells(s, rows), nil
+	return cells(s.Name, rows), nil
 }
 
 // lateOracle picks the shortest expected completion by speeds as they were: what is told of a peer is true as of some time ago.
