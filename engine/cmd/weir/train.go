@@ -295,19 +295,18 @@ func digest(scenarios []*scenario.Scenario) string {
 
 // data says what the model was trained on.
 func (c *trainCmd) data(scenarios []*scenario.Scenario) string {
-	played, history := "simulated worlds", c.Recorded.History != ""
-	if len(scenarios) > 0 {
-		played = "simulated scenarios: " + strings.Join(names(scenarios), ", ")
-	}
+	recorded := c.Recorded.History != ""
 	switch {
-	case history && len(scenarios) > 0:
-		return played + "; and recorded history"
-	case history:
-		return played + " and recorded history"
-	case len(scenarios) > 0:
-		return played
+	case len(scenarios) == 0 && recorded:
+		return "simulated worlds and recorded history"
+	case len(scenarios) == 0:
+		return "simulated worlds only"
 	}
-	return played + " only"
+	played := "simulated scenarios: " + strings.Join(names(scenarios), ", ")
+	if recorded {
+		played += "; and recorded history"
+	}
+	return played
 }
 
 func names(scenarios []*scenario.Scenario) []string {
