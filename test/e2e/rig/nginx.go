@@ -150,8 +150,11 @@ func (n *NGINX) Reload() {
 	n.rig.Eventually("NGINX has new workers", func() error {
 		fresh := 0
 		for _, pid := range n.Workers() {
-			if !slices.Contains(before, pid) {
+			switch {
+			case !slices.Contains(before, pid):
 				fresh++
+			case !shuttingDown(pid): // it takes connections yet, beside the new ones
+				return fmt.Errorf("the old worker %d is not shutting down", pid)
 			}
 		}
 		if fresh < n.rig.opt.Workers {
@@ -191,11 +194,23 @@ func (n *NGINX) Workers() (pids []int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", master, master))
 	for _, f := range strings.Fields(string(text)) {
 		pid, _ := strconv.Atoi(f)
-		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(line), "worker process") {
+		if strings.Contains(title(pid), "worker process") {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// title is what ps shows of a process; "" when it is gone.
+func title(pid int) string {
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return string(line)
+}
+
+// shuttingDown tells whether a worker has closed its listening sockets: NGINX does so right behind the title. A worker that is gone has.
+func shuttingDown(pid int) bool {
+	line := title(pid)
+	return line == "" || strings.Contains(line, "shutting down")
 }
 
 // Kill ends a worker, an old one perhaps, with SIGKILL and returns at once.
