@@ -10,22 +10,22 @@ import "math"
 // chance per completion, to the prior of a fresh jump: mostly back to the long-run speed, sometimes anywhere. A sticky filter
 // averages long while nothing changes, which a fixed time constant cannot do without being slow to notice.
 //
-// An idle peer leaks by time, at the pace of the rest of the pool, and so is tried again.
+// A peer that shows nothing, for it has no requests or none that ended for long (patience), leaks by time to its long-run speed, at the pace
+// of the rest of the pool, and so is tried again. How fast is learned (recovery).
 type drift struct {
 	belief [factors]float64
 	factor float64 // 1 / E[1/f], so that service times over it are what is to be expected of them, with the chance that the peer just turned slow
 	slow   float64 // probability that the peer works at less than half its long-run speed
 	steady float64 // mean logarithm of factor over the last settleMS
+	trial  trial
 }
 
 const (
 	factors    = 25
 	factorLow  = -2.7725887222397811 // ln 1/16
 	factorStep = (1.3862943611198906 - factorLow) / (factors - 1)
-	// idleLeak is how much of the pool's mean completion rate counts as chances to jump for a peer without traffic.
-	idleLeak  = 1.0 / 50
-	wideJump  = 0.4  // part of the jumps that go anywhere
-	homeWidth = 0.15 // of the long-run speed, as a standard deviation of the logarithm
+	wideJump   = 0.4  // part of the jumps that go anywhere
+	homeWidth  = 0.15 // of the long-run speed, as a standard deviation of the logarithm
 )
 
 // priors are the constants of the filter: the grid and where a belief leaks to. One for a pool, filled once.
@@ -33,7 +33,7 @@ type priors struct {
 	log    [factors]float64 // logarithm of a factor
 	factor [factors]float64
 	jump   [factors]float64 // the speed after a jump: mostly back to the long-run speed, sometimes anywhere up to twice it
-	home   [factors]float64 // the long-run speed, where an idle peer's belief goes
+	home   [factors]float64 // the long-run speed, where the belief of a peer that shows nothing goes
 }
 
 func newPriors() *priors {
@@ -62,19 +62,15 @@ func (d *drift) reset(t *priors) {
 }
 
 // update takes what was finished and what was expected at the long-run speed, both in mean requests, and how many the pool's
-// mean peer finished in the same time.
-func (d *drift) update(t *priors, done, expected, others, hazard float64) {
+// mean peer finished in the time in which this one showed nothing.
+func (d *drift) update(t *priors, r *recovery, done, expected, others, hazard float64) {
+	d.follow(t, r, done, expected, others)
 	leak := 1 - math.Exp(-hazard*max(done, expected*0.5))
-	idle := (1 - leak) * (1 - math.Exp(-idleLeak*others))
-	best := math.Inf(-1)
-	var like [factors]float64
-	for i := range like {
-		like[i] = (done*t.log[i] - t.factor[i]*expected) / dispersion
-		best = max(best, like[i])
-	}
+	idle := (1 - leak) * (1 - math.Exp(-r.chance*others))
+	like := t.likelihood(done, expected)
 	sum := 0.0
 	for i := range d.belief {
-		d.belief[i] = ((1-leak-idle)*d.belief[i] + leak*t.jump[i] + idle*t.home[i]) * math.Exp(max(like[i]-best, -60))
+		d.belief[i] = ((1-leak-idle)*d.belief[i] + leak*t.jump[i] + idle*t.home[i]) * like[i]
 		sum += d.belief[i]
 	}
 	for i := range d.belief {
@@ -89,12 +85,32 @@ func (d *drift) settle(dt float64) {
 }
 
 func (d *drift) read(t *priors) {
-	times, slow := 0.0, 0.0
+	times := 0.0
 	for i, p := range d.belief {
 		times += p / t.factor[i]
+	}
+	d.factor, d.slow = 1/times, t.slow(&d.belief)
+}
+
+// likelihood is that of each factor, over the best of them.
+func (t *priors) likelihood(done, expected float64) (like [factors]float64) {
+	best := math.Inf(-1)
+	for i := range like {
+		like[i] = (done*t.log[i] - t.factor[i]*expected) / dispersion
+		best = max(best, like[i])
+	}
+	for i, l := range like {
+		like[i] = math.Exp(max(l-best, -60))
+	}
+	return like
+}
+
+// slow is the probability of less than half the long-run speed.
+func (t *priors) slow(belief *[factors]float64) (slow float64) {
+	for i, p := range belief {
 		if t.log[i] < -math.Ln2 {
 			slow += p
 		}
 	}
-	d.factor, d.slow = 1/times, slow
+	return slow
 }

@@ -1,0 +1,77 @@
+package estimate
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// slowDowns plays slow-downs of a length (in requests of a typical peer; exponential where steady is false) to .15 of the speed. The peer is tried when it is more
+// likely well than not, with three requests.
+func slowDowns(r *recovery, rnd *rand.Rand, length float64, steady bool, count int) {
+	t := newPriors()
+	for range count {
+		left := length
+		if !steady {
+			left *= rnd.ExpFloat64()
+		}
+		var d drift
+		d.reset(t)
+		d.update(t, r, 3, 20, 0, 1.0/400)
+		for d.slow > 0.5 {
+			for d.slow > 0.5 {
+				d.update(t, r, 0, 0, 3, 1.0/400)
+				left -= 3
+			}
+			factor := 1.0
+			if left > 0 {
+				factor = 0.15
+			}
+			for range trialRequests {
+				d.update(t, r, 1, rnd.ExpFloat64()/factor, 0, 1.0/400)
+			}
+		}
+	}
+}
+
+func TestTheLengthOfSlowDownsIsLearned(t *testing.T) {
+	for _, steady := range []bool{true, false} {
+		for _, length := range []float64{30, 100, 400, 1500} {
+			r := newRecovery()
+			rnd := rand.New(rand.NewPCG(1, uint64(length)))
+			slowDowns(&r, rnd, length, steady, 60)
+			if off := r.chance * length; off < 0.25 || off > 4 {
+				t.Errorf("slow-downs of %.0f requests (all alike: %v): said to last %.0f", length, steady, 1/r.chance)
+			}
+			slowDowns(&r, rnd, length/4, steady, 400)
+			if off := r.chance * length / 4; off < 0.25 || off > 4 {
+				t.Errorf("of %.0f requests after 60 of %.0f: said to last %.0f", length/4, length, 1/r.chance)
+			}
+		}
+	}
+}
+
+func TestWhatATrialCannotTellChangesNothing(t *testing.T) {
+	r := newRecovery()
+	first := r.chance
+	for range 1000 {
+		r.learn(50, 0.7, 0.7)
+	}
+	if math.Abs(r.chance/first-1) > 1e-6 {
+		t.Errorf("from %g to %g", first, r.chance)
+	}
+}
+
+func TestTheChanceStaysInItsBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := newRecovery()
+		for range rapid.IntRange(0, 200).Draw(t, "trials") {
+			r.learn(rapid.Float64Range(0, 1e9).Draw(t, "idle"), rapid.Float64Range(0, 1).Draw(t, "slow"), rapid.Float64Range(0, 1).Draw(t, "recovered"))
+		}
+		if !(r.chance >= chanceLow*0.999 && r.chance <= chanceHigh*1.001) {
+			t.Fatalf("%g", r.chance)
+		}
+	})
+}
