@@ -7,7 +7,7 @@ import "math"
 // It is a Bayesian change-point filter (Adams and MacKay 2007, with the hidden speed on a grid instead of the run length): the belief
 // over factors 1/16..4 is updated by the censored likelihood f^done x exp(-f x expected), where expected counts the busy slot-time of
 // requests that still run. A stall therefore speaks before any slow answer ends. Between updates the belief leaks, with a small
-// chance per completion, to the prior of a fresh jump: mostly back to the long-run speed, sometimes anywhere. A sticky filter
+// chance per completion, to the prior of a fresh jump: back to the long-run speed, to where the pool's peers went before (jumps), or anywhere. A sticky filter
 // averages long while nothing changes, which a fixed time constant cannot do without being slow to notice.
 //
 // A peer that shows nothing, for it has no requests or none that ended for long (patience), leaks by time to its long-run speed, at the pace
@@ -24,15 +24,20 @@ const (
 	factors    = 25
 	factorLow  = -2.7725887222397811 // ln 1/16
 	factorStep = (1.3862943611198906 - factorLow) / (factors - 1)
-	wideJump   = 0.4  // part of the jumps that go anywhere
 	homeWidth  = 0.15 // of the long-run speed, as a standard deviation of the logarithm
 )
 
-// priors are the constants of the filter: the grid and where a belief leaks to. One for a pool, filled once.
+// changes is what a pool has shown of how the speeds of its peers change.
+type changes struct {
+	recovery recovery
+	jumps    jumps
+}
+
+// priors are the constants of the filter: the grid, and speeds by what is known of nothing. One for a pool, filled once.
 type priors struct {
 	log    [factors]float64 // logarithm of a factor
 	factor [factors]float64
-	jump   [factors]float64 // the speed after a jump: mostly back to the long-run speed, sometimes anywhere up to twice it
+	wide   [factors]float64 // any speed up to twice the long-run speed
 	home   [factors]float64 // the long-run speed, where the belief of a peer that shows nothing goes
 }
 
@@ -45,13 +50,13 @@ func newPriors() *priors {
 		p.home[i] = math.Exp(-x * x / (2 * homeWidth * homeWidth))
 		home += p.home[i]
 		if x <= math.Ln2 {
-			p.jump[i] = 1
+			p.wide[i] = 1
 			wide++
 		}
 	}
 	for i := range factors {
 		p.home[i] /= home
-		p.jump[i] = (1-wideJump)*p.home[i] + wideJump*p.jump[i]/wide
+		p.wide[i] /= wide
 	}
 	return &p
 }
@@ -63,14 +68,14 @@ func (d *drift) reset(t *priors) {
 
 // update takes what was finished and what was expected at the long-run speed, both in mean requests, and how many the pool's
 // mean peer finished in the time in which this one showed nothing.
-func (d *drift) update(t *priors, r *recovery, done, expected, others, hazard float64) {
-	d.follow(t, r, done, expected, others)
+func (d *drift) update(t *priors, c *changes, done, expected, others, hazard float64) {
+	d.follow(t, c, done, expected, others)
 	leak := 1 - math.Exp(-hazard*max(done, expected*0.5))
-	idle := (1 - leak) * (1 - math.Exp(-r.chance*others))
+	idle := (1 - leak) * (1 - math.Exp(-c.recovery.chance*others))
 	like := t.likelihood(done, expected)
 	sum := 0.0
 	for i := range d.belief {
-		d.belief[i] = ((1-leak-idle)*d.belief[i] + leak*t.jump[i] + idle*t.home[i]) * like[i]
+		d.belief[i] = ((1-leak-idle)*d.belief[i] + leak*c.jumps.to[i] + idle*t.home[i]) * like[i]
 		sum += d.belief[i]
 	}
 	for i := range d.belief {

@@ -107,11 +107,11 @@ type Pool struct {
 	share    float64 // part of what the peers hold that is of other balancers, decayed
 	shared   bool    // it is much
 
-	hidden   hidden
-	sharers  float64 // engines that send to the peers, this one included, as told; 0 = not told
-	priors   *priors
-	recovery recovery
-	scratch  replay
+	hidden  hidden
+	sharers float64 // engines that send to the peers, this one included, as told; 0 = not told
+	priors  *priors
+	changes changes
+	scratch replay
 }
 
 type peer struct {
@@ -144,10 +144,11 @@ type peer struct {
 
 // New returns estimators of a pool without peers.
 func New(opt Options) *Pool {
-	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors(), recovery: newRecovery(), work: 1, pastMS: firstMS}
+	p := &Pool{opt: opt.sane(), index: map[string]int{}, slot: map[string]int{}, priors: newPriors(), work: 1, pastMS: firstMS}
 	p.classes = []class{{name: "*", listed: true, differ: 0.05}}
 	p.listed = []int{0}
 	p.slow.q = 0.95
+	p.changes = changes{recovery: newRecovery(), jumps: newJumps(p.priors)}
 	for i := range p.kprior {
 		p.kprior[i], p.past[i] = kBase(i), kBase(i)
 	}

@@ -78,6 +78,7 @@ type trial struct {
 	idle           float64          // its length, in requests of a typical peer; 0 = none has begun
 	begun          bool             // requests have come
 	done, expected float64          // of them, as in drift.update
+	counted        bool             // among the pool's slow-downs (jumps)
 }
 
 const (
@@ -85,21 +86,28 @@ const (
 	leastSlow     = 0.02 // a peer that is hardly suspected of being slow is no trial
 )
 
-// follow takes a window before the belief is updated by it. What a trial showed goes to r.
-func (d *drift) follow(t *priors, r *recovery, done, expected, others float64) {
+// follow takes a window before the belief is updated by it. What a trial showed, and how slow a peer is that is left alone, goes to c.
+func (d *drift) follow(t *priors, c *changes, done, expected, others float64) {
 	try := &d.trial
 	if done == 0 && expected == 0 {
 		if others == 0 {
 			return
 		}
 		if try.begun && try.done > 0 {
-			d.conclude(t, r)
+			d.conclude(t, &c.recovery)
 		}
 		if try.idle == 0 {
 			try.before = d.belief
+			if d.slow > isSlow && !try.counted {
+				try.counted = true
+				c.jumps.add(t, &d.belief)
+			}
 		}
 		try.idle += others
 		return
+	}
+	if d.slow < isWell {
+		try.counted = false
 	}
 	if try.idle == 0 {
 		return
@@ -108,7 +116,7 @@ func (d *drift) follow(t *priors, r *recovery, done, expected, others float64) {
 	try.done += done
 	try.expected += expected
 	if try.done >= trialRequests {
-		d.conclude(t, r)
+		d.conclude(t, &c.recovery)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // slowDowns plays slow-downs of a length (in requests of a typical peer; exponential where steady is false) to .15 of the speed. The peer is tried when it is more
 // likely well than not, with three requests.
-func slowDowns(r *recovery, rnd *rand.Rand, length float64, steady bool, count int) {
+func slowDowns(c *changes, rnd *rand.Rand, length float64, steady bool, count int) {
 	t := newPriors()
 	for range count {
 		left := length
@@ -19,10 +19,10 @@ func slowDowns(r *recovery, rnd *rand.Rand, length float64, steady bool, count i
 		}
 		var d drift
 		d.reset(t)
-		d.update(t, r, 3, 20, 0, 1.0/400)
+		d.update(t, c, 3, 20, 0, 1.0/400)
 		for d.slow > 0.5 {
 			for d.slow > 0.5 {
-				d.update(t, r, 0, 0, 3, 1.0/400)
+				d.update(t, c, 0, 0, 3, 1.0/400)
 				left -= 3
 			}
 			factor := 1.0
@@ -30,7 +30,7 @@ func slowDowns(r *recovery, rnd *rand.Rand, length float64, steady bool, count i
 				factor = 0.15
 			}
 			for range trialRequests {
-				d.update(t, r, 1, rnd.ExpFloat64()/factor, 0, 1.0/400)
+				d.update(t, c, 1, rnd.ExpFloat64()/factor, 0, 1.0/400)
 			}
 		}
 	}
@@ -39,13 +39,14 @@ func slowDowns(r *recovery, rnd *rand.Rand, length float64, steady bool, count i
 func TestTheLengthOfSlowDownsIsLearned(t *testing.T) {
 	for _, steady := range []bool{true, false} {
 		for _, length := range []float64{30, 100, 400, 1500} {
-			r := newRecovery()
+			c := changes{recovery: newRecovery(), jumps: newJumps(newPriors())}
+			r := &c.recovery
 			rnd := rand.New(rand.NewPCG(1, uint64(length)))
-			slowDowns(&r, rnd, length, steady, 60)
+			slowDowns(&c, rnd, length, steady, 60)
 			if off := r.chance * length; off < 0.25 || off > 4 {
 				t.Errorf("slow-downs of %.0f requests (all alike: %v): said to last %.0f", length, steady, 1/r.chance)
 			}
-			slowDowns(&r, rnd, length/4, steady, 400)
+			slowDowns(&c, rnd, length/4, steady, 400)
 			if off := r.chance * length / 4; off < 0.25 || off > 4 {
 				t.Errorf("of %.0f requests after 60 of %.0f: said to last %.0f", length/4, length, 1/r.chance)
 			}
@@ -74,4 +75,23 @@ func TestTheChanceStaysInItsBounds(t *testing.T) {
 			t.Fatalf("%g", r.chance)
 		}
 	})
+}
+
+func TestHowSlowSlowDownsAreIsLearned(t *testing.T) {
+	c := changes{recovery: newRecovery(), jumps: newJumps(newPriors())}
+	p := newPriors()
+	part := func() (at, sum float64) {
+		for i, w := range c.jumps.to {
+			sum += w
+			if math.Abs(p.log[i]-math.Log(0.15)) < 0.5 {
+				at += w
+			}
+		}
+		return at, sum
+	}
+	before, _ := part()
+	slowDowns(&c, rand.New(rand.NewPCG(1, 2)), 200, true, 30)
+	if at, sum := part(); at < 2*before || math.Abs(sum-1) > 1e-9 {
+		t.Errorf("of the jumps %.2f are expected to go near .15, before there was one %.2f; in all %g", at, before, sum)
+	}
 }

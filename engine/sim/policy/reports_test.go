@@ -46,7 +46,7 @@ func TestBalancersThatShareThePeersDoNotGoByTheSizesOfTheirOwnRequests(t *testin
 	for name, balancers := range map[string]string{"two": "2", "four": "4"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inTheMean(t, 1.05, 3, `
+			inTheMean(t, 1.05, 8, `
 requests: 40000
 warmup: 20000
 balancers: `+balancers+`
