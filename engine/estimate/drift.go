@@ -33,6 +33,8 @@ type changes struct {
 	jumps    jumps
 }
 
+func newChanges(t *priors) changes { return changes{recovery: newRecovery(), jumps: newJumps(t)} }
+
 // priors are the constants of the filter: the grid, and speeds by what is known of nothing. One for a pool, filled once.
 type priors struct {
 	log    [factors]float64 // logarithm of a factor

@@ -148,7 +148,7 @@ func New(opt Options) *Pool {
 	p.classes = []class{{name: "*", listed: true, differ: 0.05}}
 	p.listed = []int{0}
 	p.slow.q = 0.95
-	p.changes = changes{recovery: newRecovery(), jumps: newJumps(p.priors)}
+	p.changes = newChanges(p.priors)
 	for i := range p.kprior {
 		p.kprior[i], p.past[i] = kBase(i), kBase(i)
 	}

@@ -4,9 +4,8 @@ import "math"
 
 // recovery is what a pool's slow-downs have shown of how long they last: the chance per request of a typical peer that one ends.
 //
-// A peer without traffic says nothing, so that chance decides when it is tried again. One number for all pools is wrong for most: with
-// 1/50, brown-outs of 6 s at a load of .8 were tried some four times each (p99 .770 of least_conn's, 1/150 .755), and those of 2 s
-// were found to be over too late (mean 1.00, with 1/150 1.09).
+// A peer without traffic says nothing, so that chance decides when it is tried again. No number is right for all pools: brown-outs of 6 s
+// at a load of .8 had a p99 of .768 of least_conn's with 1/50 and .755 with 1/150, those of 2 s at .7 a mean of 1.00 and 1.09.
 //
 // It is a belief over a grid of chances, updated by each trial: the requests that a peer gets behind a time without any are as likely under
 // the belief of before, if it has not recovered, and under its long-run speed, if it has. Which of the two a chance expects follows from the
@@ -76,8 +75,7 @@ func (r *recovery) read() {
 type trial struct {
 	before         [factors]float64 // belief when that time began
 	idle           float64          // its length, in requests of a typical peer; 0 = none has begun
-	begun          bool             // requests have come
-	done, expected float64          // of them, as in drift.update
+	done, expected float64          // of the requests behind it, as in drift.update
 	counted        bool             // among the pool's slow-downs (jumps)
 }
 
@@ -93,7 +91,7 @@ func (d *drift) follow(t *priors, c *changes, done, expected, others float64) {
 		if others == 0 {
 			return
 		}
-		if try.begun && try.done > 0 {
+		if try.done > 0 {
 			d.conclude(t, &c.recovery)
 		}
 		if try.idle == 0 {
@@ -112,7 +110,6 @@ func (d *drift) follow(t *priors, c *changes, done, expected, others float64) {
 	if try.idle == 0 {
 		return
 	}
-	try.begun = true
 	try.done += done
 	try.expected += expected
 	if try.done >= trialRequests {
@@ -130,5 +127,5 @@ func (d *drift) conclude(t *priors, r *recovery) {
 		}
 		r.learn(try.idle, slow, recovered)
 	}
-	try.idle, try.begun, try.done, try.expected = 0, false, 0, 0
+	try.idle, try.done, try.expected = 0, 0, 0
 }

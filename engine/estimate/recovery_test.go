@@ -39,7 +39,7 @@ func slowDowns(c *changes, rnd *rand.Rand, length float64, steady bool, count in
 func TestTheLengthOfSlowDownsIsLearned(t *testing.T) {
 	for _, steady := range []bool{true, false} {
 		for _, length := range []float64{30, 100, 400, 1500} {
-			c := changes{recovery: newRecovery(), jumps: newJumps(newPriors())}
+			c := newChanges(newPriors())
 			r := &c.recovery
 			rnd := rand.New(rand.NewPCG(1, uint64(length)))
 			slowDowns(&c, rnd, length, steady, 60)
@@ -78,7 +78,7 @@ func TestTheChanceStaysInItsBounds(t *testing.T) {
 }
 
 func TestHowSlowSlowDownsAreIsLearned(t *testing.T) {
-	c := changes{recovery: newRecovery(), jumps: newJumps(newPriors())}
+	c := newChanges(newPriors())
 	p := newPriors()
 	part := func() (at, sum float64) {
 		for i, w := range c.jumps.to {

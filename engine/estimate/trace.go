@@ -213,7 +213,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	due := 0.0 // what the busy time brings as a rule; that of residents is not of now
 	// Time that says nothing: without a request, or with some that have not ended for so long that nothing more follows from it. Until 29 November
 	// 2026 the latter was none. A peer that had been slow for 1 s kept a request or two that it had begun then, for some seconds, and as
-	// long was not tried: ten peers, each slow for 1 s in turn at a load of .7 had 1.42 of least_conn's mean, and 1.08 with it.
+	// long was not tried: ten peers, each slow for 1 s in turn at a load of .7 had 1.42 of least_conn's mean, and 1.11 with it.
 	blank := 0.0
 	sized, known := p.weighed(), now >= pe.givenUp
 	hold := func(to float64) {
