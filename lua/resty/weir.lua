@@ -53,6 +53,7 @@ function _M.init(opts)
         error("weir: " .. err)
     end
     -- all loaded here, once: the workers share the pages, and need not be allowed to read the files
+    require "resty.weir.evidence".init(dict)
     require "resty.weir.shed".init(dict)
     require "resty.weir.refused".init(dict)
     require "resty.weir.doubt".init(dict)

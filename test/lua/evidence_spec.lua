@@ -4,7 +4,9 @@ local shm = require "resty.weir.shm"
 local evidence = require "resty.weir.evidence"
 local outcome = require "resty.weir.outcome"
 
-assert(shm.attach(stub.dict()))
+local dict = stub.dict()
+assert(shm.attach(dict))
+evidence.init(dict)
 
 local function view(n)
     local v = { n = n, slot = ffi.new("int32_t[?]", n), usable = ffi.new("uint8_t[?]", n), eject_consecutive = 5, eject_base_ms = 1000,
@@ -181,6 +183,29 @@ describe("what this NGINX has seen of a peer", function()
         assert.equal(1100, shm.peer[0].aside_ms)
         evidence.success(0, 1101) -- its trial
         assert.equal(0, shm.peer[0].aside_ms)
+    end)
+
+    it("leaves a peer to its next failure while another worker is setting one aside", function()
+        local v = view(2)
+        local other = {}
+        function other.safe_add()
+            evidence.init(dict)
+            assert.is_true(evidence.failure(v, 0, outcome.REFUSED, 5, 5)) -- the other worker, at the same moment
+            evidence.init(other)
+            return false, "exists"
+        end
+        evidence.init(other)
+        assert.is_false(evidence.failure(v, 1, outcome.REFUSED, 5, 5))
+        evidence.init(dict)
+        assert.is_false(evidence.failure(v, 1, outcome.REFUSED, 6, 6)) -- now the last usable one
+        assert.equal(0, shm.peer[1].aside_ms)
+        assert.is_true(evidence.failure(view(2), 1, outcome.REFUSED, 7, 7)) -- each claim is given back
+    end)
+
+    it("sets aside without a claim when the dict has no room for one", function()
+        evidence.init({ safe_add = function() return nil, "no memory" end })
+        assert.is_true(evidence.failure(view(2), 1, outcome.REFUSED, 5, 5))
+        evidence.init(dict)
     end)
 
     it("never sets the last usable peer aside", function()

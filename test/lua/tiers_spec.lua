@@ -12,6 +12,7 @@ local shared = stub.dict()
 assert(shm.attach(shared))
 slots.init(shared)
 pools.init(shared)
+evidence.init(shared)
 
 -- A pool as told by the engine, every cost the same: states = {"up", "standby", ...}, tiers of the same length.
 local function view(states, tiers, extra)

@@ -21,6 +21,16 @@ local min = math.min
 
 local _M = {}
 
+-- Whether a peer may be set aside depends on which others are, so one worker at a time looks and does it. Two that did at once, each seeing the other's peer
+-- in use, set aside both peers of a pool of two. Who finds the claim taken leaves it at that: the peer's next failure comes to the same. It
+-- is held for microseconds; a worker that is killed with it costs the rest CLAIM_S.
+local CLAIM, CLAIM_S = "setting aside", 1
+local dict
+
+function _M.init(d)
+    dict = d
+end
+
 local REFUSED, CONNECT_TIMEOUT, TIMEOUT = 1, 2, 3
 local LOCAL_MAX_MS = 10000
 local SHORT, SHORTEST = 4, 1 -- the longest times aside where peers are missed, in base times
@@ -92,22 +102,14 @@ local function shorten(view, ms, now)
     end
 end
 
--- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now, of what was sent to it at `sent`.
--- Returns true when it set the peer aside.
-function _M.failure(view, slot, kind, sent, now)
+-- Sets the peer in a slot aside if it can be spared; what failure() says, with the claim held.
+local function set_aside(view, slot, kind, now)
     local p = shm.peer[slot]
-    if p.aside_ms ~= 0 and sent < p.last_ms - p.backoff_ms then
-        return false -- it was set aside since, as in success(): this is no trial, which would have it out for twice as long
-    end
-    p.fails = p.fails + 1
     if p.aside_ms > now then
-        return false -- already: requests sent before that are still failing
+        return false -- by another worker, since this one looked
     end
     local on_trial = p.aside_ms ~= 0
     local unreachable = kind == REFUSED or kind == CONNECT_TIMEOUT
-    if not (unreachable or on_trial or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive) then
-        return false
-    end
     local told = heard(view, now)
     local excused = not unreachable and told and (kind == TIMEOUT and not on_trial or view.needed ~= nil and view.needed[slot] ~= nil)
     local usable, out, failing = others(view, slot, now)
@@ -134,6 +136,32 @@ function _M.failure(view, slot, kind, sent, now)
     p.backoff_ms, p.last_ms, p.trial_ms = backoff, now + backoff, 0
     p.aside_ms = now + backoff
     return true
+end
+
+-- A failure of `kind` (numbers as in docs/protocol.md) of the peer in a slot of the view, at monotonic time now, of what was sent to it at `sent`.
+-- Returns true when it set the peer aside.
+function _M.failure(view, slot, kind, sent, now)
+    local p = shm.peer[slot]
+    if p.aside_ms ~= 0 and sent < p.last_ms - p.backoff_ms then
+        return false -- it was set aside since, as in success(): this is no trial, which would have it out for twice as long
+    end
+    p.fails = p.fails + 1
+    if p.aside_ms > now then
+        return false -- already: requests sent before that are still failing
+    end
+    if not (kind == REFUSED or kind == CONNECT_TIMEOUT or p.aside_ms ~= 0 -- on trial
+        or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive) then
+        return false
+    end
+    local claimed, err = dict:safe_add(CLAIM, true, CLAIM_S)
+    if err == "exists" then
+        return false
+    end
+    local done = set_aside(view, slot, kind, now) -- also without a claim, from a dict that is full
+    if claimed then
+        dict:delete(CLAIM)
+    end
+    return done
 end
 
 -- The engine has ejected peers on its own evidence: with what is set aside here that may be more than the cap allows, or all. Peers
