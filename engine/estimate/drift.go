@@ -68,12 +68,12 @@ func (d *drift) reset(t *priors) {
 	d.read(t)
 }
 
-// update takes what was finished and what was expected at the long-run speed, both in mean requests, and how many the pool's
-// mean peer finished in the time in which this one showed nothing.
-func (d *drift) update(t *priors, c *changes, done, expected, others, hazard float64) {
-	d.follow(t, c, done, expected, others)
+// update takes what was finished in a window and what was expected at the long-run speed, both in mean requests, and how many the pool's
+// mean peer finishes in the window (length), and in the part of it in which this one showed nothing (blank).
+func (d *drift) update(t *priors, c *changes, done, expected, blank, length, hazard float64) {
+	d.follow(t, c, done, expected, blank, length)
 	leak := 1 - math.Exp(-hazard*max(done, expected*0.5))
-	idle := (1 - leak) * (1 - math.Exp(-c.recovery.chance*others))
+	idle := (1 - leak) * d.trial.ends(&c.recovery, blank)
 	like := t.likelihood(done, expected)
 	sum := 0.0
 	for i := range d.belief {

@@ -19,10 +19,10 @@ func slowDowns(c *changes, rnd *rand.Rand, length float64, steady bool, count in
 		}
 		var d drift
 		d.reset(t)
-		d.update(t, c, 3, 20, 0, 1.0/400)
+		d.update(t, c, 3, 20, 0, 0, 1.0/400)
 		for d.slow > 0.5 {
 			for d.slow > 0.5 {
-				d.update(t, c, 0, 0, 3, 1.0/400)
+				d.update(t, c, 0, 0, 3, 3, 1.0/400)
 				left -= 3
 			}
 			factor := 1.0
@@ -30,7 +30,8 @@ func slowDowns(c *changes, rnd *rand.Rand, length float64, steady bool, count in
 				factor = 0.15
 			}
 			for range trialRequests {
-				d.update(t, c, 1, rnd.ExpFloat64()/factor, 0, 1.0/400)
+				d.update(t, c, 1, rnd.ExpFloat64()/factor, 0, 1, 1.0/400)
+				left--
 			}
 		}
 	}
@@ -54,11 +55,26 @@ func TestTheLengthOfSlowDownsIsLearned(t *testing.T) {
 	}
 }
 
+// Whether slow-downs are all about as long shows in when they are expected to end: hardly at half of that length, very likely soon behind it.
+func TestThatSlowDownsAreAboutAsLongIsLearned(t *testing.T) {
+	ends := func(steady bool, at float64) float64 {
+		c := newChanges(newPriors())
+		slowDowns(&c, rand.New(rand.NewPCG(1, 3)), 200, steady, 60)
+		return c.recovery.ends(20, at, 40)
+	}
+	if early, late := ends(true, 80), ends(true, 220); early > 0.1 || late < 0.4 {
+		t.Errorf("alike: over within 40 requests of the 80th with %.2f, of the 220th with %.2f", early, late)
+	}
+	if early, late := ends(false, 80), ends(false, 220); early < 0.1 || late > 0.25 {
+		t.Errorf("memoryless: over within 40 requests of the 80th with %.2f, of the 220th with %.2f", early, late)
+	}
+}
+
 func TestWhatATrialCannotTellChangesNothing(t *testing.T) {
 	r := newRecovery()
 	first := r.chance
 	for range 1000 {
-		r.learn(50, 0.7, 0.7)
+		r.learn(20, 50, 0.7, 0.7)
 	}
 	if math.Abs(r.chance/first-1) > 1e-6 {
 		t.Errorf("from %g to %g", first, r.chance)
@@ -69,10 +85,16 @@ func TestTheChanceStaysInItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRecovery()
 		for range rapid.IntRange(0, 200).Draw(t, "trials") {
-			r.learn(rapid.Float64Range(0, 1e9).Draw(t, "idle"), rapid.Float64Range(0, 1).Draw(t, "slow"), rapid.Float64Range(0, 1).Draw(t, "recovered"))
+			from := rapid.Float64Range(-1, 1e9).Draw(t, "from")
+			r.learn(from, rapid.Float64Range(0, 1e9).Draw(t, "idle"), rapid.Float64Range(0, 1).Draw(t, "slow"), rapid.Float64Range(0, 1).Draw(t, "recovered"))
 		}
-		if !(r.chance >= chanceLow*0.999 && r.chance <= chanceHigh*1.001) {
+		if !(r.chance >= 0.999/longest && r.chance <= 1.001/shortest) {
 			t.Fatalf("%g", r.chance)
+		}
+		from := rapid.Float64Range(0, 1e9).Draw(t, "known to be slow for")
+		at := from + rapid.Float64Range(0, 1e9).Draw(t, "silent for")
+		if p := r.ends(from, at, rapid.Float64Range(0, 1e9).Draw(t, "more")); !(p >= 0 && p <= 1) {
+			t.Fatalf("ends with probability %g", p)
 		}
 	})
 }

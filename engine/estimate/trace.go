@@ -268,7 +268,7 @@ func (p *Pool) close(pe *peer, now float64, n int) {
 	if p.seen < scaleKnown || !known {
 		done, expected = 0, 0
 	}
-	pe.drift.update(p.priors, &p.changes, done, expected, blank*p.rate, p.opt.Hazard)
+	pe.drift.update(p.priors, &p.changes, done, expected, blank*p.rate, length*p.rate, p.opt.Hazard)
 
 	if length > 0 {
 		pe.drift.settle(length)
