@@ -7,7 +7,7 @@ import "math"
 // A peer without traffic says nothing, so the chance that its slow-down is over decides when it is tried again. No number is right for all pools:
 // brown-outs of 6 s at a load of .8 had a p99 of .768 of least_conn's with 1/50 a request and .755 with 1/150, those of 2 s at .7 a mean of 1.00 and 1.09.
 // And what slows peers down often takes about as long each time: a backup, a compaction, a pause. Who knows that leaves the peer alone until then
-// and tries it often from then on: .944 of the mean and .748 of the p99 there, for .954 and .757 by chances that stay the same.
+// and tries it often from then on: .941 of the mean and .747 of the p99 there, for .954 and .757 by chances that stay the same.
 //
 // It is a belief over both kinds, updated by each trial: the requests that a peer gets behind a time without any are as likely under
 // the belief of before, if it has not recovered, and under its long-run speed, if it has. Which of the two is to be expected follows from the
@@ -23,11 +23,11 @@ type recovery struct {
 }
 
 const (
-	lengths       = 14
-	longest       = 4000.0
-	shortest      = 10.0
-	typicalLength = 50.0 // what is believed before any trial, e times more or less
-	alikeShare    = 0.3  // probability before any trial that all are about as long
+	lengths      = 14
+	longestSlow  = 4000.0
+	shortestSlow = 10.0
+	typicalSlow  = 50.0 // what is believed before any trial, e times more or less
+	alikeShare   = 0.3  // probability before any trial that all are about as long
 	// recoveryFade is the part of what was learned that each trial takes away, so that a pool may change.
 	recoveryFade = 0.01
 )
@@ -35,14 +35,14 @@ const (
 // lengthOf are the lengths in question, a geometric sequence.
 var lengthOf = func() (all [lengths]float64) {
 	for i := range all {
-		all[i] = shortest * math.Pow(longest/shortest, float64(i)/(lengths-1))
+		all[i] = shortestSlow * math.Pow(longestSlow/shortestSlow, float64(i)/(lengths-1))
 	}
 	return all
 }()
 
 // lengthPrior is the logarithm of the weight of the i-th before any trial.
 func lengthPrior(i int) float64 {
-	d := math.Log(lengthOf[i] / typicalLength)
+	d := math.Log(lengthOf[i] / typicalSlow)
 	return -d * d / 2
 }
 
@@ -110,6 +110,9 @@ func (r *recovery) ends(from, t, more float64) float64 {
 		w /= lasting(i, from)
 		before += w * lasting(i, t)
 		after += w * lasting(i, t+more)
+	}
+	if before == 0 { // silent for so long that nothing is left of any length
+		return 1
 	}
 	return 1 - after/before
 }

@@ -88,7 +88,7 @@ func TestTheChanceStaysInItsBounds(t *testing.T) {
 			from := rapid.Float64Range(-1, 1e9).Draw(t, "from")
 			r.learn(from, rapid.Float64Range(0, 1e9).Draw(t, "idle"), rapid.Float64Range(0, 1).Draw(t, "slow"), rapid.Float64Range(0, 1).Draw(t, "recovered"))
 		}
-		if !(r.chance >= 0.999/longest && r.chance <= 1.001/shortest) {
+		if !(r.chance >= 0.999/longestSlow && r.chance <= 1.001/shortestSlow) {
 			t.Fatalf("%g", r.chance)
 		}
 		from := rapid.Float64Range(0, 1e9).Draw(t, "known to be slow for")
@@ -97,6 +97,14 @@ func TestTheChanceStaysInItsBounds(t *testing.T) {
 			t.Fatalf("ends with probability %g", p)
 		}
 	})
+}
+
+func TestWhatIsSilentForVeryLongIsWell(t *testing.T) {
+	r := newRecovery()
+	r.about = [lengths]float64{} // long refuted
+	if p := r.ends(0, 1e9, 1); p != 1 {
+		t.Errorf("over with probability %g", p)
+	}
 }
 
 func TestHowSlowSlowDownsAreIsLearned(t *testing.T) {
