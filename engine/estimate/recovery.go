@@ -18,8 +18,8 @@ type recovery struct {
 	alike      [lengths]float64 // all are about as long: lengthOf
 
 	chance float64          // that one ends with a request, were they memoryless: the geometric mean
-	even   float64          // weight of the memoryless together, beside
-	about  [lengths]float64 // those of the others
+	even   float64          // weight of all of memoryless
+	about  [lengths]float64 // weights of alike, on the scale of even
 }
 
 const (
@@ -40,10 +40,10 @@ var lengthOf = func() (all [lengths]float64) {
 	return all
 }()
 
-// lengthPrior is the logarithm of the weight of the i-th before any trial.
-func lengthPrior(i int) float64 {
+// lengthPrior is the logarithm of the weight of the i-th before any trial, of a kind with that probability.
+func lengthPrior(i int, kind float64) float64 {
 	d := math.Log(lengthOf[i] / typicalSlow)
-	return -d * d / 2
+	return math.Log(kind) - d*d/2
 }
 
 // lasting is the probability that a slow-down is not over at t where all are about as long as the i-th length: log-logistic, a fifth more or less.
@@ -57,8 +57,8 @@ func lasting(i int, t float64) float64 {
 func newRecovery() recovery {
 	var r recovery
 	for i := range r.memoryless {
-		r.memoryless[i] = lengthPrior(i) + math.Log(1-alikeShare)
-		r.alike[i] = lengthPrior(i) + math.Log(alikeShare)
+		r.memoryless[i] = lengthPrior(i, 1-alikeShare)
+		r.alike[i] = lengthPrior(i, alikeShare)
 	}
 	r.read()
 	return r
@@ -67,20 +67,20 @@ func newRecovery() recovery {
 // learn takes a trial: how long the peer had been slow when it was left alone (negative = not known), how long it was, and how likely what it
 // showed then is of a peer that is still slow and of one that has recovered.
 func (r *recovery) learn(from, idle, slow, recovered float64) {
-	const fade, least = recoveryFade, 1e-9
+	const least = 1e-9 // one trial refutes nothing for good
 	like := func(still float64) float64 { return still*slow + (1-still)*recovered + least }
 	sum := 0.0
 	for i := range r.memoryless {
 		l := like(math.Exp(-idle / lengthOf[i]))
 		sum += l * math.Exp(r.memoryless[i])
-		r.memoryless[i] += fade*(lengthPrior(i)+math.Log(1-alikeShare)-r.memoryless[i]) + math.Log(l)
+		r.memoryless[i] += recoveryFade*(lengthPrior(i, 1-alikeShare)-r.memoryless[i]) + math.Log(l)
 	}
 	for i := range r.alike {
 		l := sum / r.even // not dated: it tells nothing of which kind they are
 		if from >= 0 {
 			l = like(lasting(i, from+idle) / lasting(i, from))
 		}
-		r.alike[i] += fade*(lengthPrior(i)+math.Log(alikeShare)-r.alike[i]) + math.Log(l)
+		r.alike[i] += recoveryFade*(lengthPrior(i, alikeShare)-r.alike[i]) + math.Log(l)
 	}
 	r.read()
 }

@@ -102,6 +102,10 @@ local function shorten(view, ms, now)
     end
 end
 
+local function is_unreachable(kind)
+    return kind == REFUSED or kind == CONNECT_TIMEOUT
+end
+
 -- Sets the peer in a slot aside if it can be spared; what failure() says, with the claim held.
 local function set_aside(view, slot, kind, now)
     local p = shm.peer[slot]
@@ -109,7 +113,7 @@ local function set_aside(view, slot, kind, now)
         return false -- by another worker, since this one looked
     end
     local on_trial = p.aside_ms ~= 0
-    local unreachable = kind == REFUSED or kind == CONNECT_TIMEOUT
+    local unreachable = is_unreachable(kind)
     local told = heard(view, now)
     local excused = not unreachable and told and (kind == TIMEOUT and not on_trial or view.needed ~= nil and view.needed[slot] ~= nil)
     local usable, out, failing = others(view, slot, now)
@@ -149,7 +153,7 @@ function _M.failure(view, slot, kind, sent, now)
     if p.aside_ms > now then
         return false -- already: requests sent before that are still failing
     end
-    if not (kind == REFUSED or kind == CONNECT_TIMEOUT or p.aside_ms ~= 0 -- on trial
+    if not (is_unreachable(kind) or p.aside_ms ~= 0 -- on trial
         or view.eject_consecutive > 0 and p.fails >= view.eject_consecutive) then
         return false
     end
