@@ -68,7 +68,7 @@ func (c *trainCmd) Run(to streams) error {
 		Epochs: c.Epochs, Jobs: c.Jobs,
 	}
 	var scenarios, told []*scenario.Scenario
-	var tried []train.Score
+	var tried []train.Try
 	var err error
 	if len(c.Scenario) > 0 {
 		if scenarios, err = loadScenarios(c.Scenario); err != nil {
@@ -318,7 +318,7 @@ func names(scenarios []*scenario.Scenario) []string {
 }
 
 // resume reads what an earlier run of the same recipe left.
-func resume(part, recipe, played string, opt *train.Options) (tried []train.Score, err error) {
+func resume(part, recipe, played string, opt *train.Options) (tried []train.Try, err error) {
 	file, err := model.ReadFile(part)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil // nothing finished yet: from the start
@@ -354,7 +354,7 @@ func resume(part, recipe, played string, opt *train.Options) (tried []train.Scor
 	if so.Rows, err = strconv.Atoi(meta.Card["rows"]); err != nil {
 		return nil, fmt.Errorf("%s: the rows in its card: %w", part, err)
 	}
-	if tried, err = readScores(meta.Card["tried"]); err != nil {
+	if tried, err = readTries(meta.Card["tried"]); err != nil {
 		return nil, fmt.Errorf("%s: %w", part, err)
 	}
 	opt.Start = net

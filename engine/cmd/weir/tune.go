@@ -46,7 +46,7 @@ func (c *trainCmd) tuneOnly(ctx context.Context, to streams, line *trainLine, to
 		"name": c.Name, "recipe": recipe, "data": c.data(told), "revision": thisBuild().Revision, "seed": strconv.FormatUint(c.Seed, 10),
 		"network": "that of model " + built.ID + ", which is built in",
 	}
-	var tried []train.Score
+	var tried []train.Try
 	if c.Resume {
 		if tried, err = resume(part, recipe, played, &train.Options{}); err != nil {
 			return err
@@ -69,11 +69,11 @@ func (c *trainCmd) tuneOnly(ctx context.Context, to streams, line *trainLine, to
 }
 
 // tune searches the price for scenarios whose requests tell their size. After each try, what --resume goes on with is kept in part, with the network and this card.
-func (c *trainCmd) tune(ctx context.Context, line *trainLine, told []*scenario.Scenario, tried []train.Score, part string, net *model.Net, card map[string]string) (*train.Tuned, error) {
+func (c *trainCmd) tune(ctx context.Context, line *trainLine, told []*scenario.Scenario, tried []train.Try, part string, net *model.Net, card map[string]string) (*train.Tuned, error) {
 	tuned, err := train.Tune(ctx, train.TuneOptions{
 		Seed: c.Seed, Scenarios: told, Tries: c.Tries, Jobs: c.Jobs, Before: tried, Progress: line.show,
-		Saved: func(so []train.Score) error {
-			card["tried"] = scoresText(so)
+		Saved: func(so []train.Try) error {
+			card["tried"] = triesText(so)
 			if err := writeModel(part, net, decide.Price{}, card); err != nil || c.tried == nil {
 				return err
 			}
@@ -93,31 +93,39 @@ func tellTuned(card map[string]string, t *train.Tuned, told []*scenario.Scenario
 	card["price_score"] = fmt.Sprintf("mean %.3f and p99 %.3f of what the default price has in %s, %d prices tried", t.Score.Mean, t.Score.Tail, strings.Join(names(told), ", "), len(t.Tries))
 }
 
-// scoresText keeps scores exactly: what goes on from them is the same as what was not interrupted.
-func scoresText(so []train.Score) string {
-	exact := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+// triesText keeps scores exactly: what goes on from them is the same as what was not interrupted.
+func triesText(so []train.Try) string {
 	text := make([]string, len(so))
-	for i, s := range so {
-		text[i] = exact(s.Mean) + "/" + exact(s.Tail) + "/" + exact(s.Failed)
+	for i := range so {
+		var of [6]string
+		for k, x := range figures(&so[i]) {
+			of[k] = strconv.FormatFloat(*x, 'g', -1, 64)
+		}
+		text[i] = strings.Join(of[:], "/")
 	}
 	return strings.Join(text, " ")
 }
 
-func readScores(text string) ([]train.Score, error) {
-	var all []train.Score
+func readTries(text string) ([]train.Try, error) {
+	var all []train.Try
 	for one := range strings.FieldsSeq(text) {
-		var s train.Score
-		parts := strings.Split(one, "/")
-		if len(parts) != 3 {
+		var t train.Try
+		to, parts := figures(&t), strings.Split(one, "/")
+		if len(parts) != len(to) {
 			return nil, fmt.Errorf("the scores in its card: %q", one)
 		}
-		for i, to := range []*float64{&s.Mean, &s.Tail, &s.Failed} {
+		for i := range to {
 			var err error
-			if *to, err = strconv.ParseFloat(parts[i], 64); err != nil {
+			if *to[i], err = strconv.ParseFloat(parts[i], 64); err != nil {
 				return nil, fmt.Errorf("the scores in its card: %w", err)
 			}
 		}
-		all = append(all, s)
+		all = append(all, t)
 	}
 	return all, nil
+}
+
+// figures of a try, in the order of a card.
+func figures(t *train.Try) [6]*float64 {
+	return [6]*float64{&t.First.Mean, &t.First.Tail, &t.First.Failed, &t.All.Mean, &t.All.Tail, &t.All.Failed}
 }

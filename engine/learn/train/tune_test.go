@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/weirlb/weir/engine/decide"
@@ -23,7 +24,7 @@ func sized() *scenario.Scenario {
 }
 
 func TestATunedPriceIsBetterThanTheDefaultWhereItWasTuned(t *testing.T) {
-	opt := TuneOptions{Seed: 2, Scenarios: []*scenario.Scenario{sized()}, Tries: 10, Jobs: 2}
+	opt := TuneOptions{Seed: 2, Scenarios: []*scenario.Scenario{sized()}, Tries: 16, Jobs: 2}
 	r, err := Tune(context.Background(), opt)
 	if err != nil {
 		t.Fatal(err)
@@ -31,10 +32,20 @@ func TestATunedPriceIsBetterThanTheDefaultWhereItWasTuned(t *testing.T) {
 	if len(r.Tries) != opt.Tries || !(r.Score.worth() < -0.01) || r.Price == decide.DefaultPrice() {
 		t.Fatalf("%d prices tried, the best: %+v of %+v", len(r.Tries), r.Price, r.Score)
 	}
-	for _, s := range r.Tries {
-		if s.worth() < r.Score.worth() {
-			t.Errorf("%+v was tried and is better than %+v", s, r.Score)
+	left := 0
+	for i, s := range r.Tries {
+		if slices.Contains(r.Tries[:i], s) {
+			t.Errorf("try %d has what an earlier one had to the last digit: %+v", i+1, s)
 		}
+		if s.better(Try{All: r.Score}) {
+			t.Errorf("%+v was tried and is better than %+v", s.All, r.Score)
+		}
+		if s.All == (Score{}) {
+			left++
+		}
+	}
+	if left == 0 || left == len(r.Tries) {
+		t.Errorf("%d of %d prices were left after the first seeds", left, len(r.Tries))
 	}
 	if _, err := decide.ReadPrice(r.Price.Map()); err != nil {
 		t.Error(err)
@@ -49,8 +60,8 @@ func TestTheTunedPriceDependsOnTheSeedAloneAndGoesOnFromItsScores(t *testing.T) 
 	}
 	opt.Jobs = 3
 	stop := errors.New("stop")
-	var kept []Score
-	opt.Saved = func(so []Score) error {
+	var kept []Try
+	opt.Saved = func(so []Try) error {
 		if kept = so; len(so) == 3 {
 			return stop
 		}
