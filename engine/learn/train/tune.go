@@ -33,12 +33,12 @@ type Score struct {
 	Failed float64 // difference of the shares of requests that failed
 }
 
-// worth is what is made small: mean and tail, without giving any of the tail for the mean. What the tail rises counts tailWeight times: counted once, the search
-// went down the mean by as much as the tail went up (Park: mean .92, p99 1.04 of the default's). What it falls counts once: counted not at all, the search
+// worth is what is made small: mean and tail, without giving any of the tail for the mean. What the tail rises counts riseWeight times: counted once, the search went
+// down the mean by as much as the tail went up (Park: mean .92, p99 1.04 of the default's). What it falls counts fallWeight times: counted not at all or once, the search
 // ended where the tail was as high as before, and on other seeds by chance above. A request that fails counts ten.
 func (s Score) worth() float64 {
 	tail := math.Log(s.Tail)
-	w := math.Log(s.Mean) + max(tail, tailWeight*tail) + 10*max(s.Failed, 0)
+	w := math.Log(s.Mean) + max(fallWeight*tail, riseWeight*tail) + 10*max(s.Failed, 0)
 	if math.IsNaN(w) {
 		return math.Inf(1)
 	}
@@ -70,7 +70,7 @@ const (
 	within     = 0.005
 )
 
-const tailWeight = 4
+const riseWeight, fallWeight = 4, 2
 
 // The first step of the search is a factor; it is halved (in logarithms) where no constant gains by it, and ends below the last.
 const firstStep, lastStep = 1.4, 1.04
