@@ -28,7 +28,8 @@ type PeerView struct {
 	FailureFast  float64
 	FailureSlow  float64
 	Trend        float64 // how much slower than in the long run it works now; 1 = steady
-	Risk         float64 // 0..1: how likely it is on its way to failing (for pool.Predict)
+	Risk         float64 // 0..1: how likely it is on its way to failing (for pool.Predict), as it fails more than before or has become slow
+	Failing      float64 // 0..1: the same, by its failures alone
 	Samples      float64 // decayed successes
 	AgeMS        float64 // since the last outcome; +Inf = none
 	JoinedMS     float64 // time of joining
@@ -59,7 +60,7 @@ func (p *Pool) Peer(i int) PeerView {
 	if pe.others.busyN > 0 {
 		v.TotalRate = max(pe.others.busy*v.Concurrency/v.WorkMS, v.ArrivalRate)
 	}
-	v.Risk = pe.risk()
+	v.Risk, v.Failing = pe.risk()
 	return v
 }
 
@@ -95,10 +96,10 @@ func (pe *peer) utilisation() float64 {
 
 // risk combines two signs that a peer is about to fail: its fast failure rate is leaving the slow one, or it has lost much of its
 // speed. Each counts from a threshold on, so that noise is no risk.
-func (pe *peer) risk() float64 {
-	failing := ramp(pe.fail.fast-pe.fail.slow, 0.1, 0.6)
+func (pe *peer) risk() (both, failing float64) {
+	failing = ramp(pe.fail.fast-pe.fail.slow, 0.1, 0.6)
 	slowing := ramp(-math.Log(pe.drift.factor), math.Ln2, 3*math.Ln2) * pe.drift.slow
-	return 1 - (1-failing)*(1-slowing)
+	return 1 - (1-failing)*(1-slowing), failing
 }
 
 // ramp goes smoothly from 0 at lo to 1 at hi.

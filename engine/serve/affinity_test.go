@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/observe"
 )
 
@@ -94,5 +95,39 @@ func TestAChoiceByAffinityIsNoPartOfTheComparison(t *testing.T) {
 	}
 	if got := p.versus.Result(); got.Policy.Attempts == 0 {
 		t.Errorf("100 drawn requests did not: %+v", got)
+	}
+}
+
+func TestAPeerThatSlowsDownKeepsItsKeysAndOneThatFailsMoreAndMoreDoesNot(t *testing.T) {
+	e := still(t, `
+pools:
+  - {name: plain, peers: ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]}
+  - {name: keys, slow_start_ms: 0, eject: {consecutive: 1000}, peers: ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], affinity: {by: hash, key: $arg_user}}
+`)
+	for pool, want := range map[string]float64{"plain": 0.5, "keys": 0.25} {
+		p, err := e.pool(pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.risk(0, &estimate.PeerView{Risk: 0.5, Failing: 0.25}); got != want {
+			t.Errorf("pool %s: a risk of %v, want %v", pool, got, want)
+		}
+	}
+	least := 1.0
+	for round := range 30 {
+		b := outcomes(t, "keys", "GET /x", "10.0.0.1:80", observe.OK, 10, 5)
+		for range 10 {
+			add(t, b, "keys", "GET /x", "10.0.0.2:80", observe.OK, 5)
+			add(t, b, "keys", "GET /x", "10.0.0.3:80", map[bool]observe.Kind{false: observe.OK, true: observe.Status}[round >= 20], 5)
+		}
+		e.Observe(b)
+		refresh(t, e, "keys")
+		least = min(least, peerOf(t, e, "keys", "10.0.0.3:80").Admit)
+		if round == 19 && least < 1 {
+			t.Fatalf("before it failed it was admitted for %v", least)
+		}
+	}
+	if least > 1.0/3 { // what it takes for a key to move: admit is a part of an even share
+		t.Errorf("a peer that fails was admitted for %v at the least", least)
 	}
 }

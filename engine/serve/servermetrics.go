@@ -124,9 +124,15 @@ func (p *livePool) heed(now float64) {
 	}
 }
 
-// risk is how likely peer i is to fail soon, by its answers and by its metrics.
+// risk is how likely peer i is to fail soon, by its answers and by its metrics. Where keys have their peers, what a peer costs is a reason to leave it from break_at on
+// only, and all NGINX should agree where a key is; so that it became slow is no risk there. It was, and a peer of 1 ms that seemed three times as slow for a second gave
+// a part of its keys away.
 func (p *livePool) risk(i int, v *estimate.PeerView) float64 {
-	return 1 - (1-v.Risk)*(1-p.members[i].metered.Risk)
+	answers := v.Risk
+	if p.conf.Affinity.By == config.AffinityHash {
+		answers = v.Failing
+	}
+	return 1 - (1-answers)*(1-p.members[i].metered.Risk)
 }
 
 // measured takes in what a collector brought: values by metric of it and peer, and what went wrong, "" = nothing did.
