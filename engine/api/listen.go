@@ -89,7 +89,10 @@ func lockFolder(dir string) (func(), error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return func() { _ = f.Close() }, nil
+	return func() {
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) // closing alone keeps it while a process is being started beside (engine/learn/exchange)
+		_ = f.Close()
+	}, nil
 }
 
 // clearStale removes a socket file that nobody listens on.

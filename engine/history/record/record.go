@@ -197,6 +197,8 @@ func (r *Recorder) Close(ctx context.Context) error {
 		r.opt.Log.Warn().Int("rows", lost).Msg("history that waited in memory ends with the engine: no disk took it")
 	}
 	if r.lock != nil {
+		// Closing alone keeps the lock while a process is being started beside, which has all files until it runs its program.
+		_ = syscall.Flock(int(r.lock.Fd()), syscall.LOCK_UN)
 		err = errors.Join(err, r.lock.Close())
 	}
 	return err

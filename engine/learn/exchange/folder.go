@@ -52,12 +52,12 @@ func openFolder(u *url.URL) (Exchange, error) {
 		return nil, fmt.Errorf("locking in the folder for shared models: %w", err)
 	}
 	if lock != nil {
-		_ = lock.Close()
+		unlock(lock)
 	}
 	return f, nil
 }
 
-// locked returns a lock file, locked until it is closed; nil when another has it.
+// locked returns a lock file, locked until it is unlocked or the process ends; nil when another has it.
 func (f *folder) locked(name string) (*os.File, error) {
 	path := filepath.Join(f.path, name)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o660)
@@ -83,6 +83,13 @@ func (f *folder) locked(name string) (*os.File, error) {
 		return nil, nil
 	}
 	return file, nil
+}
+
+// unlock gives a lock back. Closing alone would not while a process is being started beside: until it runs its program it has all files of this one,
+// and the lock belongs to the open file, not to who opened it.
+func unlock(file *os.File) {
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+	_ = file.Close()
 }
 
 // sameFile tells whether an open file still is what its name stands for.
@@ -129,7 +136,7 @@ func (f *folder) Publish(ctx context.Context, p Publication) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer unlock(lock)
 	list, err := f.entries()
 	if err != nil {
 		return err
@@ -286,7 +293,7 @@ func (f *folder) Describe() string { return "the folder " + f.path }
 // Close implements Exchange.
 func (f *folder) Close() {
 	if f.lead != nil {
-		_ = f.lead.Close()
+		unlock(f.lead)
 		f.lead = nil
 	}
 }

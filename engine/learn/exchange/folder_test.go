@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -187,5 +188,41 @@ func TestAllFilesInAFolderCanBeWrittenByTheGroup(t *testing.T) {
 		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o660 {
 			t.Errorf("%s: %v %v", f.Name(), info.Mode(), err)
 		}
+	}
+}
+
+// A process that is being started has all files of its parent until it runs its program, and with them the locks.
+func TestALeaderThatResignsIsFollowedThoughAnotherProcessHasItsFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "models")
+	a, b := openFolder(t, path), openFolder(t, path)
+	defer b.Close()
+	if leads, err := a.Lead(t.Context()); err != nil || !leads {
+		t.Fatal(leads, err)
+	}
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc: ", err)
+	}
+	held := 0
+	for _, f := range files {
+		fd, _ := strconv.Atoi(f.Name())
+		if to, err := os.Readlink("/proc/self/fd/" + f.Name()); err != nil || !strings.HasPrefix(to, path) {
+			continue
+		}
+		copied, err := syscall.Dup(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(copied)
+		held++
+	}
+	if held == 0 {
+		t.Fatal("the leader has no file open")
+	}
+	if err := a.Resign(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if leads, err := b.Lead(t.Context()); err != nil || !leads {
+		t.Errorf("nobody follows: %v %v", leads, err)
 	}
 }
