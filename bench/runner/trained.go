@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,7 +56,7 @@ func (c *trainedCmd) measure(b *bench) (*result, error) {
 			return nil, err
 		}
 		mean, tail := figure("mean_ms"), figure("p99_ms")
-		for _, n := range []int{c.Seeds, min(few, c.Seeds)} {
+		for _, n := range slices.Compact([]int{c.Seeds, min(few, c.Seeds)}) {
 			line := []string{s.Name, strconv.Itoa(n)}
 			for i := range rows {
 				rows[i].Results = rows[i].Results[:n]

@@ -201,7 +201,7 @@ func TestALeaderThatResignsIsFollowedThoughAnotherProcessHasItsFiles(t *testing.
 	}
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skip("no /proc: ", err)
+		t.Fatal(err)
 	}
 	held := 0
 	for _, f := range files {
