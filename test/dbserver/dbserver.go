@@ -264,12 +264,14 @@ func MariaDB() (*Server, error) {
 		return nil, err
 	}
 	data := filepath.Join(s.Dir, "data")
-	if text, err := s.command(install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db").CombinedOutput(); err != nil {
+	// A server that starts removes what is left of temporary tables in its folder for them: those of another one, were it /tmp for both.
+	tmp := "--tmpdir=" + s.Dir
+	if text, err := s.command(install, "--no-defaults", "--datadir="+data, tmp, "--auth-root-authentication-method=normal", "--skip-test-db").CombinedOutput(); err != nil {
 		s.Remove()
 		return nil, fmt.Errorf("mariadb-install-db: %w: %s", err, text)
 	}
 	s.run = []string{
-		program, "--no-defaults", "--datadir=" + data, "--socket=" + filepath.Join(s.Dir, "socket"), "--skip-networking",
+		program, "--no-defaults", "--datadir=" + data, tmp, "--socket=" + filepath.Join(s.Dir, "socket"), "--skip-networking",
 		"--pid-file=" + filepath.Join(s.Dir, "pid"), "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=128M", "--innodb-log-file-size=128M",
 	}
 	err = s.Start()
