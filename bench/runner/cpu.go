@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +24,7 @@ type cpuCmd struct {
 	Only     []string      `help:"Only these variants (the plain ones they are compared with are added)."`
 	Connect  int           `name:"connections" default:"16" help:"Connections of wrk."`
 	Peers    int           `default:"10" help:"Peers of the pool."`
-	Pin      string        `default:"none" enum:"none,worker,one" help:"none: the kernel places all; worker: the worker has a core to itself; one: all share one core."`
+	Pin      string        `default:"remote" enum:"remote,none,worker,one" help:"remote: the worker has a core to itself, and client and peers poll on another, so that it wakes nobody; worker: they sleep; one: all share one core; none: the kernel places all."`
 	Features bool          `help:"What each feature of operators costs while it is on: weir-FEATURE beside weir, each with a pool of its own."`
 	Beside   string        `help:"Another checkout, whose Lua is measured too, as weir-beside: what a change brings." placeholder:"DIR"`
 	Seed     uint64        `default:"1" help:"Of the order of the variants in each round."`
@@ -164,33 +163,24 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The worker that is measured has the last core to itself; wrk, the peers and the engine share the others.
-	mask, others := "", []string(nil)
-	if n := runtime.NumCPU(); n > 1 && c.Pin != "none" {
-		mask = "1" + strings.Repeat("0", n-1)
-		others = []string{"taskset", "-c", fmt.Sprintf("0-%d", n-2)}
-		if c.Pin == "one" {
-			others = []string{"taskset", "-c", fmt.Sprint(n - 1)}
-		}
+	at, err := b.place(c.Pin)
+	if err != nil {
+		return nil, err
 	}
-	peersMask := mask
-	if c.Pin == "worker" {
-		peersMask = "01"
-	}
-	if _, err := b.nginx(site{Name: "peers", Template: "static", Peers: peers, CPUMask: peersMask}); err != nil {
+	if _, err := b.nginx(site{Name: "peers", Template: "static", Peers: peers, CPUMask: at.peersMask, Preload: at.preload}); err != nil {
 		return nil, err
 	}
 	var eng *engine
 	if c.Features {
-		eng, err = c.featuresEngine(b, peers, peersMask)
+		eng, err = c.featuresEngine(b, peers, at)
 	} else {
 		eng, err = b.engine("engine", peers, "")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Pin == "one" {
-		if err := exec.CommandContext(b.ctx, "taskset", "-a", "-p", fmt.Sprintf("%x", 1<<(runtime.NumCPU()-1)), fmt.Sprint(eng.pid())).Run(); err != nil {
+	if at.engineMask != "" {
+		if err := exec.CommandContext(b.ctx, "taskset", "-a", "-p", at.engineMask, fmt.Sprint(eng.pid())).Run(); err != nil {
 			return nil, fmt.Errorf("pinning the engine: %w", err)
 		}
 	}
@@ -200,7 +190,7 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 	warm := int((warmUp + c.For - 1) / c.For)
 	for set := range c.Sets {
 		for _, v := range variants {
-			if err := b.startVariant(v, mask); err != nil {
+			if err := b.startVariant(v, at.workerMask); err != nil {
 				return nil, err
 			}
 		}
@@ -215,7 +205,7 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 		from, to := set*c.Rounds/c.Sets, (set+1)*c.Rounds/c.Sets
 		for round := from - warm; round < to; round++ {
 			for _, i := range order.Perm(len(variants)) {
-				run, err := c.once(b, variants[i], others)
+				run, err := c.once(b, variants[i], at.client)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", variants[i].name, err)
 				}
@@ -235,7 +225,7 @@ func (c *cpuCmd) measure(b *bench) (*result, error) {
 			v.proc.stop()
 		}
 	}
-	r := c.result(variants)
+	r := c.result(variants, at)
 	r.Notes = append(r.Notes, lost...)
 	return r, nil
 }
@@ -360,16 +350,14 @@ func quiet(runs []cpuRun) float64 {
 	return rank(slices.Sorted(slices.Values(us)), 0.1)
 }
 
-func (c *cpuCmd) result(variants []*variant) *result {
+func (c *cpuCmd) result(variants []*variant, at placement) *result {
 	r := &result{
 		Seeds: []uint64{c.Seed},
 		Setup: fmt.Sprintf("wrk -t1 -c%d, keep-alive on both sides, 5-byte answers, %d peers served by one other NGINX; one worker a variant, all idle but one. "+
 			"%d rounds of %v each variant in an order drawn for each round, every NGINX started anew %d times. CPU is what the worker was on a core, user and system. "+
 			"The ratio is taken within each round, against the plain variant of the same kind; "+
 			"the quietest tenth is the ratio of the lowest deciles, since others on the machine only ever add to a time. %s",
-			c.Connect, c.Peers, c.Rounds, c.For, c.Sets, map[string]string{
-				"none": "The kernel places the processes.", "worker": "The worker has the last core to itself; wrk, peers and engine share the rest.", "one": "All share the last core.",
-			}[c.Pin]),
+			c.Connect, c.Peers, c.Rounds, c.For, c.Sets, at.said),
 	}
 	ratio := table{Title: "CPU a request, ratio to plain NGINX", Columns: []string{"variant", "ratio", "quartiles", "extremes", "quietest tenth", "us a request", "quartiles", "user", "system", "requests/s", "busy", "against"}}
 	byName := map[string]*variant{}

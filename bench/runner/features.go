@@ -96,12 +96,12 @@ func (f feature) pool(peers []string) string {
 }
 
 // featuresEngine starts the one engine that all variants share, and the peers that send load reports.
-func (c *cpuCmd) featuresEngine(b *bench, peers []string, mask string) (*engine, error) {
+func (c *cpuCmd) featuresEngine(b *bench, peers []string, at placement) (*engine, error) {
 	var err error
 	if c.reporting, err = b.addrs(len(peers)); err != nil {
 		return nil, err
 	}
-	if _, err := b.nginx(site{Name: "reporting", Template: "static", Peers: c.reporting, CPUMask: mask, Server: reports}); err != nil {
+	if _, err := b.nginx(site{Name: "reporting", Template: "static", Peers: c.reporting, CPUMask: at.peersMask, Preload: at.preload, Server: reports}); err != nil {
 		return nil, err
 	}
 	pools := feature{name: "api"}.pool(peers) + "  - {name: next, shadow_of: shadow, retry: {tries: 1}, peers: [" + fmt.Sprintf("%q", peers[0]) + "]}\n"

@@ -26,6 +26,7 @@ type site struct {
 	Lua      bool
 	LuaFrom  string // another checkout than this
 	Socket   string // of the engine
+	Preload  string // LD_PRELOAD; empty = none
 
 	b   *bench
 	Dir string
@@ -64,7 +65,11 @@ func (b *bench) nginx(s site) (*process, error) {
 	if err := b.render(s.Template+".conf", file, &s); err != nil {
 		return nil, err
 	}
-	p, err := b.start(s.Name, []string{"WEIR_SOCKET=" + s.Socket}, "nginx", "-p", s.Dir, "-c", file)
+	env := []string{"WEIR_SOCKET=" + s.Socket}
+	if s.Preload != "" {
+		env = append(env, "LD_PRELOAD="+s.Preload)
+	}
+	p, err := b.start(s.Name, env, "nginx", "-p", s.Dir, "-c", file)
 	if err != nil {
 		return nil, err
 	}
