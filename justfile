@@ -21,7 +21,7 @@ bench *args="--help":
 
 # Format the Go code
 fmt:
-    go tool gofumpt -w deploy engine bench test
+    go tool gofumpt -w deploy engine bench models nginx schema test
 
 # Install beside this machine's NGINX, as root (--nginx-only, --uninstall)
 install *args:

@@ -63,7 +63,7 @@ onnxruntime() {
 # gofumpt and staticcheck are tools of go.mod: the same versions everywhere.
 format() {
     local bad
-    bad=$(go tool gofumpt -l deploy engine bench nginx schema test) || return 1
+    bad=$(go tool gofumpt -l deploy engine bench models nginx schema test) || return 1
     [ -z "$bad" ] || { printf 'not formatted (go tool gofumpt -w FILE):\n%s\n' "$bad"; return 1; }
 }
 
@@ -150,7 +150,7 @@ step "format (gofumpt)" format
 step "vet" go vet ./...
 step "lint (staticcheck)" go tool staticcheck ./...
 step "scripts (shellcheck)" scripts
-step "lint (luacheck)" luacheck --no-color -q lua test/lua
+step "lint (luacheck)" luacheck --no-color -q lua test/lua bench/lua
 step "Lua tests (busted)" busted
 step "Go tests (unit, property, fuzz seeds)" unit
 if [ "$mode" = all ]; then

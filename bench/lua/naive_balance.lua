@@ -1,7 +1,8 @@
 -- The yardstick of `bench/run.sh cpu`: a balancer as it is written in an afternoon. The count of each peer in a shared dict, all of them read for
 -- each request. No class, no outcomes, no retries.
 local counts = ngx.shared.naive
-local PORTS = PORTS -- luacheck: globals PORTS; the benchmark sets them in init_by_lua
+local PORTS = PORTS -- luacheck: globals PORTS
+-- which the benchmark sets in init_by_lua
 local best, at = math.huge, 1
 local from = math.random(#PORTS)
 for i = 1, #PORTS do

@@ -19,7 +19,7 @@ import (
 
 // downCmd measures how a pool of four takes the loss of a peer under load. NGINX sets a peer that it cannot reach aside by itself, after which
 // there is little passive evidence for the engine, so active checks tell the engine; they pass on a peer that answers users with 500, which
-// is then ejected on passive evidence alone.
+// is then ejected on passive evidence alone. One that answers users and fails its checks is known to the engine alone.
 type downCmd struct {
 	Rounds int           `default:"5" help:"Rounds; each loses a peer in every way once, with everything started anew."`
 	Rate   float64       `default:"400" help:"GETs a second, open loop."`
@@ -44,6 +44,7 @@ var ways = []way{
 	{"refused", "the port is closed: running requests end well, new connections are refused", `{"refuse":true}`},
 	{"500", "every answer is a 500, at once; checks pass", `{"fail":{"status":500,"after_ms":1,"share":1}}`},
 	{"silent", "connections are neither accepted nor refused", `{"blackhole":true}`},
+	{"unhealthy", "users get their answers, checks a 503: NGINX goes by what the engine tells it alone", `{"health":503}`},
 }
 
 // downRun is one run of one way. Times are ms.
