@@ -77,6 +77,29 @@ func TestPeersThatSuitAClassGetIt(t *testing.T) {
 	r.WantAll(heavy.Stop(), 200)
 }
 
+// A weight set over the API is in the table at once, and NGINX goes by it: of peers that are alike the heavier is cheaper by its weight.
+func TestMostRequestsGoToTheHeavierOfPeersThatAreAlike(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Settings: "slow_start_ms: 0"}}})
+	for _, p := range []string{"a", "b"} {
+		r.Backend(p).Set(`{"slots":4,"default":{"mean_ms":10}}`)
+	}
+	load := r.StartLoad(2, 0, rig.Request{Path: "/api/x"})
+	for _, heavy := range []string{"b", "a"} {
+		light := string('a' + 'b' - heavy[0])
+		r.Engine.Patch(r.Engine.PeerPath("api", light), `{"weight":1}`)
+		r.Engine.Patch(r.Engine.PeerPath("api", heavy), `{"weight":10}`)
+		r.Eventually(heavy+", which is ten times as heavy, gets most requests", func() error {
+			all := load.Answers()
+			if share := rig.Share(all[len(all)-min(len(all), 100):], heavy); share < 0.75 {
+				return fmt.Errorf("%.0f %% of the last 100", 100*share)
+			}
+			return nil
+		})
+	}
+	r.WantAll(load.Stop(), 200)
+}
+
 // A subrequest shares its variables with the main request.
 func TestTheAccessLogNamesNoPeerOfASubrequestAsTheRequestsOwn(t *testing.T) {
 	t.Parallel()
