@@ -91,6 +91,14 @@ func start(t *testing.T, more string) *engine {
 		hup: make(chan os.Signal, 1), ended: make(chan error, 1),
 	}
 	e.write(more)
+	e.serve()
+	return e
+}
+
+// serve starts the engine on the file as it is and waits until it runs.
+func (e *engine) serve() {
+	t := e.t
+	t.Helper()
 	var ctx context.Context
 	ctx, e.stop = context.WithCancel(context.Background())
 	go func() {
@@ -111,7 +119,6 @@ func start(t *testing.T, more string) *engine {
 			e.admin = "http://" + event.Admin
 		}
 	}
-	return e
 }
 
 func (e *engine) write(more string) {
