@@ -34,7 +34,9 @@ const (
 // Refresh; "", "*" and names beyond the bound get 0.
 //
 // The bound works as in the frequent-items algorithm of Misra and Gries (1982): a name that finds no place takes one from the
-// least busy unlisted class when that has faded, and otherwise makes it fade. A flood of names seen once cannot push out a busy one.
+// least busy unlisted class when that has faded, and otherwise makes all unlisted ones fade. So a flood of names seen once cannot push out
+// a busy one, and a name that has more than one in as many requests as there are unlisted places gets one. Where only the least busy one
+// faded, several that became busy at once took its place from each other for good, while seldom ones kept all the others.
 func (p *Pool) Class(now float64, name string) int {
 	p.tick(now)
 	if name == "" || name == "*" {
@@ -66,7 +68,11 @@ func (p *Pool) Class(now float64, name string) int {
 		return 0
 	}
 	if p.classes[least].traffic >= 1 {
-		p.classes[least].traffic--
+		for c := 1; c < len(p.classes); c++ {
+			if k := &p.classes[c]; !k.listed {
+				k.traffic = max(k.traffic-1, 0)
+			}
+		}
 		return 0
 	}
 	delete(p.slot, p.classes[least].name)
