@@ -67,8 +67,11 @@ func TestTheJSONLogHasPeerClassPolicyCostAndAttemptsOfEachRequest(t *testing.T) 
 			if p := last[i].PredictedMS; p >= 0 {
 				cost = fmt.Sprintf("%.1f", p)
 			}
-			if last[i].Flags&rig.FlagLocal != 0 {
+			switch flags := last[i].Flags; {
+			case flags&rig.FlagLocal != 0:
 				wantPolicy = "local"
+			case flags&rig.FlagControl != 0:
+				wantPolicy = "control"
 			}
 			if e.Policy != wantPolicy || e.Predicted != cost {
 				t.Errorf("the rule is %s and the cost %s: %s", wantPolicy, cost, line)

@@ -296,7 +296,6 @@ func TestTheRigsOwnConfigurationPassesTheCheck(t *testing.T) {
 	}
 }
 
-// NGINX escapes quotes and control characters for JSON and leaves other bytes alone; strict readers refuse a line that is no UTF-8.
 func TestTheJSONLogHasANumberForEveryStatus(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{
@@ -333,6 +332,7 @@ func TestTheJSONLogHasANumberForEveryStatus(t *testing.T) {
 	})
 }
 
+// NGINX escapes quotes and control characters for JSON and leaves other bytes alone; strict readers refuse a line that is no UTF-8.
 func TestTheJSONLogIsUTF8WhateverTheClientSends(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{NoEngine: true, Workers: 1, Server: "access_log access.json weir_json; location /x { return 204; }"})
