@@ -404,7 +404,7 @@ func TestLimitsOfRetriesTakeNoAnswerFromTheClient(t *testing.T) {
 	again := "proxy_next_upstream error timeout http_503;"
 	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{
 		{Name: "slow", Peers: []string{"a", "b", "c"}, Location: again, Settings: settings + "retry: {timeout_ms: 300}"},
-		{Name: "many", Peers: strings.Split("d e f g h i j k l", " "), Location: again, Settings: settings + "retry: {tries: 10, min_per_s: 1000}"},
+		{Name: "many", Peers: strings.Split("d e f g h i j k l", " "), Location: again, Settings: settings + "retry: {tries: 10, min_per_s: 1000000}"},
 		{Name: "hung", Peers: []string{"m", "n"}, Location: "proxy_read_timeout 400ms;", Settings: settings + "retry: {timeout_ms: 300}"},
 	}})
 	for b := range strings.SplitSeq("a b c d e f g h i j k l", " ") {
