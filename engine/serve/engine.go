@@ -45,7 +45,7 @@ type Engine struct {
 	reload       atomic.Pointer[reloadFault]
 
 	hearing   sync.Mutex // guards instances and foreign
-	instances map[string]*instance
+	instances map[sender]*instance
 	foreign   map[string]struct{} // protocol versions refused so far
 	vanished  atomic.Bool         // an NGINX fell silent with requests in flight, and no batch came since
 
@@ -78,7 +78,7 @@ func (w *Watchers) Count() int { return int(w.n.Load()) }
 
 // New makes an engine with the pools of a configuration and publishes their first tables. It starts nothing; Start does.
 func New(conf *config.Config, log *telemetry.Log, tel *telemetry.Metrics) *Engine {
-	e := &Engine{log: log, tel: tel, start: time.Now(), zone: conf.Zone, prometheus: conf.PrometheusURL.Reveal(), instances: map[string]*instance{}, foreign: map[string]struct{}{}, firstChecks: make(chan struct{}, firstAtOnce)}
+	e := &Engine{log: log, tel: tel, start: time.Now(), zone: conf.Zone, prometheus: conf.PrometheusURL.Reveal(), instances: map[sender]*instance{}, foreign: map[string]struct{}{}, firstChecks: make(chan struct{}, firstAtOnce)}
 	e.models = newModels(e)
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.lastBatch.Store(-1)

@@ -322,41 +322,6 @@ func TestMetaVersionStaysWhenOnlyCostsChange(t *testing.T) {
 
 func ptr[T any](x T) *T { return &x }
 
-func TestInflightIsTheSumOverNGINXInstancesAndOldReportsAreForgotten(t *testing.T) {
-	e := still(t, threePeers)
-	report := func(instance string, entries ...observe.Inflight) {
-		e.Observe(&observe.Batch{Instance: instance, Inflight: entries})
-	}
-	report("web1", observe.Inflight{Pool: "api", Peer: "10.0.0.1:80", Count: 4}, observe.Inflight{Pool: "other", Peer: "10.0.1.2:80", Count: 1},
-		observe.Inflight{Pool: "api", Peer: "9.9.9.9:1", Count: 100}, observe.Inflight{Pool: "no", Peer: "x", Count: 100})
-	report("web2", observe.Inflight{Pool: "api", Peer: "10.0.0.1:80", Count: 3})
-	count := func(pool, addr string, want int) {
-		t.Helper()
-		if got := peerOf(t, e, pool, addr).Inflight(); got != want {
-			t.Errorf("%s has %d in flight, want %d", addr, got, want)
-		}
-	}
-	count("api", "10.0.0.1:80", 7)
-	count("other", "10.0.1.2:80", 1)
-	report("web1", observe.Inflight{Pool: "api", Peer: "10.0.0.2:80", Count: 2}) // all of web1: what is not named has none
-	count("api", "10.0.0.1:80", 3)
-	count("api", "10.0.0.2:80", 2)
-	count("other", "10.0.1.2:80", 0)
-	report("web1") // says nothing
-	count("api", "10.0.0.2:80", 2)
-
-	later := e.now() + instanceSilentMS + 1
-	gone := e.silent(later)
-	slices.Sort(gone)
-	if !slices.Equal(gone, []string{"web1", "web2"}) {
-		t.Fatalf("silent instances %q", gone)
-	}
-	p, _ := e.pool("api")
-	p.forget(later, gone)
-	count("api", "10.0.0.1:80", 0)
-	count("api", "10.0.0.2:80", 0)
-}
-
 // follower is what a watcher knows after applying every answer.
 type follower struct {
 	epoch   string

@@ -11,7 +11,14 @@ const (
 	maxInstances     = 256
 )
 
-// instance is one NGINX. The engine's hearing mutex guards it.
+// sender is who says what is in flight. Both masters of a binary upgrade have the name of their NGINX: the new one, which tells its pid besides, takes
+// new requests while the old one finishes its own, and neither knows of the other's.
+type sender struct {
+	name   string
+	master int // 0 but for the new master of an upgrade
+}
+
+// instance is one sender. The engine's hearing mutex guards it.
 type instance struct {
 	reportedMS float64             // when it last said what is in flight
 	pools      map[string]struct{} // those it has requests in flight in
@@ -36,17 +43,20 @@ func (e *Engine) hear(now float64, b *observe.Batch, pools map[string]*livePool)
 	}
 }
 
+func senderOf(b *observe.Batch) sender { return sender{b.Instance, b.Master} }
+
 // heardOf notes the sender and returns the pools whose counts it may have changed; full: it is one sender too many.
 func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string, full bool) {
 	e.hearing.Lock()
 	defer e.hearing.Unlock()
-	in := e.instances[b.Instance]
+	from := senderOf(b)
+	in := e.instances[from]
 	if in == nil {
 		if len(e.instances) >= maxInstances {
 			return nil, true
 		}
 		in = &instance{pools: map[string]struct{}{}}
-		e.instances[b.Instance] = in
+		e.instances[from] = in
 	}
 	in.reportedMS = now
 	for _, f := range b.Inflight {
@@ -64,27 +74,27 @@ func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string, full 
 	return touched, false
 }
 
-// silent removes the instances that did not report for long and returns their names.
-func (e *Engine) silent(now float64) (names []string) {
+// silent removes the senders that did not report for long and returns them.
+func (e *Engine) silent(now float64) (gone []sender) {
 	e.hearing.Lock()
 	defer e.hearing.Unlock()
-	for name, in := range e.instances {
+	for from, in := range e.instances {
 		if now-in.reportedMS > instanceSilentMS {
-			delete(e.instances, name)
-			names = append(names, name)
+			delete(e.instances, from)
+			gone = append(gone, from)
 			if len(in.pools) > 0 && now-float64(e.lastBatch.Load()) > staleMS-1 {
 				e.vanished.Store(true)
 			}
 		}
 	}
-	return names
+	return gone
 }
 
 // report replaces what one NGINX has in flight in this pool.
 func (p *livePool) report(now float64, b *observe.Batch) {
 	p.mu.Lock()
 	defer p.unlock()
-	counts := p.inflight[b.Instance]
+	counts := p.inflight[senderOf(b)]
 	clear(counts)
 	for _, f := range b.Inflight {
 		if f.Pool != p.name || f.Count <= 0 || p.health.Index(f.Peer) < 0 {
@@ -92,7 +102,7 @@ func (p *livePool) report(now float64, b *observe.Batch) {
 		}
 		if counts == nil { // an NGINX that has had nothing in flight here shares no limit with the others
 			counts = map[string]int{}
-			p.inflight[b.Instance] = counts
+			p.inflight[senderOf(b)] = counts
 		}
 		counts[f.Peer] = f.Count
 	}
@@ -100,15 +110,24 @@ func (p *livePool) report(now float64, b *observe.Batch) {
 	p.sumInflight(now)
 }
 
-// forget drops what silent instances had in flight.
-func (p *livePool) forget(now float64, instances []string) {
+// forget drops what silent senders had in flight.
+func (p *livePool) forget(now float64, gone []sender) {
 	p.mu.Lock()
 	defer p.unlock()
-	for _, name := range instances {
-		delete(p.inflight, name)
+	for _, from := range gone {
+		delete(p.inflight, from)
 	}
 	p.dirty = true
 	p.sumInflight(now)
+}
+
+// sharers is how many NGINX have had requests in flight in the pool of late, and so share its limit: both masters of an upgrade are one.
+func (p *livePool) sharers() int {
+	names := map[string]struct{}{}
+	for from := range p.inflight {
+		names[from.name] = struct{}{}
+	}
+	return len(names)
 }
 
 // sumInflight brings the peers' in-flight counts up to date: the sum over the NGINX instances. It is called when a count was

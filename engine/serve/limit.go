@@ -78,7 +78,7 @@ func (p *livePool) limitNow(before *Snapshot) Limit {
 	if l == nil {
 		return Limit{}
 	}
-	now := Limit{On: true, Sharers: max(1, len(p.inflight))}
+	now := Limit{On: true, Sharers: max(1, p.sharers())}
 	if l.Limit() > 0 {
 		now.Max, now.Now, now.BaseMS = digits3(l.Limit()), digits3(l.Now()), digits3(l.Base())
 	}

@@ -56,7 +56,7 @@ type livePool struct {
 	split     *splitting        // nil = the pool has no split
 	versus    *compared         // nil = no table was made yet
 
-	inflight map[string]map[string]int // in-flight counts by NGINX instance and peer address
+	inflight map[sender]map[string]int // in-flight counts by NGINX and peer address
 
 	dirty       bool    // something was learned since the table was filled
 	filledAt    float64 // ms; -Inf = never
@@ -115,7 +115,7 @@ const observedKinds = int(pool.IdleRace) + 1
 func newPool(e *Engine, name string) *livePool {
 	p := &livePool{
 		name: name, eng: e, tel: e.tel.Pool(name), policy: &decide.Analytic{}, serving: analytic,
-		checks: map[string]*check{}, inflight: map[string]map[string]int{},
+		checks: map[string]*check{}, inflight: map[sender]map[string]int{},
 		filledAt: math.Inf(-1), trafficAt: math.Inf(-1), ramped: -1, pending: true, bornAt: e.now(),
 	}
 	if e.learner != nil {

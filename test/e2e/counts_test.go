@@ -343,37 +343,6 @@ func TestCountsSurviveReloadAndScaling(t *testing.T) {
 	r.WantIdle()
 }
 
-// Both were known to the engine by the host's name, and each replaced what the other had told of its requests.
-func TestTheEngineAddsUpTheRequestsOfTwoNGINXOnOneHost(t *testing.T) {
-	t.Parallel()
-	pools := []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}}}
-	one := start(t, rig.Options{Pools: pools})
-	two := start(t, rig.Options{Pools: pools, Beside: one, Follow: one})
-	one.Backend("a").Set(answersIn(20_000))
-	held := []*rig.Pending{one.Begin(7, rig.Request{Path: "/api/x"}), two.Begin(4, rig.Request{Path: "/api/x"})}
-	wantAll := func(when string) {
-		t.Helper()
-		one.Eventually("the engine knows of all requests, "+when, func() error {
-			if n := one.Engine.Figures("api", "a").Inflight; n != 11 {
-				return fmt.Errorf("%d in flight, of 7 and 4", n)
-			}
-			return nil
-		})
-		for range 10 { // each tells it ten times a second
-			time.Sleep(50 * time.Millisecond)
-			if n := one.Engine.Figures("api", "a").Inflight; n != 11 {
-				t.Fatalf("%d in flight %s, of 7 and 4", n, when)
-			}
-		}
-	}
-	wantAll("at first")
-	two.NGINX.Reload() // which must not give it another name
-	wantAll("after a reload")
-	for _, h := range held {
-		h.Abort()
-	}
-}
-
 // Rule 5 of the contract.
 func TestStateFollowsTheAddressWhenPeersAreReordered(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ local shed = require "resty.weir.shed"
 local faults = require "resty.weir.refused"
 local watch = require "resty.weir.watch"
 
-local pairs, ipairs, pcall = pairs, ipairs, pcall
+local pairs, ipairs, next, pcall = pairs, ipairs, next, pcall
 local exiting = ngx.worker.exiting
 local timer_at = ngx.timer.at
 
@@ -51,7 +51,7 @@ local shipping, ordered = false, false
 local resume_at = 0 -- after a failure, not before
 local refused_at = nil -- when a connection was refused, which says that no engine runs; nil = one was made since
 local dropped_told = 0 -- of _M.dropped, how many the engine knows of
-local socket, instance, worker_id
+local socket, instance, master, worker_id
 local last_renew = 0
 
 -- The places of a peer's slot and of a class number in the lists of the filling batch, valid when their stamp is its: a batch looks up each of
@@ -161,9 +161,10 @@ function _M.push(slot, class, attempt, kind, status, flags, inflight, propensity
     end
 end
 
--- Live counts of all workers, for the engine's estimate of busy time; from the elected worker only. What it has told stands until something else is told, and
--- a worker just elected does not know what the one before it told last: where nothing is in flight it says so, of one peer for all.
-local last_nonzero -- nil: nothing told since this worker was elected
+-- Live counts of all workers, for the engine's estimate of busy time; from the elected worker only, and those that outlive it (watch.speaks).
+-- What it has told stands until something else is told, and a worker just elected does not know what the one before it told last: where nothing is
+-- in flight it says so, of one peer for all.
+local last_nonzero -- by slot; nil: nothing told since this worker was elected
 local function inflight_totals()
     local list, nonzero, known = {}, {}, last_nonzero or {}
     for slot = 0, slots.count() - 1 do
@@ -173,10 +174,20 @@ local function inflight_totals()
             if info then
                 list[#list + 1] = { info.pool, info.addr, held }
             end
-            nonzero[slot] = held > 0 or nil
+            nonzero[slot] = held > 0 and held or nil
         end
     end
     return list, nonzero
+end
+
+-- Is it other than what this worker told last? Several may tell while they exit, and the engine hear the one that looked first last.
+local function has_changed()
+    for slot = 0, slots.count() - 1 do
+        if shm.inflight(slot) ~= (last_nonzero and last_nonzero[slot] or 0) then
+            return true
+        end
+    end
+    return false
 end
 
 -- Not every lua-cjson can tell an empty list from an empty object.
@@ -202,6 +213,9 @@ local function encode(b, leader)
         local list, nonzero = inflight_totals()
         if #list > 0 then
             live = ',"inflight":' .. cjson.encode(list)
+            if master > 0 and watch.takes_master() then
+                live = live .. ',"master":' .. master
+            end
         end
         local limits, refused = {}, {}
         for name in pairs(watch.guarded) do
@@ -252,6 +266,7 @@ local function send(leader)
     dropped_told = dropped
     if told then
         last_nonzero = told.nonzero
+        watch.told(next(told.nonzero) ~= nil)
         for _, entry in ipairs(told.refused) do
             shed.tell(entry)
         end
@@ -283,7 +298,7 @@ function ship()
         return
     end
     shipping = true
-    local leader = watch.is_leader()
+    local leader = watch.speaks()
     if not leader then
         last_nonzero = nil
     end
@@ -299,11 +314,11 @@ function ship()
         if not ok or taken then
             give_back()
         end
-        leader = false -- the live counts once
+        leader = leader and exiting() -- the live counts once, but where no tick will come to tell what they have become
         if n > 0 and not sealed[1] and exiting() then -- no tick will come for what requests left behind meanwhile
             seal()
         end
-    until not (ok and taken) or not sealed[1]
+    until not (ok and taken) or not sealed[1] and not (leader and has_changed())
     shipping = false
 end
 
@@ -333,9 +348,10 @@ local function tick(premature)
     end
 end
 
-function _M.start(socket_path, name)
+-- upgraded: the pid of the master if it is the new one of an upgrade, else 0.
+function _M.start(socket_path, name, upgraded)
     socket = socket_path
-    instance = name
+    instance, master = name, upgraded
     worker_id = ngx.worker.id() or 0
     last_renew = clock.now_ms()
     return ngx.timer.every(INTERVAL_S, tick)

@@ -171,6 +171,7 @@ local function apply(answer)
     for _, key in ipairs(answer.accepts or {}) do
         _M.accepts[key] = true
     end
+    dict:safe_set("takes_master", _M.accepts.master == true)
     local changed = false
     local named = {}
     for _, p in ipairs(answer.pools or {}) do
@@ -317,8 +318,23 @@ local function tick(premature)
     end
 end
 
-function _M.is_leader()
-    return dict:get("leader") == workers.id
+-- Is it on this worker to tell the engine what all of them have in flight? It is on the elected one, and where NGINX stops, which has no elected worker any
+-- more, on each of those that end their last requests.
+function _M.speaks()
+    local leader = dict:get("leader")
+    return leader == workers.id or not leader and exiting() and dict:get("told_busy") == true
+end
+
+-- May the header of /observe have the key "master"? Other than `accepts`, all workers know.
+function _M.takes_master()
+    return dict:get("takes_master") == true
+end
+
+-- The engine was told that some requests are in flight, or that none is.
+function _M.told(busy)
+    if (dict:get("told_busy") == true) ~= busy then
+        dict:safe_set("told_busy", busy)
+    end
 end
 
 -- Starts the election in this worker.

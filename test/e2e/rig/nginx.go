@@ -25,6 +25,7 @@ type NGINX struct {
 	proc   process
 	socket string // where NGINX looks for the engine
 	killed []int  // workers ended by KillWorker
+	old    int    // pid of the master that an upgrade is to replace; 0 = none
 	web    *http.Client
 }
 
@@ -61,7 +62,7 @@ func (n *NGINX) config() string {
 		}
 		fmt.Fprintf(&b, "user %s;\n", user)
 	}
-	fmt.Fprintf(&b, "worker_processes %d;\ndaemon off;\nmaster_process on;\npid nginx.pid;\nerror_log error.log info;\nenv WEIR_SOCKET;\n%s\n", opt.Workers, opt.Main)
+	fmt.Fprintf(&b, "worker_processes %d;\ndaemon %s;\nmaster_process on;\npid nginx.pid;\nerror_log error.log info;\nenv WEIR_SOCKET;\n%s\n", opt.Workers, onOff(opt.Daemon), opt.Main)
 	b.WriteString("events { worker_connections 4096; }\nhttp {\n")
 	lua := opt.Lua
 	if lua == "" {
@@ -120,7 +121,7 @@ func (n *NGINX) Start() {
 		t.Fatal(err)
 	}
 	n.rig.Eventually("NGINX answers", func() error {
-		if n.proc.pid() == 0 {
+		if n.master() == 0 && !n.rig.opt.Daemon {
 			t.Fatalf("NGINX ended: %s%s\n%s", n.proc.output(), n.ErrorLog(), n.config())
 		}
 		_, err := n.status()
@@ -144,7 +145,7 @@ func (n *NGINX) Reload() {
 	if err := os.WriteFile(n.File(), []byte(n.config()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.proc.signal(syscall.SIGHUP); err != nil {
+	if err := n.signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	n.rig.Eventually("NGINX has new workers", func() error {
@@ -171,7 +172,7 @@ func (n *NGINX) Reload() {
 // Stop ends NGINX in order, as for a restart.
 func (n *NGINX) Stop() {
 	n.rig.T.Helper()
-	if err := n.proc.stop(syscall.SIGQUIT, Patience); err != nil {
+	if err := n.stop(Patience); err != nil {
 		n.rig.T.Errorf("stopping NGINX: %v", err)
 	}
 }
@@ -189,8 +190,9 @@ func (n *NGINX) SetStatic(pool string, names ...string) {
 }
 
 // Workers are the pids of the running workers, old ones that finish their requests included.
-func (n *NGINX) Workers() (pids []int) {
-	master := n.proc.pid()
+func (n *NGINX) Workers() (pids []int) { return workersOf(n.master()) }
+
+func workersOf(master int) (pids []int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", master, master))
 	for _, f := range strings.Fields(string(text)) {
 		pid, _ := strconv.Atoi(f)

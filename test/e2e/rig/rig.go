@@ -22,6 +22,8 @@ type Options struct {
 	Pools []Pool
 	// Workers of NGINX; 0 means 2.
 	Workers int
+	// Daemon has NGINX leave its parent, as the packages do: only then it can be upgraded.
+	Daemon bool
 	// Beside is a rig whose backends this one has too, by their names: a second balancer in front of the same peers.
 	Beside *Rig
 	// Follow is a rig whose engine this one's NGINX follows too; this rig's own stays stopped.
@@ -261,11 +263,11 @@ func (r *Rig) WantIdle() {
 // finish checks what must hold after every test, stops everything, and shows the logs when the test failed.
 func (r *Rig) finish() {
 	r.client.CloseIdleConnections()
-	if !r.T.Failed() && r.NGINX != nil && r.NGINX.proc.pid() != 0 {
+	if !r.T.Failed() && r.NGINX != nil && r.NGINX.master() != 0 {
 		r.checkAtEnd()
 	}
 	if r.NGINX != nil {
-		_ = r.NGINX.proc.stop(3 /* SIGQUIT */, 3*time.Second)
+		_ = r.NGINX.stop(3 * time.Second)
 	}
 	if r.Tap != nil {
 		r.Tap.close()

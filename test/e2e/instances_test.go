@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weirlb/weir/test/e2e/rig"
+)
+
+// Both were known to the engine by the host's name, and each replaced what the other had told of its requests.
+func TestTheEngineAddsUpTheRequestsOfTwoNGINXOnOneHost(t *testing.T) {
+	t.Parallel()
+	pools := []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}}}
+	one := start(t, rig.Options{Pools: pools})
+	two := start(t, rig.Options{Pools: pools, Beside: one, Follow: one})
+	one.Backend("a").Set(answersIn(20_000))
+	held := []*rig.Pending{one.Begin(7, rig.Request{Path: "/api/x"}), two.Begin(4, rig.Request{Path: "/api/x"})}
+	wantAll := func(when string) {
+		t.Helper()
+		one.Eventually("the engine knows of all requests, "+when, func() error {
+			if n := one.Engine.Figures("api", "a").Inflight; n != 11 {
+				return fmt.Errorf("%d in flight, of 7 and 4", n)
+			}
+			return nil
+		})
+		for range 10 { // each tells it ten times a second
+			time.Sleep(50 * time.Millisecond)
+			if n := one.Engine.Figures("api", "a").Inflight; n != 11 {
+				t.Fatalf("%d in flight %s, of 7 and 4", n, when)
+			}
+		}
+	}
+	wantAll("at first")
+	two.NGINX.Reload() // which must not give it another name
+	wantAll("after a reload")
+	for _, h := range held {
+		h.Abort()
+	}
+}
+
+// A package's update starts another NGINX of the new version beside the old one, on the same sockets and with the same arguments. Shared memory is not
+// theirs in common. Both were one NGINX to the engine, and each replaced what the other had told of its requests.
+func TestTheEngineAddsUpTheRequestsOfBothMastersOfAnUpgrade(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Daemon: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}, Settings: "limit: {adaptive: true}"}}})
+	r.Backend("a").Set(answersIn(20_000))
+	held := []*rig.Pending{r.Begin(7, rig.Request{Path: "/api/x", Fresh: true})}
+	sum := func(want int, when string) {
+		t.Helper()
+		r.Eventually("the engine knows of all requests, "+when, func() error {
+			if n := r.Engine.Figures("api", "a").Inflight; n != want {
+				return fmt.Errorf("%d in flight, want %d", n, want)
+			}
+			return nil
+		})
+		for range 10 { // each master's elected worker tells it ten times a second
+			time.Sleep(50 * time.Millisecond)
+			if n := r.Engine.Figures("api", "a").Inflight; n != want {
+				t.Fatalf("%d in flight %s, want %d", n, when, want)
+			}
+		}
+	}
+	sum(7, "before the upgrade")
+	r.NGINX.Upgrade()
+	r.NGINX.LeaveToNew()
+	held = append(held, r.Begin(4, rig.Request{Path: "/api/x", Fresh: true}))
+	sum(11, "with both masters")
+	for _, h := range held {
+		h.Abort()
+	}
+	sum(0, "after all")
+	r.NGINX.QuitOld()
+}
+
+// What an NGINX had told last stood for half a minute after it had stopped, as requests that never end: its elected worker gives the election up when it is
+// told to exit, and the others had requests yet.
+func TestAnNGINXThatStopsLeavesNoRequestsBehind(t *testing.T) {
+	t.Parallel()
+	pools := []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}}}
+	one := start(t, rig.Options{Pools: pools})
+	two := start(t, rig.Options{Pools: pools, Beside: one, Follow: one, Workers: 3})
+	one.Backend("a").Set(answersIn(3000))
+	held := two.Begin(12, rig.Request{Path: "/api/x", Fresh: true})
+	one.Eventually("the engine knows of the requests", func() error {
+		if n := one.Engine.Figures("api", "a").Inflight; n != 12 {
+			return fmt.Errorf("%d in flight", n)
+		}
+		return nil
+	})
+	two.NGINX.Stop() // in order: it ends with its requests
+	one.WantAll(held.Wait(), 200)
+	one.Within(5*time.Second, "the engine knows that none is left", func() error {
+		if n := one.Engine.Figures("api", "a").Inflight; n != 0 {
+			return fmt.Errorf("%d in flight", n)
+		}
+		return nil
+	})
+}
+
+func TestAnUpgradeOfNGINXLosesNoRequest(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{Daemon: true, Workers: 2, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b", "c"}}}})
+	load := r.StartLoad(8, 5*time.Millisecond, rig.Request{Path: "/api/x", Fresh: true})
+	time.Sleep(300 * time.Millisecond)
+	r.NGINX.Upgrade()
+	time.Sleep(300 * time.Millisecond)
+	r.NGINX.LeaveToNew()
+	r.NGINX.QuitOld()
+	time.Sleep(300 * time.Millisecond)
+	answers := load.Stop()
+	r.WantAll(answers, 200)
+	for _, e := range r.NGINX.Logged(answers[len(answers)-20:]) {
+		if e.Policy == "local" || e.Policy == "none" {
+			t.Errorf("after the upgrade a request was decided by %q: the new master does not hear the engine", e.Policy)
+		}
+	}
+	r.WantIdle()
+}
