@@ -120,8 +120,8 @@ func (b *Batch) header(line []byte) (records, works int, err error) {
 			b.Instance, err = b.name()
 		case "worker":
 			b.Worker, err = in.Integer(math.MaxInt32)
-		case "master":
-			b.Master, err = in.Integer(math.MaxInt32)
+		case "generation":
+			b.Generation, err = in.Integer(math.MaxInt32)
 		case "records":
 			records, err = in.Integer(math.MaxInt32)
 			seen |= sawRecords
@@ -148,7 +148,7 @@ func (b *Batch) header(line []byte) (records, works int, err error) {
 		case "rate_limited":
 			b.RateLimited, err = list(b, b.RateLimited[:0], "rate_limited must be a list of [pool, count]", b.rateEntry)
 		default:
-			err = fmt.Errorf("%q is no key of it; the keys are v instance worker master records dropped pools classes peers inflight work shed limits bad_reports rate_limited", key)
+			err = fmt.Errorf("%q is no key of it; the keys are v instance worker generation records dropped pools classes peers inflight work shed limits bad_reports rate_limited", key)
 		}
 		if err != nil {
 			if key != nil {

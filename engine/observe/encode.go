@@ -13,7 +13,7 @@ type header struct {
 	V        int      `json:"v"`
 	Instance string   `json:"instance"`
 	Worker   int      `json:"worker"`
-	Master   int      `json:"master,omitempty"`
+	Gen      int      `json:"generation,omitempty"`
 	Records  int      `json:"records"`
 	Dropped  uint64   `json:"dropped"`
 	Pools    []string `json:"pools"`
@@ -31,7 +31,7 @@ type header struct {
 // and so it does not spare allocations. The batch must be one that the decoder would take.
 func (b *Batch) AppendCompact(dst []byte) ([]byte, error) {
 	h := header{
-		V: 1, Instance: b.Instance, Worker: b.Worker, Master: b.Master, Records: len(b.Records), Dropped: b.Dropped,
+		V: 1, Instance: b.Instance, Worker: b.Worker, Gen: b.Generation, Records: len(b.Records), Dropped: b.Dropped,
 		Pools: b.Pools, Classes: b.Classes, Peers: b.Peers,
 	}
 	for i := range b.Records {

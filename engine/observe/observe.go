@@ -154,15 +154,16 @@ type RateLimited struct {
 
 // HeaderKeys are keys of a batch's header that came after the first engines of version 1. An engine refuses a header with a key that it does not
 // know, so it says which of these it takes (`accepts` of /watch), and only then are they sent.
-func HeaderKeys() []string { return []string{"bad_reports", "rate_limited", "master"} }
+func HeaderKeys() []string { return []string{"bad_reports", "rate_limited", "generation"} }
 
 // Batch is the content of one POST /observe. The zero value is ready. It is reused: a decode replaces the content,
 // so whoever keeps a slice of it past the next decode must copy it; the strings may be kept. Not safe for concurrent use.
 type Batch struct {
 	Instance string // name of the NGINX that sent it, empty in the readable form
 	Worker   int    // its worker's number
-	Master   int    // pid of its master process, where that replaces another that may still have requests; 0 = the only one
-	Dropped  uint64 // records the sender lost to a full buffer since its last batch
+	// Generation tells the memories that the workers of one NGINX count in apart, where there may be two; 0 = the first.
+	Generation int
+	Dropped    uint64 // records the sender lost to a full buffer since its last batch
 
 	Pools, Classes, Peers []string
 	Inflight              []Inflight
@@ -184,7 +185,7 @@ const internedMax = 3 * MaxNames
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.Instance, b.Worker, b.Master, b.Dropped = "", 0, 0, 0
+	b.Instance, b.Worker, b.Generation, b.Dropped = "", 0, 0, 0
 	b.Pools, b.Classes, b.Peers = b.Pools[:0], b.Classes[:0], b.Peers[:0]
 	b.Inflight, b.Records = b.Inflight[:0], b.Records[:0]
 	b.Shed, b.Limits, b.BadReports, b.RateLimited = b.Shed[:0], b.Limits[:0], b.BadReports[:0], b.RateLimited[:0]

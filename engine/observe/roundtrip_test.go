@@ -57,7 +57,7 @@ func TestEveryBatchComesBackFromBothFormsAsItWas(t *testing.T) {
 	var reused Batch
 	rapid.Check(t, func(t *rapid.T) {
 		b := drawBatch(t)
-		b.Instance, b.Worker, b.Master, b.Dropped = rapid.StringN(0, -1, MaxName).Draw(t, "instance"), rapid.IntRange(0, 1000).Draw(t, "worker"), rapid.IntRange(0, 1<<22).Draw(t, "master"), rapid.Uint64Max(1<<53).Draw(t, "dropped")
+		b.Instance, b.Worker, b.Generation, b.Dropped = rapid.StringN(0, -1, MaxName).Draw(t, "instance"), rapid.IntRange(0, 1000).Draw(t, "worker"), rapid.IntRange(0, 1<<22).Draw(t, "generation"), rapid.Uint64Max(1<<53).Draw(t, "dropped")
 		for range rapid.IntRange(0, 3).Draw(t, "inflight") {
 			b.Inflight = append(b.Inflight, Inflight{"p", rapid.StringN(0, -1, MaxName).Draw(t, "p"), rapid.IntRange(0, math.MaxInt32).Draw(t, "n")})
 		}
@@ -79,7 +79,7 @@ func TestEveryBatchComesBackFromBothFormsAsItWas(t *testing.T) {
 		if !slices.Equal(reused.Shed, b.Shed) || !slices.Equal(reused.RateLimited, b.RateLimited) {
 			t.Fatalf("refused: %+v became %+v", b, &reused)
 		}
-		if reused.Instance != b.Instance || reused.Worker != b.Worker || reused.Master != b.Master || reused.Dropped != b.Dropped || len(reused.Inflight) != len(b.Inflight) ||
+		if reused.Instance != b.Instance || reused.Worker != b.Worker || reused.Generation != b.Generation || reused.Dropped != b.Dropped || len(reused.Inflight) != len(b.Inflight) ||
 			(len(b.Inflight) > 0 && !reflect.DeepEqual(reused.Inflight, b.Inflight)) {
 			t.Fatalf("header: %+v became %+v", b, &reused)
 		}

@@ -11,11 +11,11 @@ const (
 	maxInstances     = 256
 )
 
-// sender is who says what is in flight. Both masters of a binary upgrade have the name of their NGINX: the new one, which tells its pid besides, takes
-// new requests while the old one finishes its own, and neither knows of the other's.
+// sender is who says what is in flight. After a binary upgrade, or a reload with another size of the shared dict, the workers of one NGINX count in
+// two memories: new ones take what comes while the old ones finish their own, and neither know of the others'.
 type sender struct {
-	name   string
-	master int // 0 but for the new master of an upgrade
+	name       string
+	generation int // of the memory; 0 = the first
 }
 
 // instance is one sender. The engine's hearing mutex guards it.
@@ -43,7 +43,7 @@ func (e *Engine) hear(now float64, b *observe.Batch, pools map[string]*livePool)
 	}
 }
 
-func senderOf(b *observe.Batch) sender { return sender{b.Instance, b.Master} }
+func senderOf(b *observe.Batch) sender { return sender{b.Instance, b.Generation} }
 
 // heardOf notes the sender and returns the pools whose counts it may have changed; full: it is one sender too many.
 func (e *Engine) heardOf(now float64, b *observe.Batch) (touched []string, full bool) {
@@ -121,7 +121,7 @@ func (p *livePool) forget(now float64, gone []sender) {
 	p.sumInflight(now)
 }
 
-// sharers is how many NGINX have had requests in flight in the pool of late, and so share its limit: both masters of an upgrade are one.
+// sharers is how many NGINX have had requests in flight in the pool of late, and so share its limit: both generations of one are one.
 func (p *livePool) sharers() int {
 	names := map[string]struct{}{}
 	for from := range p.inflight {

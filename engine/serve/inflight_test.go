@@ -43,20 +43,20 @@ func TestInflightIsTheSumOverNGINXInstancesAndOldReportsAreForgotten(t *testing.
 	count("api", "10.0.0.2:80", 0)
 }
 
-func TestBothMastersOfAnUpgradeAreOneNGINXWhoseRequestsAreAddedUp(t *testing.T) {
+func TestBothGenerationsAreOneNGINXWhoseRequestsAreAddedUp(t *testing.T) {
 	e := still(t, threePeers)
 	p, _ := e.pool("api")
-	report := func(instance string, master, count int) {
-		e.Observe(&observe.Batch{Instance: instance, Master: master, Inflight: []observe.Inflight{{Pool: "api", Peer: "10.0.0.1:80", Count: count}}})
+	report := func(instance string, generation, count int) {
+		e.Observe(&observe.Batch{Instance: instance, Generation: generation, Inflight: []observe.Inflight{{Pool: "api", Peer: "10.0.0.1:80", Count: count}}})
 	}
 	for _, step := range []struct {
 		instance             string
-		master, count        int
+		generation, count    int
 		wantSum, wantSharers int
 	}{
 		{"web1", 0, 4, 4, 1}, {"web2", 0, 1, 5, 2}, {"web1", 77, 3, 8, 2}, {"web1", 0, 2, 6, 2}, {"web1", 78, 1, 7, 2}, {"web1", 0, 0, 5, 2},
 	} {
-		report(step.instance, step.master, step.count)
+		report(step.instance, step.generation, step.count)
 		if got := peerOf(t, e, "api", "10.0.0.1:80").Inflight(); got != step.wantSum {
 			t.Errorf("%d in flight after %v", got, step)
 		}

@@ -27,17 +27,6 @@ local function default_instance()
     return host .. "-" .. ("%08x"):format(ngx.crc32_short(started))
 end
 
--- The pid of this master process if it is the new one of a binary upgrade, else 0. NGINX hands its sockets over in the environment, and runs this in
--- the master. Kept where a reload finds it. The old one may have requests yet, and has the same name.
-local function upgraded(dict)
-    local pid = dict:get("master")
-    if not pid then
-        pid = os.getenv("NGINX") and ngx.worker.pid() or 0
-        dict:safe_set("master", pid)
-    end
-    return pid
-end
-
 -- init_by_lua. opts (all optional): socket = path of the engine's socket; instance = name of this NGINX in the engine's records;
 -- dict = name of the lua_shared_dict; affinity_secret_file = path of the secrets that sign sticky cookies.
 -- WEIR_SOCKET, WEIR_INSTANCE and WEIR_AFFINITY_SECRET_FILE in the environment win over them.
@@ -57,7 +46,6 @@ function _M.init(opts)
     if not ok then
         error("weir: " .. err)
     end
-    options.master = upgraded(dict)
     slots.init(dict)
     pools.init(dict)
     ok, err = require("resty.weir.cookie").init(dict, os.getenv("WEIR_AFFINITY_SECRET_FILE") or opts.affinity_secret_file)
@@ -101,7 +89,7 @@ function _M.init_worker()
     end
     require("resty.weir.watch").start(dict, options.socket)
     require("resty.weir.lookout").start()
-    require("resty.weir.observe").start(options.socket, options.instance, options.master)
+    require("resty.weir.observe").start(options.socket, options.instance)
 end
 
 -- access_by_lua, balancer_by_lua, header_filter_by_lua, body_filter_by_lua, log_by_lua, content_by_lua.

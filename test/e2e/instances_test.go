@@ -39,38 +39,51 @@ func TestTheEngineAddsUpTheRequestsOfTwoNGINXOnOneHost(t *testing.T) {
 	}
 }
 
-// A package's update starts another NGINX of the new version beside the old one, on the same sockets and with the same arguments. Shared memory is not
-// theirs in common. Both were one NGINX to the engine, and each replaced what the other had told of its requests.
-func TestTheEngineAddsUpTheRequestsOfBothMastersOfAnUpgrade(t *testing.T) {
+// What begins a generation of workers that know nothing of the requests of those before them, which have a memory of their own: a package's update, which
+// starts another NGINX beside the old one, on the same sockets and with the same arguments, and a reload with another size of the shared dict. Each told the
+// engine of its requests by the same name, and so replaced what the other had told.
+func TestTheEngineAddsUpTheRequestsOfBothGenerations(t *testing.T) {
 	t.Parallel()
-	r := start(t, rig.Options{Daemon: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}, Settings: "limit: {adaptive: true}"}}})
-	r.Backend("a").Set(answersIn(20_000))
-	held := []*rig.Pending{r.Begin(7, rig.Request{Path: "/api/x", Fresh: true})}
-	sum := func(want int, when string) {
-		t.Helper()
-		r.Eventually("the engine knows of all requests, "+when, func() error {
-			if n := r.Engine.Figures("api", "a").Inflight; n != want {
-				return fmt.Errorf("%d in flight, want %d", n, want)
+	for name, renew := range map[string]func(*rig.NGINX){
+		"of an upgrade":       func(n *rig.NGINX) { n.Upgrade(); n.LeaveToNew() },
+		"of a dict made anew": func(n *rig.NGINX) { n.SetDict("48m"); n.Reload() },
+		"of a dict, two times": func(n *rig.NGINX) {
+			n.SetDict("48m")
+			n.Reload()
+			n.SetDict("40m")
+			n.Reload()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, rig.Options{Daemon: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}, Settings: "limit: {adaptive: true}"}}})
+			r.Backend("a").Set(answersIn(20_000))
+			held := []*rig.Pending{r.Begin(7, rig.Request{Path: "/api/x", Fresh: true})}
+			sum := func(want int, when string) {
+				t.Helper()
+				r.Eventually("the engine knows of all requests, "+when, func() error {
+					if n := r.Engine.Figures("api", "a").Inflight; n != want {
+						return fmt.Errorf("%d in flight, want %d", n, want)
+					}
+					return nil
+				})
+				for range 10 { // each generation's elected worker tells it ten times a second
+					time.Sleep(50 * time.Millisecond)
+					if n := r.Engine.Figures("api", "a").Inflight; n != want {
+						t.Fatalf("%d in flight %s, want %d", n, when, want)
+					}
+				}
 			}
-			return nil
+			sum(7, "before")
+			renew(r.NGINX)
+			held = append(held, r.Begin(4, rig.Request{Path: "/api/x", Fresh: true}))
+			sum(11, "with both generations")
+			for _, h := range held {
+				h.Abort()
+			}
+			sum(0, "after all")
 		})
-		for range 10 { // each master's elected worker tells it ten times a second
-			time.Sleep(50 * time.Millisecond)
-			if n := r.Engine.Figures("api", "a").Inflight; n != want {
-				t.Fatalf("%d in flight %s, want %d", n, when, want)
-			}
-		}
 	}
-	sum(7, "before the upgrade")
-	r.NGINX.Upgrade()
-	r.NGINX.LeaveToNew()
-	held = append(held, r.Begin(4, rig.Request{Path: "/api/x", Fresh: true}))
-	sum(11, "with both masters")
-	for _, h := range held {
-		h.Abort()
-	}
-	sum(0, "after all")
-	r.NGINX.QuitOld()
 }
 
 // What an NGINX had told last stood for half a minute after it had stopped, as requests that never end: its elected worker gives the election up when it is

@@ -13,7 +13,7 @@ local shed = require "resty.weir.shed"
 local faults = require "resty.weir.refused"
 local watch = require "resty.weir.watch"
 
-local pairs, ipairs, next, pcall = pairs, ipairs, next, pcall
+local pairs, ipairs, next, pcall, tonumber = pairs, ipairs, next, pcall, tonumber
 local exiting = ngx.worker.exiting
 local timer_at = ngx.timer.at
 
@@ -51,7 +51,7 @@ local shipping, ordered = false, false
 local resume_at = 0 -- after a failure, not before
 local refused_at = nil -- when a connection was refused, which says that no engine runs; nil = one was made since
 local dropped_told = 0 -- of _M.dropped, how many the engine knows of
-local socket, instance, master, worker_id
+local socket, instance, worker_id
 local last_renew = 0
 
 -- The places of a peer's slot and of a class number in the lists of the filling batch, valid when their stamp is its: a batch looks up each of
@@ -213,8 +213,9 @@ local function encode(b, leader)
         local list, nonzero = inflight_totals()
         if #list > 0 then
             live = ',"inflight":' .. cjson.encode(list)
-            if master > 0 and watch.takes_master() then
-                live = live .. ',"master":' .. master
+            local generation = tonumber(shm.head.generation)
+            if generation > 0 and watch.takes_generation() then
+                live = live .. ',"generation":' .. generation
             end
         end
         local limits, refused = {}, {}
@@ -348,10 +349,9 @@ local function tick(premature)
     end
 end
 
--- upgraded: the pid of the master if it is the new one of an upgrade, else 0.
-function _M.start(socket_path, name, upgraded)
+function _M.start(socket_path, name)
     socket = socket_path
-    instance, master = name, upgraded
+    instance = name
     worker_id = ngx.worker.id() or 0
     last_renew = clock.now_ms()
     return ngx.timer.every(INTERVAL_S, tick)

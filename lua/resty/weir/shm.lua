@@ -4,8 +4,9 @@
 -- rest of the pick together; ten loads from a shared mapping cost nanoseconds. The mapping is anonymous and made
 -- in init_by_lua, that is in the master before it forks, so every worker has it at one address. Its address is kept
 -- in the shared dict "weir", which NGINX carries over a reload: the new workers then find the counts of the
--- connections that old workers still hold. A binary upgrade (USR2) starts a new master with a new mapping; the old
--- master's connections are not counted by the new one.
+-- connections that old workers still hold. A binary upgrade (USR2) starts a new master with a new mapping, and a reload with another size of the
+-- dict, which NGINX then makes anew, another one in the same master: the connections of the old workers are not counted by the new ones. Only the
+-- engine adds them up (head.generation).
 --
 -- Who writes what:
 --   count[row][slot]      only the worker that owns the row; so no atomics are needed, and the row of a killed
@@ -30,6 +31,7 @@ typedef struct {
     uint32_t change;       /* goes up when any pool's table or peers changed */
     uint32_t underflow;    /* times a count would have gone below 0; must stay 0 */
     double   heard_ms;     /* monotonic time of the engine's last answer, 0 = never */
+    uint32_t generation;   /* when it was made (Unix time), where the same NGINX may yet have requests in another one; else 0 */
 } weir_head_t;
 
 typedef struct {           /* evidence of this NGINX about one peer */
@@ -55,6 +57,7 @@ typedef struct { uint32_t n; uint32_t pad; } weir_count_t;
 
 void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int sem_trywait(void *sem);
+int setenv(const char *name, const char *value, int overwrite);
 ]]
 
 local MAGIC = 0x57454952 + 4 -- layout version in the last digit
@@ -84,6 +87,16 @@ local function selftest(cell)
     return ok
 end
 
+-- Where this NGINX has another memory, of workers that may still run, a number that none of its memories has; else 0. The new master of an upgrade is given
+-- its sockets in the environment, and in that a master remembers which one it made last.
+local MADE = "WEIR_SHM_GENERATION"
+local function next_generation()
+    local last = tonumber(os.getenv(MADE))
+    local n = (last or os.getenv("NGINX")) and math.max(os.time(), (last or 0) + 1) or 0
+    C.setenv(MADE, tostring(n), 1)
+    return n
+end
+
 -- Called in init_by_lua (master). Returns true, or nil and what is wrong.
 function _M.attach(dict)
     local addr = dict:get("shm")
@@ -109,6 +122,7 @@ function _M.attach(dict)
         if not selftest(count + (MAX_ROWS - 1) * MAX_SLOTS) then
             return nil, "sem_trywait of this C library does not count as expected"
         end
+        head.generation = next_generation()
         head.magic = MAGIC
     elseif head.magic ~= MAGIC then
         return nil, "shared memory has layout " .. head.magic .. ", this version needs " .. MAGIC

@@ -171,7 +171,7 @@ local function apply(answer)
     for _, key in ipairs(answer.accepts or {}) do
         _M.accepts[key] = true
     end
-    dict:safe_set("takes_master", _M.accepts.master == true)
+    dict:safe_set("takes_generation", _M.accepts.generation == true)
     local changed = false
     local named = {}
     for _, p in ipairs(answer.pools or {}) do
@@ -325,9 +325,9 @@ function _M.speaks()
     return leader == workers.id or not leader and exiting() and dict:get("told_busy") == true
 end
 
--- May the header of /observe have the key "master"? Other than `accepts`, all workers know.
-function _M.takes_master()
-    return dict:get("takes_master") == true
+-- May the header of /observe have the key "generation"? Other than `accepts`, all workers know.
+function _M.takes_generation()
+    return dict:get("takes_generation") == true
 end
 
 -- The engine was told that some requests are in flight, or that none is.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +69,11 @@ func (n *NGINX) config() string {
 	if lua == "" {
 		lua = repo + "/lua"
 	}
-	fmt.Fprintf(&b, "  lua_package_path %q;\n  include %s/nginx/weir.conf;\n", lua+"/?.lua;;", repo)
+	snippet := opt.Snippet
+	if snippet == "" {
+		snippet = fmt.Sprintf("include %s/nginx/weir.conf;", repo)
+	}
+	fmt.Fprintf(&b, "  lua_package_path %q;\n  %s\n", lua+"/?.lua;;", snippet)
 	if opt.NoLog {
 		b.WriteString("  access_log off;\n")
 	} else {
@@ -179,6 +184,15 @@ func (n *NGINX) Stop() {
 
 // SetWorkers changes the number of workers at the next reload.
 func (n *NGINX) SetWorkers(count int) { n.rig.opt.Workers = count }
+
+// SetDict changes the size of the shared dict at the next reload.
+func (n *NGINX) SetDict(size string) {
+	text, err := os.ReadFile(filepath.Join(n.rig.programs.Repo, "nginx", "weir.conf"))
+	if err != nil {
+		n.rig.T.Fatal(err)
+	}
+	n.rig.opt.Snippet = regexp.MustCompile(`lua_shared_dict weir \w+;`).ReplaceAllString(string(text), "lua_shared_dict weir "+size+";")
+}
 
 // SetStatic changes the snippet's own list of peers at the next reload.
 func (n *NGINX) SetStatic(pool string, names ...string) {

@@ -22,6 +22,8 @@ type Options struct {
 	Pools []Pool
 	// Workers of NGINX; 0 means 2.
 	Workers int
+	// Snippet takes the place of the include of nginx/weir.conf; empty = that.
+	Snippet string
 	// Daemon has NGINX leave its parent, as the packages do: only then it can be upgraded.
 	Daemon bool
 	// Beside is a rig whose backends this one has too, by their names: a second balancer in front of the same peers.
