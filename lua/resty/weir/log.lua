@@ -178,17 +178,17 @@ local by_subrequest = false
 
 -- Of a request that went to no peer of ours. Where subrequests of it did (auth_request, SSI, an update of the cache in the background), its log line would
 -- tell of their peer as if it were its own, since they share its variables.
-local function tell_of_none()
+local function tell_of_none(r)
     if by_subrequest and not ngx.is_subrequest and variables.wanted() then
-        variables.set("-", false, "-", -1, "0")
+        variables.set(r, "-", false, "-", -1, "0")
     end
 end
 
 -- $weir_class is input too, and a subrequest shares its variables with the main request: there it must not be written.
-local function set_variables(q, is_subrequest)
+local function set_variables(r, q, is_subrequest)
     local a = q.n > 0 and q.attempt[q.n - 1]
     if not a then
-        variables.set("-", not is_subrequest and "-", q.shed > 0 and shed.POLICY[q.shed] or "none", -1, "0")
+        variables.set(r, "-", not is_subrequest and "-", q.shed > 0 and shed.POLICY[q.shed] or "none", -1, "0")
         return
     end
     local info = slots.info(a.slot)
@@ -197,7 +197,7 @@ local function set_variables(q, is_subrequest)
     if not policy or policy == "local" and view.static then
         policy = view.policy
     end
-    variables.set(info.addr, not is_subrequest and (classes.name_of[a.class] or "*"), policy, a.predicted_ms, DIGIT[q.total] or tostring(q.total))
+    variables.set(r, info.addr, not is_subrequest and (classes.name_of[a.class] or "*"), policy, a.predicted_ms, DIGIT[q.total] or tostring(q.total))
 end
 
 -- Status and length of the answer when it is a plain one: one peer answered with no failure, in full, and the client has it. nil
@@ -252,7 +252,7 @@ function _M.log()
     local r = get_request()
     local q = attempts.find(r)
     if not q then
-        tell_of_none()
+        tell_of_none(r)
         return
     end
     local now = now_ms()
@@ -284,7 +284,7 @@ function _M.log()
     end
     if variables.wanted() then
         by_subrequest = by_subrequest or is_subrequest
-        set_variables(q, is_subrequest)
+        set_variables(r, q, is_subrequest)
     end
     attempts.close(r, q, is_subrequest)
 end

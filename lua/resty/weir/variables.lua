@@ -8,8 +8,19 @@
 -- What comes in is read only where the operator's configuration sets it. That cannot change while the worker lives, so a worker finds this out
 -- once too: the maps of weir.conf, and no others, answer "ask" when $weir_asked says so. A variable that has a place in the request is
 -- read always, since some location may `set` it.
+--
+-- What goes out is written without ngx.var where it can be (vars.lua): for the five variables that took as long as all the rest that Weir does for a
+-- request. The same few values come again and again, so they are kept ready, each as long as the worker lives, and no more than MAX_KEPT of them.
+local vars = require "resty.weir.vars"
+
 local ngx = ngx
-local pcall, format = pcall, string.format
+local pcall, pairs, format, floor = pcall, pairs, string.format, math.floor
+local write, ready = vars.write, vars.value
+
+local PEER, CLASS, POLICY, PREDICTED, ATTEMPTS = vars.named("weir_peer"), vars.named("weir_class"), vars.named("weir_policy"),
+    vars.named("weir_predicted_ms"), vars.named("weir_attempts")
+local MAX_KEPT = 16384
+local MAX_TENTHS = 10000 -- 1 s
 
 local _M = {}
 
@@ -61,14 +72,46 @@ function _M.wanted()
     return any_out
 end
 
--- Sets those that are read. class: false = leave it; predicted_ms: -1 = none.
-function _M.set(peer, class, policy, predicted_ms, attempts)
-    local var = ngx.var
-    if in_use.weir_peer then var.weir_peer = peer end
-    if in_use.weir_class and class then var.weir_class = class end
-    if in_use.weir_policy then var.weir_policy = policy end
-    if in_use.weir_predicted_ms then var.weir_predicted_ms = predicted_ms >= 0 and format("%.1f", predicted_ms) or "-" end
-    if in_use.weir_attempts then var.weir_attempts = attempts end
+local kept, nkept = {}, 0 -- by text
+local tenths = {}         -- of a ms, the text of a number of them
+
+local function set_slowly(name, text)
+    ngx.var[name] = text
+end
+
+local function set(r, variable, name, text)
+    local v = kept[text]
+    if not v and nkept < MAX_KEPT then
+        v = ready(text)
+        kept[text], nkept = v, nkept + 1
+    end
+    if not v or not write(r, variable, v) then
+        set_slowly(name, text)
+    end
+end
+
+local function set_predicted(r, ms)
+    local n = floor(ms * 10 + 0.5)
+    if n >= 0 and n < MAX_TENTHS then -- nor NaN
+        local v = tenths[n]
+        if not v then
+            v = ready(format("%.1f", n / 10))
+            tenths[n] = v
+        end
+        if write(r, PREDICTED, v) then
+            return
+        end
+    end
+    set_slowly("weir_predicted_ms", ms >= 0 and format("%.1f", ms) or "-")
+end
+
+-- Sets those that are read, of request r. class: false = leave it; predicted_ms: -1 = none.
+function _M.set(r, peer, class, policy, predicted_ms, attempts)
+    if in_use.weir_peer then set(r, PEER, "weir_peer", peer) end
+    if in_use.weir_class and class then set(r, CLASS, "weir_class", class) end
+    if in_use.weir_policy then set(r, POLICY, "weir_policy", policy) end
+    if in_use.weir_predicted_ms then set_predicted(r, predicted_ms) end
+    if in_use.weir_attempts then set(r, ATTEMPTS, "weir_attempts", attempts) end
 end
 
 return _M

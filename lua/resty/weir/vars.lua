@@ -1,4 +1,4 @@
--- NGINX's variables of a request, read where they lie in NGINX's memory.
+-- NGINX's variables of a request, read and written where they lie in NGINX's memory.
 --
 -- ngx.var makes a Lua string of each value, and a trace that begins inside it cannot be compiled ("return to lower frame"), so the log phase
 -- ran in the interpreter. What the hot path wants to know of a value, its length or a few bytes, needs no string.
@@ -11,7 +11,8 @@ require "resty.core.var" -- declares ngx_http_lua_ffi_var_get
 
 local C = ffi.C
 local tonumber, ffi_string, ffi_copy = tonumber, ffi.string, ffi.copy
-local band = require("bit").band
+local bit = require "bit"
+local band, bor = bit.band, bit.bor
 
 ffi.cdef [[
 int memcmp(const void *a, const void *b, size_t n);
@@ -22,10 +23,11 @@ typedef struct {            /* ngx_variable_value_t, src/core/ngx_string.h */
     uint32_t bits;          /* len:28, valid:1, no_cacheable:1, not_found:1, escape:1 */
     unsigned char *data;
 } weir_value_t;
+typedef struct { uint32_t len; unsigned char bytes[?]; } weir_text_t;
 weir_value_t *weir_get_variable(void *r, weir_name_t *name, uintptr_t hash) __asm__("ngx_http_get_variable");
 ]]
 
-local LENGTH, NOT_FOUND = 0x0fffffff, 0x40000000
+local LENGTH, VALID, NOT_FOUND = 0x0fffffff, 0x10000000, 0x40000000
 
 local value = ffi.new("unsigned char *[1]")
 local value_len = ffi.new("size_t[1]")
@@ -63,6 +65,25 @@ function _M.read(r, variable)
     end
     local len = tonumber(value_len[0]) -- a name of its own: a call that ends a function cannot always be compiled
     return value[0], len
+end
+
+-- A value to be written often, of at most LENGTH bytes. NGINX is given its address: it must live as long as any request that it was written to.
+function _M.value(s)
+    local text = ffi.new("weir_text_t", #s)
+    text.len = #s
+    ffi_copy(text.bytes, s, #s)
+    return text
+end
+
+-- Gives a variable of request r a value. The variable must be one that ngx.var can assign to: others have no place in the request, and it would be lost.
+-- false when it cannot be done so.
+function _M.write(r, variable, text)
+    local v = direct and C.weir_get_variable(r, variable.name, variable.hash)
+    if not v or v == nil then
+        return false
+    end
+    v.bits, v.data = bor(text.len, VALID), text.bytes
+    return true
 end
 
 -- Are n bytes the same in both places?
