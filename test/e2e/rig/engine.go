@@ -303,6 +303,7 @@ type Figures struct {
 	Reason           string            `json:"reason"`
 	Usable           bool              `json:"usable"`
 	Admit            float64           `json:"admit"`
+	Risk             float64           `json:"risk"`
 	Ejections        int               `json:"ejections"`
 	Inflight         int               `json:"inflight"`
 	Attempts         int               `json:"attempts"`
