@@ -55,3 +55,24 @@ func TestAPeerThatAnsweredSinceItsEjectionIsOnTrialNoMore(t *testing.T) {
 		t.Errorf("after the next ejection: %+v", v)
 	}
 }
+
+func TestASuspectPeerIsUpWhenAnswersHaveHalvedItsFailuresToLessThanOne(t *testing.T) {
+	for failures, answers := range map[int]int{2: 2, 3: 2, 4: 3} {
+		h := pool.New(pool.Defaults())
+		h.SetPeers(0, specs("a:1", "b:1"))
+		fail(h, 1, 0, 1)
+		if s := h.View(0).State; s != pool.Up {
+			t.Errorf("after one failure it is %v", s)
+		}
+		fail(h, 1, 0, failures-1)
+		for n := range answers {
+			if v := h.View(0); v.State != pool.Suspect || !v.Usable || v.Admit < 1 {
+				t.Errorf("after %d failures and %d answers it is %+v", failures, n, v)
+			}
+			h.Result(2, 0, pool.OK)
+		}
+		if s := h.View(0).State; s != pool.Up {
+			t.Errorf("after %d failures and %d answers it is %v", failures, answers, s)
+		}
+	}
+}
