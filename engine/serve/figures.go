@@ -219,11 +219,12 @@ func (p *livePool) peerFigures(now float64, i int, all traffic) PeerFigures {
 		Trend: finite(v.Trend), Samples: finite(v.Samples), SampleAgeMS: finite(v.AgeMS), Metrics: p.metricFigures(now, m.addr),
 	}
 	f.Tier = h.Tier
-	if m.zone != "" {
-		f.Zone = &m.zone
+	// Copies: the caller encodes them without the mutex, and a reload writes to the member's own.
+	if zone := m.zone; zone != "" {
+		f.Zone = &zone
 	}
-	if m.group != "" {
-		f.Group = &m.group
+	if group := m.group; group != "" {
+		f.Group = &group
 	}
 	if h.UntilMS > 0 {
 		f.StateLeft = finite(max(h.UntilMS-now, 0))

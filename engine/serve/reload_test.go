@@ -3,9 +3,11 @@ package serve
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirlb/weir/engine/observe"
 )
@@ -67,6 +69,37 @@ func TestAWeightInAChangedFileTakesTheOperatorsPlace(t *testing.T) {
 	e.Apply(parse(t, `pools: [{name: api, peers: ["10.0.0.1:80", {address: "10.0.0.2:80", weight: 7}]}]`))
 	if a, b := peerOf(t, e, "api", "10.0.0.1:80").Weight, peerOf(t, e, "api", "10.0.0.2:80").Weight; a != 3 || b != 7 {
 		t.Errorf("weights %v and %v, want 3 (the operator's) and 7 (the file's)", a, b)
+	}
+}
+
+// Figures are encoded when the pool's mutex is free again, while the next reload may be on its way.
+func TestFiguresStayAsTheyWereTaken(t *testing.T) {
+	e := still(t, `pools: [{name: api, peers: [{address: "10.0.0.1:80", zone: eu-1, group: canary}]}]`)
+	f, err := e.Peer("api", "10.0.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Apply(parse(t, `pools: [{name: api, peers: [{address: "10.0.0.1:80", zone: us, group: a}]}]`))
+	if *f.Zone != "eu-1" || *f.Group != "canary" {
+		t.Errorf("a reload made zone %q and group %q of them", *f.Zone, *f.Group)
+	}
+
+	file := filepath.Join(t.TempDir(), "peers")
+	write(t, file, "no address\n")
+	e = live(t, fmt.Sprintf(`pools: [{name: api, peers: ["10.0.0.1:80"], peers_file: %s}]`, file))
+	fault := func() *string {
+		all, err := e.Pool("api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all.Sources[1].Error
+	}
+	within(t, 5*time.Second, "the file is refused", func() bool { return fault() != nil })
+	before := fault()
+	write(t, file, "10.0.0.2:80\n")
+	within(t, 5*time.Second, "the file is taken", func() bool { return fault() == nil })
+	if *before == "" {
+		t.Error("the reason why a source failed is gone from figures of before, since it works now")
 	}
 }
 

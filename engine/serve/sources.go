@@ -367,8 +367,8 @@ func (p *livePool) sourceFigures(now float64) []SourceFigures {
 		if s.answeredAt > 0 {
 			f.Age = finite(now - s.answeredAt)
 		}
-		if s.fault != "" {
-			f.Error, f.ErrorAge = &s.fault, finite(now-s.faultAt)
+		if fault := s.fault; fault != "" { // a copy: the caller encodes it without the mutex
+			f.Error, f.ErrorAge = &fault, finite(now-s.faultAt)
 		}
 		all = append(all, f)
 	}
