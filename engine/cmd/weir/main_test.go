@@ -102,6 +102,24 @@ func TestServeTellsOnceThatItsConfigurationFileIsGone(t *testing.T) {
 	}
 }
 
+func TestAFileThatWasRefusedForWhatIsOutsideOfItIsTakenWhenThatIsWell(t *testing.T) {
+	t.Parallel() // it waits, mostly
+	e := start(t, onePool)
+	if err := os.Rename(e.file, e.file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	e.hup <- syscall.SIGHUP
+	within(t, 5*time.Second, "a file that is away is refused", func() bool { return strings.Contains(e.log.String(), "the configuration file was refused") })
+	if err := os.Rename(e.file+".away", e.file); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 2*againEvery, "the same file is taken", func() bool { return strings.Contains(e.log.String(), "configuration read again; nothing changed") })
+	time.Sleep(againEvery + time.Second)
+	if n := strings.Count(e.log.String(), "configuration read again"); n != 1 {
+		t.Errorf("a file that was taken was read again, %d times", n)
+	}
+}
+
 func TestServeRefusesABadFileAndSaysWhatIsWrong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "weir.yaml")
 	if err := os.WriteFile(path, []byte("refresh_ms: soon\nadmin: {listen: x}\n"), 0o600); err != nil {

@@ -27,6 +27,9 @@ const stopWithin = 500 * time.Millisecond
 // lookEvery is how often is looked whether the configuration file is still there.
 const lookEvery = 2 * time.Second
 
+// againEvery is how often a file that was refused is read again. Reading the largest takes a fifth of a second.
+const againEvery = 5 * time.Second
+
 type serveCmd struct {
 	Config string `default:"/etc/weir/weir.yaml" help:"Configuration file. It is read again on SIGHUP and when it changes." placeholder:"FILE"`
 
@@ -113,8 +116,10 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 	later := time.AfterFunc(settled, leave)
 	defer later.Stop()
 
+	unread := false // the last reading failed
 	reload := func() {
 		next, warnings, err := config.Load(c.Config, nil)
+		unread = err != nil
 		if !eng.Loaded(next, warnings, err) {
 			return
 		}
@@ -124,7 +129,17 @@ func (c *serveCmd) until(ctx context.Context, hup <-chan os.Signal, to streams) 
 		}
 		token.Set(next.Admin.Token.Reveal())
 	}
-	err = c.loop(ctx, hup, changes, log, reload, socket, admin)
+	// What kept the file from being read may be outside of it: it was away for a moment, the token's file was empty. That mends without a change of
+	// content, so nothing would tell.
+	again := func() {
+		if !unread {
+			return
+		}
+		if _, _, err := config.Load(c.Config, nil); err == nil {
+			reload()
+		}
+	}
+	err = c.loop(ctx, hup, changes, log, reload, again, socket, admin)
 	log.Info().Msg("engine is stopping")
 	shutDown(socket, admin)
 	return err
@@ -136,8 +151,8 @@ func opens(started, next *config.Config) bool {
 	return next.Admin.Token == "" && started.Admin.Public()
 }
 
-// loop reloads when told to and returns when ctx ends or a listener fails.
-func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watch.Watcher, log *telemetry.Log, reload func(), servers ...*api.Server) error {
+// loop reloads when told to, now and then looks again at what was refused, and returns when ctx ends or a listener fails.
+func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watch.Watcher, log *telemetry.Log, reload, again func(), servers ...*api.Server) error {
 	watching, unwatch := context.WithCancel(ctx)
 	changed := make(chan struct{}, 1)
 	var watcher sync.WaitGroup
@@ -162,6 +177,8 @@ func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watc
 			}
 		})
 	}
+	look := time.NewTicker(againEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -170,6 +187,8 @@ func (c *serveCmd) loop(ctx context.Context, hup <-chan os.Signal, changes *watc
 			reload()
 		case <-changed:
 			reload()
+		case <-look.C:
+			again()
 		case err := <-failed:
 			return err
 		}
