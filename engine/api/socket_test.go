@@ -317,6 +317,33 @@ func TestWatchersBeyondTheLimitAreRefusedAndTheRestServed(t *testing.T) {
 	}
 }
 
+func TestAWatcherThatHungUpKeepsNoPlace(t *testing.T) {
+	r := start(t, twoPools)
+	watch := func() *net.UnixConn {
+		nc, err := net.Dial("unix", r.path)
+		if err == nil {
+			_, err = nc.Write([]byte("GET /watch?since=" + fmt.Sprint(r.eng.State().Version) + "&epoch=" + r.eng.State().Epoch + " HTTP/1.1\r\nHost: x\r\n\r\n"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return nc.(*net.UnixConn)
+	}
+	listening := watch() // has said all it has to, and listens
+	defer listening.Close()
+	if err := listening.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	left := watch()
+	within(t, 5*time.Second, "both wait", func() bool { return r.eng.Watchers().Count() == 2 })
+	left.Close()
+	within(t, 5*time.Second, "its place is free", func() bool { return r.eng.Watchers().Count() == 1 })
+	time.Sleep(goneEvery + 100*time.Millisecond)
+	if n := r.eng.Watchers().Count(); n != 1 {
+		t.Errorf("%d wait of the one that listens", n)
+	}
+}
+
 func TestUnknownPathsAndMethodsAreToldInJSON(t *testing.T) {
 	r := start(t, twoPools)
 	for _, c := range []struct {

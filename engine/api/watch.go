@@ -11,6 +11,9 @@ import (
 const (
 	maxWaitMS   = 25_000
 	maxWatchers = 512 // half of the connections: the rest of the protocol must still get through
+	// goneEvery is how often is looked whether the client of a long poll is still there. Nothing is read meanwhile that would tell, and those who
+	// left kept the places of those who came for up to 25 s.
+	goneEvery = time.Second
 )
 
 func (s *socket) watch(c *call) {
@@ -31,6 +34,8 @@ func (s *socket) watch(c *call) {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	look := time.NewTicker(goneEvery)
+	defer look.Stop()
 	for {
 		state := s.eng.State()
 		if state.Newer(epoch, since) {
@@ -39,6 +44,11 @@ func (s *socket) watch(c *call) {
 		}
 		select {
 		case <-state.Next():
+		case <-look.C:
+			if gone(c.Conn()) {
+				c.SetStatusCode(fasthttp.StatusNoContent)
+				return
+			}
 		case <-timer.C:
 			c.SetStatusCode(fasthttp.StatusNoContent)
 			return
