@@ -29,10 +29,10 @@ func (s *socket) observe(c *call) {
 	defer s.batches.Put(b)
 	var err error
 	media, _, _ := bytes.Cut(c.Request.Header.ContentType(), []byte{';'})
-	switch media = bytes.TrimSpace(media); string(media) {
-	case compactType:
+	switch media = bytes.TrimSpace(media); { // in whatever case, as HTTP has it
+	case strings.EqualFold(string(media), compactType):
 		err = b.DecodeCompact(c.PostBody())
-	case readableType:
+	case strings.EqualFold(string(media), readableType):
 		err = b.DecodeNDJSON(c.PostBody())
 		// NGINX sends addresses as the engine does. Who writes this form by hand or program may have them as weir.yaml does.
 		for i, peer := range b.Peers {

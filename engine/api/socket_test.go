@@ -217,6 +217,7 @@ func TestObserveTakesBothFormsAndSaysWhichRecordIsBad(t *testing.T) {
 		{"compact", compactType, string(compact), 200, `{"accepted":3}`},
 		{"readable", ndjson, good + good, 200, `{"accepted":2}`},
 		{"readable with charset", ndjson + "; charset=utf-8", good, 200, `{"accepted":1}`},
+		{"readable in capitals", "Application/X-NDJSON", good, 200, `{"accepted":1}`},
 		{"empty", ndjson, "", 200, `{"accepted":0}`},
 		{"bad record", compactType, string(bad), 400, `"record":2,"accepted":2`},
 		{"bad first record", ndjson, "{}\n" + good, 400, `"record":0,"accepted":0`},
