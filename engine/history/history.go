@@ -143,6 +143,10 @@ type Migration struct {
 // ErrOff is the error of a history that is switched off.
 var ErrOff = errors.New(`history is off (history.url is "off")`)
 
+// ErrGone is the error of a store that is not where it was opened any more, as a file that somebody removed. What it was sent it may not have; another
+// one must be opened.
+var ErrGone = errors.New("it was removed, or another one put in its place")
+
 // Store keeps history. Implementations are safe for concurrent use; Write is called from one goroutine. Every method may take
 // as long as a database does, up to the deadline of ctx.
 type Store interface {

@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -30,7 +31,8 @@ import (
 // Store is a history file. Safe for concurrent use.
 type Store struct {
 	path  string
-	write *sql.DB // one connection
+	ours  fs.FileInfo // of the file when it was opened
+	write *sql.DB     // one connection
 	read  *sql.DB
 
 	mu     sync.Mutex // guards what follows: Write's working memory
@@ -76,6 +78,10 @@ func Open(path string) (*Store, error) {
 			return nil, fmt.Errorf("opening the history file %s: user %d may not write to it: %w", path, os.Geteuid(), err)
 		}
 		return nil, fmt.Errorf("opening the history file %s: %w", path, err)
+	}
+	if s.ours, err = os.Stat(path); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("opening the history file: %w", err)
 	}
 	return s, nil
 }
@@ -246,6 +252,12 @@ func Unmade() ([]history.Migration, error) {
 	return sqlrows.State(steps, 0, ""), err
 }
 
+// gone tells that the file was removed or replaced. SQLite goes on with the one it has open, which nobody finds again, and has no error for that.
+func (s *Store) gone() bool {
+	now, err := os.Stat(s.path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, s.ours)
+}
+
 // Write stores a batch.
 func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written, err error) {
 	s.mu.Lock()
@@ -279,6 +291,9 @@ func (s *Store) Write(ctx context.Context, b *history.Batch) (w history.Written,
 		w.Rows = b.Rows()
 		return nil
 	})
+	if s.gone() { // after the batch: it would be lost with the file otherwise
+		return history.Written{}, s.wrap("writing", history.ErrGone)
+	}
 	if err != nil {
 		clear(s.ids) // some may be of the transaction that is undone
 		s.meters.Forget()

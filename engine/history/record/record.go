@@ -60,7 +60,7 @@ type Options struct {
 	// Dir is for the spool and what belongs to it; one engine uses it at a time. "" keeps all in memory.
 	Dir        string
 	SpoolBytes int64
-	// Open opens the store. It is called until it works, and not again.
+	// Open opens the store. It is called until it works, and again when that store is gone (history.ErrGone).
 	Open           func(ctx context.Context) (history.Store, error)
 	Instance, Zone string
 	SampleAbove    float64       // outcomes a second above which successes are sampled; 0 = never
@@ -206,7 +206,7 @@ func (r *Recorder) Close(ctx context.Context) error {
 
 // closeStore closes the store, but does not wait for long: a database that does not answer does not answer a farewell either.
 func (r *Recorder) closeStore() error {
-	s := r.store.Load()
+	s := r.store.Swap(nil)
 	if s == nil {
 		return nil
 	}

@@ -81,6 +81,33 @@ func TestWhatCameDuringAnOutageArrivesOnceAndTheOutageIsLoggedOnce(t *testing.T)
 	}
 }
 
+func TestAFileThatIsRemovedWhileItIsWrittenToIsMadeAnewAndHasWhatComes(t *testing.T) {
+	for name, beside := range map[string][]string{"alone": {""}, "with what is beside it": {"", "-wal", "-shm"}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.rec.Add(numbered(0, 100))
+			within(t, 10*time.Second, "the first are stored", func() bool { return len(r.stored()) == 100 })
+			for _, end := range beside {
+				if err := os.Remove(filepath.Join(r.dir, "history.db") + end); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.rec.Add(numbered(100, 100))
+			time.Sleep(2 * flushEvery)
+			r.rec.Add(numbered(200, 100))
+			within(t, 10*time.Second, "the others are in a new file", func() bool { return len(r.stored()) == 200 && r.rec.State().Outage == nil })
+			if got := r.stored(); got[100] != 1 || got[299] != 1 || r.logged("it was removed") != 1 {
+				t.Errorf("%d are stored; the log: %s", len(got), r.log)
+			}
+			if s, err := r.rec.Store(); err != nil {
+				t.Error(err)
+			} else if _, err := s.Events(t.Context(), "", "", 0, 1e14, 1); err != nil {
+				t.Errorf("reading the new one: %v", err)
+			}
+		})
+	}
+}
+
 func TestAStoreThatHangsHoldsUpNobody(t *testing.T) {
 	r := newRig(t, nil)
 	r.gate.set("hang")

@@ -37,6 +37,9 @@ func (r *Recorder) ship() {
 		if err == nil {
 			err = r.drain(codec, &b, &counted)
 		}
+		if errors.Is(err, history.ErrGone) {
+			_ = r.closeStore() // the next try opens another one
+		}
 		if err == nil && time.Since(maintained) >= maintainEvery {
 			maintained = time.Now()
 			r.maintain()
