@@ -108,6 +108,7 @@ type member struct {
 	probe    *ProbeView            // last active check; nil = none yet
 	cap      int                   // most requests in flight from one NGINX; 0 = no bound
 	metered  servermetrics.Verdict // what its server metrics say, as health and estimators know it
+	doubt    doubt
 }
 
 const observedKinds = int(pool.IdleRace) + 1
@@ -280,20 +281,58 @@ func (p *livePool) retire() []ending {
 	return stopped
 }
 
+// doubtEvery is how often a peer's change to suspect and back is told. One that fails half of its requests is suspect and up again with every few
+// of them: four such peers made 40 lines and events a second of 2,000 requests.
+const doubtEvery = 60_000 // ms
+
+// doubt is what was told of a peer's changes to suspect and back.
+type doubt struct {
+	told     float64 // ms of the last change to suspect that was; 0 = none
+	leftOut  int     // changes to suspect since
+	unspoken bool    // the last one was left out, and so is the change back
+}
+
+// tells reports whether a change of state is to be told, and how many like it were left out before.
+func (d *doubt) tells(t pool.Transition) (tell bool, leftOut int) {
+	switch {
+	case t.To == pool.Suspect && d.told > 0 && t.AtMS-d.told < doubtEvery:
+		d.leftOut++
+		d.unspoken = true
+		return false, 0
+	case t.To == pool.Suspect:
+		leftOut = d.leftOut
+		*d = doubt{told: t.AtMS}
+		return true, leftOut
+	case t.From == pool.Suspect && d.unspoken && (t.To == pool.Up || t.To == pool.SlowStart):
+		return false, 0
+	}
+	return true, 0
+}
+
 // note logs and counts the changes of state since the last call, and reports whether there were any.
 func (p *livePool) note() bool {
 	p.changes = p.health.Transitions(p.changes[:0])
 	for _, t := range p.changes {
-		p.later(func() {
-			p.eng.keepTransition(p.name, t)
-			e := p.eng.log.Info()
-			if t.To == pool.Ejected || t.To == pool.Down {
-				e = p.eng.log.Warn()
-			}
-			e.Str("pool", p.name).Str("peer", t.Addr).Str("from", t.From.String()).Str("to", t.To.String()).
-				Str("reason", t.Reason).Msg("peer changed state")
-		})
-		if at := p.health.Index(t.Addr); at >= 0 {
+		at := p.health.Index(t.Addr)
+		tell, leftOut := true, 0
+		if at >= 0 {
+			tell, leftOut = p.members[at].doubt.tells(t)
+		}
+		if tell {
+			p.later(func() {
+				p.eng.keepTransition(p.name, t)
+				e := p.eng.log.Info()
+				if t.To == pool.Ejected || t.To == pool.Down {
+					e = p.eng.log.Warn()
+				}
+				if leftOut > 0 {
+					e = e.Int("suppressed", leftOut)
+				}
+				e.Str("pool", p.name).Str("peer", t.Addr).Str("from", t.From.String()).Str("to", t.To.String()).
+					Str("reason", t.Reason).Msg("peer changed state")
+			})
+		}
+		if at >= 0 {
 			m := p.members[at]
 			m.tel.Transitions[t.To].Inc()
 			if t.To == pool.Ejected {

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/estimate"
 	"github.com/weirlb/weir/engine/observe"
+	"github.com/weirlb/weir/engine/pool"
 	"github.com/weirlb/weir/engine/telemetry"
 )
 
@@ -172,4 +174,49 @@ func TestALogThatNobodyReadsDoesNotHoldUpAPool(t *testing.T) {
 	close(free)
 	<-told
 	<-done
+}
+
+func TestAPeerThatFailsNowAndThenDoesNotFloodTheLog(t *testing.T) {
+	var log bytes.Buffer
+	e := New(parse(t, `pools: [{name: api, peers: ["10.0.0.1:80"], eject: {max_share: 0}}]`), telemetry.NewLog(&log, "info"), telemetry.New())
+	defer e.Close()
+	for range 100 {
+		b := outcomes(t, "api", "*", "10.0.0.1:80", observe.Status, 2, 1)
+		add(t, b, "api", "*", "10.0.0.1:80", observe.OK, 1)
+		add(t, b, "api", "*", "10.0.0.1:80", observe.OK, 1)
+		e.Observe(b)
+	}
+	if n := strings.Count(log.String(), "peer changed state"); n != 2 {
+		t.Errorf("%d changes are told in %v, want one to suspect and one back:\n%.500s", n, e.now(), log.String())
+	}
+	if text := scrape(t, e); !strings.Contains(text, `weir_peer_transitions_total{pool="api",peer="10.0.0.1:80",to="suspect"} 100`) {
+		t.Error("not all changes are counted")
+	}
+}
+
+func TestChangesToSuspectAreToldOncePerMinuteAndAllOthersAlways(t *testing.T) {
+	var d doubt
+	for i, c := range []struct {
+		atMS     float64
+		from, to pool.State
+		tell     bool
+		leftOut  int
+	}{
+		{10, pool.Up, pool.Suspect, true, 0},
+		{20, pool.Suspect, pool.Up, true, 0},
+		{30, pool.Up, pool.Suspect, false, 0},
+		{40, pool.Suspect, pool.Up, false, 0},
+		{50, pool.SlowStart, pool.Suspect, false, 0},
+		{60, pool.Suspect, pool.Ejected, true, 0}, // that it is out is told, whatever was before
+		{70, pool.Ejected, pool.SlowStart, true, 0},
+		{80, pool.SlowStart, pool.Up, true, 0},
+		{9 + doubtEvery, pool.Up, pool.Suspect, false, 0},
+		{10 + doubtEvery, pool.Suspect, pool.SlowStart, false, 0},
+		{11 + doubtEvery, pool.SlowStart, pool.Suspect, true, 3},
+		{12 + doubtEvery, pool.Suspect, pool.Up, true, 0},
+	} {
+		if tell, leftOut := d.tells(pool.Transition{AtMS: c.atMS, From: c.from, To: c.to}); tell != c.tell || leftOut != c.leftOut {
+			t.Errorf("change %d, %v to %v: told %v, %d left out before; want %v, %d", i, c.from, c.to, tell, leftOut, c.tell, c.leftOut)
+		}
+	}
 }
