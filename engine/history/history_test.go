@@ -328,3 +328,18 @@ func BenchmarkCodec(b *testing.B) {
 		}
 	})
 }
+
+// Who wants all there is writes the first day there was.
+func TestAQuestionFrom1970IsNotTakenForOneWithoutABeginning(t *testing.T) {
+	const now = 1_795_972_980_000
+	for _, text := range []string{"1970-01-01", "1970-01-01T00:00:00Z"} {
+		from, err := ParseTime("from", text, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := Question{FromMS: from, StepMS: 24 * 60 * MinuteMS}
+		if err := q.Check(now); err != nil || q.FromMS != 0 {
+			t.Errorf("%s: from %d, %v", text, q.FromMS, err)
+		}
+	}
+}

@@ -16,15 +16,23 @@ func ParseTime(field, text string, nowMS int64) (int64, error) {
 		return ms, nil
 	}
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t.UnixMilli(), nil
+		return told(t), nil
 	}
 	if t, err := time.Parse(time.DateOnly, text); err == nil {
-		return t.UnixMilli(), nil
+		return told(t), nil
 	}
 	if ago, ok := duration(text); ok {
 		return nowMS - ago, nil
 	}
 	return 0, &FieldError{field, `must be a time as 2026-11-25T07:00:00Z or 2026-11-25, Unix milliseconds, or how long ago, as "24h" or "7d"`}
+}
+
+// told is a time in Unix milliseconds. 0 means a time that was left out, which the first moment of 1970, as one writes it for all there is, is not.
+func told(t time.Time) int64 {
+	if ms := t.UnixMilli(); ms != 0 {
+		return ms
+	}
+	return 1
 }
 
 // ParseStep reads the length of a step: "1m", "15m", "1h", "1d".
