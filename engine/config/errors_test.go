@@ -150,6 +150,10 @@ func TestAMistakeIsToldWithLineKeyAndWhatWouldBeRight(t *testing.T) {
 			"weir.yaml:1: socket: may have 107 bytes, which is what a Unix socket's name holds, has 201",
 		},
 		{
+			"a socket's path with a NUL", `socket: "/run/a\0b"`,
+			`weir.yaml:1: socket: must have no control characters, is "/run/a\x00b"`,
+		},
+		{
 			"an admin listener for everyone without a token", "admin: {listen: \"0.0.0.0:9180\"}",
 			`weir.yaml:1: admin.listen: "0.0.0.0:9180" can be reached from other hosts: set admin.token or admin.token_file, or listen on 127.0.0.1`,
 		},

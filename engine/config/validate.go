@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // where finds the place of the first of these keys that was set; the base place when none was.
@@ -27,7 +28,9 @@ func (d *decoder) validate(c *Config) {
 	d.admin(c)
 	d.history(c)
 	d.sharing(c)
-	c.SocketPathAt = d.places["socket.path"].finding("")
+	if at := d.where("socket", "socket.path"); at.line > 0 || at.file != d.file {
+		c.SocketPathAt = at.finding("") // of `socket: PATH` too
+	}
 	c.HistoryURLAt = d.places["history.url"].finding("")
 	c.HistoryDirAt = d.places["history.dir"].finding("")
 	c.ShareAt = d.places["learn.share"].finding("")
@@ -63,6 +66,8 @@ func (d *decoder) socket(c *Config) {
 		d.errorf(at, "must be an absolute path, as /run/weir/engine.sock, is %s", quote(c.Socket.Path))
 	case len(c.Socket.Path) > maxUnixPath:
 		d.errorf(at, "may have %d bytes, which is what a Unix socket's name holds, has %d", maxUnixPath, len(c.Socket.Path))
+	case strings.ContainsFunc(c.Socket.Path, unicode.IsControl):
+		d.errorf(at, "must have no control characters, is %s", quote(c.Socket.Path))
 	}
 }
 

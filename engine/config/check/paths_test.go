@@ -19,6 +19,7 @@ func TestWhatIsInTheWayOfTheEnginesFilesIsFound(t *testing.T) {
 	const share = "learn: {follow: true, share: 'file:"
 	for text, want := range map[string]string{
 		"socket: {path: " + file + "}":                     "E socket.path: FILE exists and is no socket",
+		"socket: " + file:                                  "E socket: FILE exists and is no socket",
 		"socket: {path: " + folder + "}":                   "E socket.path: FOLDER exists and is no socket",
 		"socket: {path: " + file + "/engine.sock}":         "E socket.path: FILE is no folder",
 		"socket: {path: " + folder + "/new/engine.sock}":   "",
@@ -49,6 +50,9 @@ func TestWhatIsInTheWayOfTheEnginesFilesIsFound(t *testing.T) {
 		said := ""
 		for _, f := range r.Errors {
 			said += "E " + f.Key + ": " + f.Message
+			if f.Line == 0 {
+				t.Errorf("%s\nno line: %v", text, f)
+			}
 		}
 		for _, f := range r.Warnings {
 			said += "W " + f.Key + ": " + f.Message
