@@ -116,3 +116,20 @@ func TestAnAnswerThatGaveWayToAnEmptyOneIsNoFailure(t *testing.T) {
 		t.Errorf("of answers that broke off before their body %v are failures, want %d", f.Failures, sent)
 	}
 }
+
+// The page of server.conf is for a client that waits for an answer.
+func TestAPostActionToAPoolThatIsDownIsNoErrorOfLua(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Location: "post_action /after/x;"}, {Name: "count", Peers: []string{"b"}}},
+		Server: "location /after/ { internal; proxy_pass http://count/; include " + programs.Repo + "/nginx/proxy.conf; }",
+	})
+	r.Backend("b").Set(`{"refuse":true}`)
+	answers := r.Send(5, 1, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 200)
+	for _, e := range r.NGINX.Logged(answers) {
+		if len(e.UpstreamStatus) < len("200 : 502") {
+			t.Errorf("the post_action found its pool up: %+v", e)
+		}
+	}
+} // the rig looks for errors of Lua

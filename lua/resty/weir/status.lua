@@ -121,6 +121,9 @@ end
 -- For the named location of server.conf, which NGINX enters with its own 502 and 504. A pool without peers is 503: the service is not
 -- there, as opposed to there and failing.
 function _M.unavailable()
+    if ngx.headers_sent then
+        return -- by post_action: the client has been served
+    end
     local q = attempts.find(base.get_request())
     local code, title, text = 502, "502 Bad Gateway", "The service did not give a usable answer. Please try again."
     if q and q.shed > 0 and q.total == q.begun then
