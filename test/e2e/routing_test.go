@@ -130,6 +130,31 @@ func TestTheAccessLogNamesNoPeerOfASubrequestAsTheRequestsOwn(t *testing.T) {
 	}
 }
 
+// A request that no log phase of Weir's ended leaves its record behind for a moment, in which NGINX gives its memory to the next one.
+func TestTheAccessLogNamesNoPeerOfARequestBeforeThatWasNotLogged(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1, Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Location: "log_by_lua_block { }"}},
+		Server: "location = /file { return 200 file; }",
+	})
+	r.Backend("a").Set(`{"default":{"mean_ms":3}}`) // the next request begins at another millisecond
+	var files []rig.Answer
+	for range 20 {
+		r.WantAll([]rig.Answer{r.Do(rig.Request{Path: "/api/x"})}, 200)
+		files = append(files, r.Do(rig.Request{Path: "/file"}))
+	}
+	r.WantAll(files, 200)
+	for _, e := range r.NGINX.Logged(files) {
+		if e.Peer != "-" || e.Policy != "-" || e.Attempts != "0" {
+			t.Errorf("logged of a file is %+v", e)
+		}
+	}
+	r.NGINX.Stop() // which sends what there is
+	if records := r.Tap.Records(t); len(records) != 0 {
+		t.Errorf("the engine is told of %+v", records)
+	}
+}
+
 func TestTheAccessLogTellsEachDecision(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{

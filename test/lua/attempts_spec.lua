@@ -9,6 +9,7 @@ shm.head.nrows = 1
 
 -- NGINX's part: the cleanups of a request, which it runs when it frees it. The rest of ffi.C is real.
 local cleanups = {} -- request address -> list
+local began = {}    -- request address -> when
 local C = ffi.C
 local function address(r) return tonumber(ffi.cast("uintptr_t", r)) end
 rawset(ffi, "C", setmetatable({
@@ -18,6 +19,7 @@ rawset(ffi, "C", setmetatable({
         list[#list + 1] = c
         return c + 0
     end,
+    weir_began = function(r) return began[address(r)] end,
 }, { __index = C }))
 local attempts = require "resty.weir.attempts"
 rawset(ffi, "C", C)
@@ -28,7 +30,7 @@ local A, B = 31, 32 -- slots
 
 local function request()
     local r = ffi.new("char[1]")
-    cleanups[address(r)] = {}
+    cleanups[address(r)], began[address(r)] = {}, ngx.now()
     return r
 end
 

@@ -23,6 +23,7 @@ ffi.cdef [[
 typedef struct weir_cleanup_s weir_cleanup_t; /* ngx_http_cleanup_t, src/http/ngx_http_request.h */
 struct weir_cleanup_s { void (*handler)(void *data); void *data; weir_cleanup_t *next; };
 weir_cleanup_t *ngx_http_cleanup_add(void *r, size_t size);
+double weir_began(void *r) __asm__("ngx_http_lua_ffi_req_start_time");
 
 typedef struct {
     int32_t  slot;
@@ -41,6 +42,7 @@ enum { WEIR_MAX_ATTEMPTS = 8 };
 typedef struct {
     uint32_t alive, alive_pad;   /* 1 while NGINX holds the request; a "semaphore", see above */
     weir_cleanup_t *count_cleanup, *alive_cleanup;
+    double   began;        /* when NGINX began the request, as it tells */
     int32_t  n;            /* attempts recorded */
     int32_t  total;        /* attempts made; more than n only past WEIR_MAX_ATTEMPTS */
     int32_t  pass;         /* first attempt of the current pass: an internal redirect starts another */
@@ -106,10 +108,11 @@ local function address(r)
     return n
 end
 
--- The record of request r; nil when there is none.
+-- The record of request r, which NGINX has not freed; nil when there is none.
 function _M.find(r)
     local id = by_request[address(r)]
-    return id and records[id]
+    local q = id and records[id]
+    return q and q.alive == 1 and q or nil
 end
 
 -- Takes the work of a record's request off its peer: before its count goes, unless NGINX has given that back (in the log phase it has).
@@ -130,6 +133,22 @@ local function drop(addr, id)
     by_request[addr] = nil
     nfree = nfree + 1
     free[nfree] = id
+end
+
+-- In the log phase: the record of request r, which NGINX may have freed. One that is still there of a request that had no log phase of Weir's is
+-- another's, whose memory serves r now: each takes its time, so it began before.
+function _M.find_to_log(r)
+    local addr = address(r)
+    local id = by_request[addr]
+    if not id then
+        return nil
+    end
+    local q = records[id]
+    if q.alive == 0 and q.began ~= C.weir_began(r) then
+        drop(addr, id)
+        return nil
+    end
+    return q
 end
 
 -- Calls look(r, q) for each request NGINX still holds whose time to be looked at has come. Records that NGINX freed without a
@@ -164,7 +183,7 @@ function _M.open(r)
     by_request[addr] = id
     local q = records[id]
     q.alive, q.n, q.total, q.pass, q.begun, q.empty, q.weight = 1, 0, 0, 0, 0, 0, 0
-    q.count_cleanup, q.cell, q.work = nil, nil, 0
+    q.count_cleanup, q.cell, q.work, q.began = nil, nil, 0, C.weir_began(r)
     q.look_ms, q.stream, q.granted, q.bound = 0, 0, 0, FREE
     q.shed, q.turn, q.rated, q.whole = 0, 0, 0, 0
     local c = C.ngx_http_cleanup_add(r, 0)

@@ -250,7 +250,7 @@ end
 
 function _M.log()
     local r = get_request()
-    local q = attempts.find(r)
+    local q = attempts.find_to_log(r)
     if not q then
         tell_of_none(r)
         return
