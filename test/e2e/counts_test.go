@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -260,6 +262,55 @@ func TestASlowReaderDoesNotKeepItsPeerBusy(t *testing.T) {
 	})
 	r.WantIdle() // nobody has read on
 }
+
+// Half a minute after a peer has left its place in shared memory is given to another one, though a slow client may still read the last answer.
+func TestAClientThatReadsUntilThePeerIsLongGoneIsLoggedAsAny(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1, Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a", "b"}, Static: []string{}}},
+		// half a minute later
+		Server: `location /later { content_by_lua_block { require("resty.weir.slots").collect(require("resty.weir.clock").now_ms() * 0.001 + 31) } }`,
+	})
+	r.StartBackend("c", false)
+	r.Backend("a").Set(`{"refuse":true}`)
+	var readers []net.Conn
+	read := func(c net.Conn) {
+		if n, err := io.Copy(io.Discard, c); err != nil || n < 19_000_000 {
+			t.Errorf("the client got %d bytes: %v", n, err)
+		}
+	}
+	for i := range 2 {
+		c := r.NGINX.Dial()
+		_ = c.SetDeadline(time.Now().Add(2 * rig.Patience))
+		_, _ = fmt.Fprintf(c, "GET /api/bytes?n=20000000 HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow%d\r\nConnection: close\r\n\r\n", i)
+		_, _ = io.ReadFull(c, make([]byte, 1000))
+		readers = append(readers, c)
+	}
+	r.WantIdle()
+	r.Backend("a").Set(`{"refuse":false}`)
+	r.SetPeers("api", "a")
+	r.Eventually("NGINX has no b", func() error {
+		if r.NGINX.Status().Pools["api"].Peer(r.Addr("b")) != nil {
+			return errors.New("it has")
+		}
+		return nil
+	})
+	r.Do(rig.Request{Path: "/later"})
+	read(readers[0])
+	r.SetPeers("api", "a", "c")
+	r.WaitConnected()
+	time.Sleep(time.Second) // such a client has been reading for longer
+	read(readers[1])
+	for _, e := range r.NGINX.Logged([]rig.Answer{{ID: "slow0"}, {ID: "slow1"}}) {
+		if e.Status != 200 || !strings.HasSuffix(e.Addr, r.Addr("b")) || e.Peer != "-" || e.Attempts == "0" {
+			t.Errorf("logged is %+v", e)
+		}
+	}
+	r.NGINX.Stop() // which sends what there is
+	if of := rig.Count(r.Tap.Records(t), func(rec rig.Record) bool { return rec.Peer == r.Addr("c") }); of != 0 {
+		t.Errorf("%d outcomes are told of the peer that came", of)
+	}
+} // the rig looks for errors of Lua
 
 func TestCountsSurviveAKilledWorker(t *testing.T) {
 	t.Parallel()

@@ -52,6 +52,18 @@ local function push(q, i, a, kind, status, flags, header_ms, total_ms, now, byte
         a.predicted_ms, now, bytes, load, reported, a.found)
 end
 
+local KEPT_MS = 1000 -- a slot stays for half a minute at the least (slots.lua)
+
+-- The peer of an attempt; nil for one that is gone. A request whose peer is done holds no slot, and a slow client may read on until that of a peer that
+-- left is nobody's, or another's.
+local function peer_of(a, now)
+    local info = slots.info(a.slot)
+    if info and now - a.start_ms > KEPT_MS and not outcome.element({ addr = outcome.split(ngx.var.upstream_addr) }, info.addr, 1) then
+        return nil
+    end
+    return info
+end
+
 local function note_failure(a, kind, now)
     local info = slots.info(a.slot)
     local view = info and pools.get(info.pool)
@@ -96,7 +108,7 @@ local function in_full(r, q, now, is_subrequest)
     local aborted = ngx.status == 499
     for i = 0, q.n - 1 do
         local a = q.attempt[i]
-        local info = slots.info(a.slot)
+        local info = peer_of(a, now)
         local e = info and outcome.element(lists, info.addr, from)
         -- what NGINX tells of the answer as a whole is this attempt's: it is the last, and no other upstream than Weir's came after it
         local last = i == q.n - 1 and not outcome.passed_on(addrs, info)
@@ -156,9 +168,11 @@ local function in_full(r, q, now, is_subrequest)
         if kind == OK then
             idle.exchanged(a.slot, a.start_ms, stop)
         end
-        local load, holds = reported(r, q, i, e, lists, status, header_ms, total_ms, now)
-        push(q, i, a, kind, status, flags, header_ms, total_ms, stop, last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0,
-            load, holds)
+        if info then
+            local load, holds = reported(r, q, i, e, lists, status, header_ms, total_ms, now)
+            push(q, i, a, kind, status, flags, header_ms, total_ms, stop,
+                last and (tonumber(outcome.last(ngx.var.upstream_response_length)) or 0) or 0, load, holds)
+        end
     end
     return rest_ms
 end
@@ -185,19 +199,20 @@ local function tell_of_none(r)
 end
 
 -- $weir_class is input too, and a subrequest shares its variables with the main request: there it must not be written.
-local function set_variables(r, q, is_subrequest)
+local function set_variables(r, q, is_subrequest, now)
     local a = q.n > 0 and q.attempt[q.n - 1]
     if not a then
         variables.set(r, "-", not is_subrequest and "-", q.shed > 0 and shed.POLICY[q.shed] or "none", -1, "0")
         return
     end
-    local info = slots.info(a.slot)
-    local view = pools.get(info.pool)
+    local info = peer_of(a, now)
+    local view = info and pools.get(info.pool)
     local policy = policy_of(a)
-    if not policy or policy == "local" and view.static then
+    if view and (not policy or policy == "local" and view.static) then
         policy = view.policy
     end
-    variables.set(r, info.addr, not is_subrequest and (classes.name_of[a.class] or "*"), policy, a.predicted_ms, DIGIT[q.total] or tostring(q.total))
+    variables.set(r, info and info.addr or "-", not is_subrequest and (classes.name_of[a.class] or "*"), policy or "-", a.predicted_ms,
+        DIGIT[q.total] or tostring(q.total))
 end
 
 -- Status and length of the answer when it is a plain one: one peer answered with no failure, in full, and the client has it. nil
@@ -284,7 +299,7 @@ function _M.log()
     end
     if variables.wanted() then
         by_subrequest = by_subrequest or is_subrequest
-        set_variables(r, q, is_subrequest)
+        set_variables(r, q, is_subrequest, now)
     end
     attempts.close(r, q, is_subrequest)
 end
