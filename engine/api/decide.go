@@ -1,26 +1,21 @@
 package api
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/weirlb/weir/engine/class"
-	"github.com/weirlb/weir/engine/decide"
 	"github.com/weirlb/weir/engine/jsonread"
 	"github.com/weirlb/weir/engine/serve"
 )
 
 // question is the body of /decide and of /api/route. It is reused: reading one and finding its table allocates nothing
-// unless the class has to be made or a pick is wanted.
+// unless the class has to be made.
 type question struct {
 	in jsonread.Reader
 
@@ -31,6 +26,7 @@ type question struct {
 	inflight                  map[string]float64
 	weight                    float64
 	seen                      uint // the keys that were read, a bit each as in questionKeys
+	scratch
 }
 
 var questionKeys = [...]string{"pool", "class", "method", "path", "body_bytes", "pick", "inflight", "weight"}
@@ -38,14 +34,16 @@ var questionKeys = [...]string{"pool", "class", "method", "path", "body_bytes", 
 // questions keeps them for reuse.
 type questions struct{ pool *sync.Pool }
 
-func newQuestions() questions { return questions{&sync.Pool{New: func() any { return new(question) }}} }
+func newQuestions() questions {
+	return questions{&sync.Pool{New: func() any { return &question{scratch: newScratch()} }}}
+}
 
 func (k questions) get() *question  { return k.pool.Get().(*question) }
 func (k questions) put(q *question) { k.pool.Put(q) }
 
 // read takes in a body. Unknown keys are refused: a misspelt one would be answered as if it were not there.
 func (q *question) read(body []byte) error {
-	*q = question{in: q.in, pool: q.pool[:0], class: q.class[:0], method: q.method[:0], path: q.path[:0]}
+	*q = question{in: q.in, scratch: q.scratch, pool: q.pool[:0], class: q.class[:0], method: q.method[:0], path: q.path[:0]}
 	q.in.Reset(body)
 	more, err := q.in.First('{', '}')
 	for ; more && err == nil; more, err = q.in.Next('}') {
@@ -194,55 +192,9 @@ func (s *socket) decide(c *call) {
 		c.fail(fasthttp.StatusServiceUnavailable, fmt.Sprintf("pool %q has no usable peer", snap.Name))
 		return
 	}
-	pick, err := json.Marshal(p)
-	if err != nil {
-		c.failError(fmt.Errorf("encoding the pick: %w", err))
-		return
+	c.raw(fasthttp.StatusOK, nil)
+	q.out = p.append(q.out[:0])
+	for _, part := range [][]byte{table[:len(table)-1], []byte(`,"pick":`), q.out, []byte("}")} {
+		c.Response.AppendBody(part)
 	}
-	out := append(append([]byte(nil), table[:len(table)-1]...), `,"pick":`...)
-	c.raw(fasthttp.StatusOK, append(append(out, pick...), '}'))
-}
-
-// picked is one chosen peer, and why.
-type picked struct {
-	Peer         string        `json:"peer"`
-	PredictedMS  float64       `json:"predicted_ms"`
-	Propensity   float64       `json:"propensity"`
-	Explored     bool          `json:"explored"`
-	Size         float64       `json:"size"` // times the usual of its class that the request is taken for, by its weight
-	Reason       string        `json:"reason"`
-	Alternatives []alternative `json:"alternatives"`
-}
-
-// alternative is another peer of the pool, usable or not.
-type alternative struct {
-	Peer        string  `json:"peer"`
-	PredictedMS float64 `json:"predicted_ms"`
-	State       string  `json:"state"`
-	Usable      bool    `json:"usable"`
-}
-
-// choose picks as NGINX would, by the same table and rule. Alternatives are in the order of their predicted cost.
-func choose(s *serve.Snapshot, row int, q *question) (picked, bool) {
-	candidates, size := s.Candidates(q.inflight), s.Table.Size(row, q.weight)
-	rnd := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	choice := decide.PickSized(s.Table, row, size, candidates, decide.Rule{Explore: s.Settings.Explore, Spread: s.Settings.Spread}, rnd)
-	if choice.Peer < 0 {
-		return picked{}, false
-	}
-	p := picked{
-		Peer: s.Peers[choice.Peer].Addr, PredictedMS: choice.Cost, Propensity: choice.Propensity, Explored: choice.Explored, Size: size,
-		Reason: decide.ReasonSized(s.Table, row, size, candidates, choice), Alternatives: []alternative{},
-	}
-	for i := range s.Peers {
-		if i == choice.Peer {
-			continue
-		}
-		peer := &s.Peers[i]
-		p.Alternatives = append(p.Alternatives, alternative{
-			Peer: peer.Addr, PredictedMS: s.Table.Price(row, i, candidates[i].InFlight, candidates[i].Work, size), State: peer.State, Usable: peer.Usable,
-		})
-	}
-	slices.SortStableFunc(p.Alternatives, func(a, b alternative) int { return cmp.Compare(a.PredictedMS, b.PredictedMS) })
-	return p, true
 }

@@ -146,15 +146,15 @@ func (s *Snapshot) Class(name []byte) int { return s.shape.classAt[string(name)]
 // ClassName returns the name of a row.
 func (s *Snapshot) ClassName(c int) string { return s.shape.classes[c] }
 
-// Candidates returns the peers as decide.Pick wants them. inflight, when not nil, replaces what NGINX reported.
-func (s *Snapshot) Candidates(inflight map[string]float64) []decide.Candidate {
-	c := make([]decide.Candidate, len(s.Peers))
+// Candidates appends the peers as decide.Pick wants them. inflight, when not nil, replaces what NGINX reported.
+func (s *Snapshot) Candidates(dst []decide.Candidate, inflight map[string]float64) []decide.Candidate {
 	for i := range s.Peers {
 		p := &s.Peers[i]
-		c[i] = decide.Candidate{InFlight: float64(p.Inflight()), Usable: p.Usable, Admit: p.Admit, Weight: p.Weight / (1 + p.Away)}
+		c := decide.Candidate{InFlight: float64(p.Inflight()), Usable: p.Usable, Admit: p.Admit, Weight: p.Weight / (1 + p.Away)}
 		if inflight != nil {
-			c[i].InFlight = inflight[p.Addr]
+			c.InFlight = inflight[p.Addr]
 		}
+		dst = append(dst, c)
 	}
-	return c
+	return dst
 }
