@@ -146,7 +146,11 @@ func (q *question) find(c *call, eng *serve.Engine) (s *serve.Snapshot, row int,
 		return nil, 0, false
 	}
 	if len(s.Peers) == 0 {
-		c.fail(fasthttp.StatusServiceUnavailable, fmt.Sprintf("pool %q has no peers: add peers to it in weir.yaml", s.Name))
+		message := fmt.Sprintf("pool %q has no peers: add peers to it in weir.yaml, or to what its sources are", s.Name)
+		if s.Pending {
+			message = fmt.Sprintf("pool %q has no peers yet: its sources have named none; /api/health says why", s.Name)
+		}
+		c.fail(fasthttp.StatusServiceUnavailable, message)
 		return nil, 0, false
 	}
 	switch {

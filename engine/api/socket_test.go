@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,6 +174,13 @@ func TestDecideRefusesWhatItCannotAnswerAndSaysWhy(t *testing.T) {
 		if c.status == 404 && !slices.Equal(p.Known, []string{"api", "bare"}) {
 			t.Errorf("known is %q", p.Known)
 		}
+	}
+}
+
+func TestAPoolWhoseSourcesHaveNotAnsweredIsNotTakenForOneThatLacksPeers(t *testing.T) {
+	r := start(t, "pools: [{name: api, peers_file: "+filepath.Join(t.TempDir(), "none")+"}]")
+	if a := r.ask("POST", "/decide", `{"pool":"api"}`); a.status != 503 || !strings.Contains(a.body, `pool \"api\" has no peers yet: its sources`) {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 

@@ -93,3 +93,11 @@ func TestWhatIsSaidOfAPoolLeavesTheColumnsOfTheOthersStraight(t *testing.T) {
 		}
 	}
 }
+
+func TestAShareOfASplitThatIsNoneIsRefusedInItsOwnWords(t *testing.T) {
+	for _, share := range []string{"nan", "2", "+inf"} {
+		if code, _, errs := weir("split", "api", share); code != 1 || !strings.Contains(errs, "is outside 0 to 1") {
+			t.Errorf("%s: %d %s", share, code, errs)
+		}
+	}
+}

@@ -23,6 +23,9 @@ func (c *splitCmd) Run(to streams) error {
 	var f serve.SplitFigures
 	method, body := "GET", any(nil)
 	if c.Share != nil {
+		if !(*c.Share >= 0 && *c.Share <= 1) { // NaN, which JSON cannot say, is neither
+			return &serve.ShareError{Share: *c.Share}
+		}
 		method, body = "PATCH", map[string]any{"share": *c.Share}
 	}
 	raw, err := c.call(method, "/api/pools/"+url.PathEscape(c.Pool)+"/split", body, &f)
