@@ -281,10 +281,12 @@ func (p *livePool) retire() []ending {
 	return stopped
 }
 
-// note logs and counts the changes of state since the last call, and reports whether there were any.
-func (p *livePool) note() bool {
+// note logs and counts the changes of state since the last call, and reports whether there were any that matter to NGINX. That a peer is suspect
+// does not: NGINX may know it with the next refresh.
+func (p *livePool) note() (matter bool) {
 	p.changes = p.health.Transitions(p.changes[:0])
 	for _, t := range p.changes {
+		matter = matter || !(t.From == pool.Up && t.To == pool.Suspect || t.From == pool.Suspect && t.To == pool.Up)
 		at := p.health.Index(t.Addr)
 		tell, leftOut := true, 0
 		if at >= 0 {
@@ -315,10 +317,10 @@ func (p *livePool) note() bool {
 			}
 		}
 	}
-	return len(p.changes) > 0
+	return matter
 }
 
-// changed publishes at once when a peer changed its state: traffic to a dead peer does not wait for the next refresh.
+// changed publishes at once when a peer changed its state in a way that matters: traffic to a dead peer does not wait for the next refresh.
 // The costs stay those of the last filling.
 func (p *livePool) changed(now float64) {
 	if p.note() && !p.retired {

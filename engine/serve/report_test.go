@@ -176,10 +176,11 @@ func TestALogThatNobodyReadsDoesNotHoldUpAPool(t *testing.T) {
 	<-done
 }
 
-func TestAPeerThatFailsNowAndThenDoesNotFloodTheLog(t *testing.T) {
+func TestAPeerThatFailsNowAndThenFloodsNeitherTheLogNorNGINX(t *testing.T) {
 	var log bytes.Buffer
 	e := New(parse(t, `pools: [{name: api, peers: ["10.0.0.1:80"], eject: {max_share: 0}}]`), telemetry.NewLog(&log, "info"), telemetry.New())
 	defer e.Close()
+	version := e.State().Version
 	for range 100 {
 		b := outcomes(t, "api", "*", "10.0.0.1:80", observe.Status, 2, 1)
 		add(t, b, "api", "*", "10.0.0.1:80", observe.OK, 1)
@@ -188,6 +189,9 @@ func TestAPeerThatFailsNowAndThenDoesNotFloodTheLog(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "peer changed state"); n != 2 {
 		t.Errorf("%d changes are told in %v, want one to suspect and one back:\n%.500s", n, e.now(), log.String())
+	}
+	if now := e.State().Version; now != version {
+		t.Errorf("NGINX is sent %d tables for it before the next refresh", now-version)
 	}
 	if text := scrape(t, e); !strings.Contains(text, `weir_peer_transitions_total{pool="api",peer="10.0.0.1:80",to="suspect"} 100`) {
 		t.Error("not all changes are counted")
