@@ -12,6 +12,7 @@ package watch
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,16 +43,20 @@ type Watcher struct {
 	stat   stamp
 }
 
-// content is the hash of what was read last; ok is false while there is nothing to read.
+// content is the hash of what was read last; ok is false while there is nothing to read. A file that is there and may not be read is a content too: somebody put
+// it there, and who waits for it to be taken is told why it is not.
 type content struct {
-	sum [sha256.Size]byte
-	ok  bool
+	sum    [sha256.Size]byte
+	ok     bool
+	denied bool
 }
 
 // stamp is what a look without reading compares.
 type stamp struct {
 	dev, ino    uint64
 	size, mtime int64
+	mode        fs.FileMode // this and the owners say who may read it
+	uid, gid    uint32
 }
 
 // New notes the file's present content and begins to watch. It never fails: without inotify, Run polls.
@@ -74,7 +79,7 @@ func newWatcher(path string, every time.Duration, inotify bool) *Watcher {
 // Watch calls onChange whenever the file at path has new content, until ctx ends. See Run.
 func Watch(ctx context.Context, path string, onChange func()) { New(path).Run(ctx, onChange) }
 
-// Run calls onChange, in its own goroutine, whenever the file has another content than before, and returns when ctx
+// Run calls onChange, in its own goroutine, whenever the file has another content than before or may not be read any more, and returns when ctx
 // ends. A file that disappears is no change; one that comes back with other content is. Changes that come while
 // onChange runs are told by one further call. Run must be called once: it releases the watches.
 func (w *Watcher) Run(ctx context.Context, onChange func()) {
@@ -131,7 +136,7 @@ func (w *Watcher) changed() bool {
 		w.stat = s
 	}
 	now := read(w.path)
-	if !now.ok || now == w.seen {
+	if !now.ok && !now.denied || now == w.seen {
 		return false
 	}
 	w.seen = now
@@ -204,9 +209,9 @@ func look(path string) (stamp, error) {
 	if err != nil {
 		return stamp{}, err
 	}
-	s := stamp{size: info.Size(), mtime: info.ModTime().UnixNano()}
+	s := stamp{size: info.Size(), mtime: info.ModTime().UnixNano(), mode: info.Mode()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.dev, s.ino = uint64(sys.Dev), sys.Ino
+		s.dev, s.ino, s.uid, s.gid = uint64(sys.Dev), sys.Ino, sys.Uid, sys.Gid
 	}
 	return s, nil
 }
@@ -218,7 +223,7 @@ func read(path string) content {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return content{}
+		return content{denied: errors.Is(err, fs.ErrPermission)}
 	}
 	return content{sum: sha256.Sum256(data), ok: true}
 }
