@@ -43,12 +43,12 @@ type Watcher struct {
 	stat   stamp
 }
 
-// content is the hash of what was read last; ok is false while there is nothing to read. A file that is there and may not be read is a content too: somebody put
-// it there, and who waits for it to be taken is told why it is not.
+// content is the hash of what was read last; ok is false while there is nothing to read. What is there and cannot be read (for want of rights, for its size, since it
+// is a folder) is a content too: somebody put it there, and who waits for it to be taken is to hear why it is not.
 type content struct {
-	sum    [sha256.Size]byte
-	ok     bool
-	denied bool
+	sum   [sha256.Size]byte
+	ok    bool
+	unfit bool
 }
 
 // stamp is what a look without reading compares.
@@ -79,7 +79,7 @@ func newWatcher(path string, every time.Duration, inotify bool) *Watcher {
 // Watch calls onChange whenever the file at path has new content, until ctx ends. See Run.
 func Watch(ctx context.Context, path string, onChange func()) { New(path).Run(ctx, onChange) }
 
-// Run calls onChange, in its own goroutine, whenever the file has another content than before or may not be read any more, and returns when ctx
+// Run calls onChange, in its own goroutine, whenever the file has another content than before or cannot be read any more, and returns when ctx
 // ends. A file that disappears is no change; one that comes back with other content is. Changes that come while
 // onChange runs are told by one further call. Run must be called once: it releases the watches.
 func (w *Watcher) Run(ctx context.Context, onChange func()) {
@@ -114,11 +114,11 @@ func (w *Watcher) Run(ctx context.Context, onChange func()) {
 		case <-failures: // an overflow above all: events were lost, so look
 		case <-settle.C:
 		case <-poll.C:
-			s, err := look(w.path)
-			if err != nil || s == w.stat {
-				if err != nil {
-					w.follow()
-				}
+			switch s, err := look(w.path); {
+			case errors.Is(err, fs.ErrNotExist):
+				w.follow()
+				continue
+			case err == nil && s == w.stat:
 				continue
 			}
 		}
@@ -136,7 +136,7 @@ func (w *Watcher) changed() bool {
 		w.stat = s
 	}
 	now := read(w.path)
-	if !now.ok && !now.denied || now == w.seen {
+	if !now.ok && !now.unfit || now == w.seen {
 		return false
 	}
 	w.seen = now
@@ -218,12 +218,15 @@ func look(path string) (stamp, error) {
 
 func read(path string) content {
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxSize {
-		return content{} // a pipe would block, and none of these is a configuration
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSize) {
+		return content{unfit: true} // a pipe would block, and none of these is a configuration
 	}
-	data, err := os.ReadFile(path)
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(path)
+	}
 	if err != nil {
-		return content{denied: errors.Is(err, fs.ErrPermission)}
+		return content{unfit: !errors.Is(err, fs.ErrNotExist)}
 	}
 	return content{sum: sha256.Sum256(data), ok: true}
 }

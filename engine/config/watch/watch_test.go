@@ -236,3 +236,20 @@ func TestAPipeDoesNotBlockTheWatcher(t *testing.T) {
 		t.Error("a device was read")
 	}
 }
+
+// A container's runtime makes a folder where the file is that it should have mounted.
+func TestAFolderInTheFilesPlaceIsToldAndTheFileWhenItIsBack(t *testing.T) {
+	each(t, func(t *testing.T, watcher func(string) *Watcher) {
+		path := filepath.Join(t.TempDir(), "weir.yaml")
+		put(t, path, "a")
+		calls := start(t, watcher(path))
+		must(t, os.Remove(path))
+		silent(t, calls, "a file that is gone")
+		must(t, os.Mkdir(path, 0o755))
+		told(t, calls, "a folder in its place")
+		silent(t, calls, "the same folder")
+		must(t, os.Remove(path))
+		put(t, path, "a")
+		told(t, calls, "the file")
+	})
+}
