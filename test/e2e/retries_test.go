@@ -427,6 +427,32 @@ func TestLimitsOfRetriesTakeNoAnswerFromTheClient(t *testing.T) {
 	}
 }
 
+// NGINX counts no try for a kept connection that turns out to be closed.
+func TestTheTriesOfALocationHoldAlsoAfterKeptConnectionsThatWereClosed(t *testing.T) {
+	t.Parallel()
+	peers := []string{"a", "b", "c", "d"}
+	r := start(t, rig.Options{Workers: 1, Pools: []rig.Pool{{
+		Name: "api", Peers: peers, Settings: "slow_start_ms: 0\nretry: {tries: 7}\nexplore: 0.2\neject: {consecutive: 0}", Location: "proxy_next_upstream_tries 1;",
+	}}})
+	r.Eventually("each peer has a kept connection", func() error {
+		r.WantAll(r.Send(10, 1, rig.Request{Path: "/api/x"}), 200)
+		for _, b := range peers {
+			if r.NGINX.Peer("api", b).Picks == 0 {
+				return fmt.Errorf("%s has none", b)
+			}
+		}
+		return nil
+	})
+	for _, b := range peers {
+		r.Backend(b).Set(`{"reset":{"share":1,"after_bytes":-1}}`)
+	}
+	answers := r.Send(1, 1, rig.Request{Path: "/api/x"})
+	r.WantAll(answers, 502)
+	if e := r.NGINX.Logged(answers)[0]; len(e.Addrs()) > len(peers)+1 {
+		t.Errorf("after no more than four closed connections there is one try; logged is %+v", e)
+	}
+}
+
 // What became of a request in the pool it was first sent to takes nothing from what the pool has that an error page sends it to.
 func TestAPoolBehindAnErrorPageHasTriesOfItsOwn(t *testing.T) {
 	t.Parallel()

@@ -56,6 +56,7 @@ typedef struct {
     double   look_ms;      /* when lookout.lua looks at it next */
     int32_t  stream;
     int32_t  granted;      /* NGINX was given one more try with the last attempt */
+    int32_t  capped;       /* NGINX grants none any more: proxy_next_upstream_tries of the location */
     int32_t  whole;        /* of the answer's body (whole.lua): 0 = nobody looks, 1 = begun, 2 = it came to its end */
     int32_t  bound;        /* slot the client's cookie names; -1 none, -2 the pool gives no cookies */
     int32_t  shed;         /* why it was refused, as shed.lua has it; 0 = it was not */
@@ -308,7 +309,7 @@ end
 -- request then says nothing of it now.
 function _M.new_pass(q)
     q.pass = q.n < MAX_ATTEMPTS and q.n or MAX_ATTEMPTS - 1
-    q.begun, q.shed = q.total, 0
+    q.begun, q.shed, q.capped = q.total, 0, 0
 end
 
 -- For the status page: requests this worker is proxying.

@@ -215,10 +215,14 @@ function _M.balance(name, static_peers)
     set_timeouts(view.connect_timeout_ms * 0.001, nil, nil)
     -- One more try is granted only when it could go somewhere: once NGINX has given up an answer to retry, that answer is lost.
     q.granted = 0
-    if not late and q.total - q.begun < view.tries and q.total - q.begun < MAX_TOTAL and view.tokens >= 1 then
+    if not late and q.capped == 0 and q.total - q.begun < view.tries and q.total - q.begun < MAX_TOTAL and view.tokens >= 1 then
         if pick.sure or pick.another(view, now, slot) then
-            set_more_tries(1)
-            q.granted = 1
+            local _, capped = set_more_tries(1)
+            if capped then
+                q.capped = 1 -- ngx_lua takes one off for each further one past proxy_next_upstream_tries, below 0, which is without end
+            else
+                q.granted = 1
+            end
         end
     end
 end
