@@ -453,6 +453,23 @@ func TestTheTriesOfALocationHoldAlsoAfterKeptConnectionsThatWereClosed(t *testin
 	}
 }
 
+// Weir keeps eight attempts of a request; where error pages and retries make more, the last is the one that is kept.
+func TestTheLastOfManyAttemptsIsMeasuredAsItself(t *testing.T) {
+	t.Parallel()
+	server := "recursive_error_pages on; proxy_intercept_errors on;\n"
+	for i := range 9 {
+		server += fmt.Sprintf("location = /p%d { proxy_pass http://api/status/%d; error_page 404 410 = /p%d; }\n", i, 404+i%2*6, i+1)
+	}
+	r := start(t, rig.Options{
+		Workers: 1, Tap: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}}}, Server: server + "location = /p9 { proxy_pass http://api/poll?wait=60ms; }",
+	})
+	r.WantAll([]rig.Answer{r.Do(rig.Request{Path: "/p0"})}, 200)
+	last := r.WaitRecords(1, func(rec rig.Record) bool { return rec.Class == "GET /p9" })[0]
+	if last.Kind != rig.KindOK || last.Status != 200 || last.HeaderMS < 50 {
+		t.Errorf("the tenth attempt is told as %+v", last)
+	}
+}
+
 // What became of a request in the pool it was first sent to takes nothing from what the pool has that an error page sends it to.
 func TestAPoolBehindAnErrorPageHasTriesOfItsOwn(t *testing.T) {
 	t.Parallel()

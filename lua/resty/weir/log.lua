@@ -109,6 +109,9 @@ local function in_full(r, q, now, is_subrequest)
     for i = 0, q.n - 1 do
         local a = q.attempt[i]
         local info = peer_of(a, now)
+        if i == q.n - 1 and q.total > from then
+            from = q.total -- where there were more than have a place of their own
+        end
         local e = info and outcome.element(lists, info.addr, from)
         -- what NGINX tells of the answer as a whole is this attempt's: it is the last, and no other upstream than Weir's came after it
         local last = i == q.n - 1 and not outcome.passed_on(addrs, info)
