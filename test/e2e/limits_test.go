@@ -366,6 +366,31 @@ func TestAFullPoolBehindAnAccelRedirectRefusesAsAnyFullPool(t *testing.T) {
 	held.Abort()
 }
 
+// A request that comes to its pool once more, by X-Accel-Redirect or an error page, is off the peer that it comes from.
+func TestARequestThatComesBackToItsPoolIsNotInItsOwnWay(t *testing.T) {
+	t.Parallel()
+	admit := `access_by_lua_block { require("resty.weir").admit("api") }`
+	r := start(t, rig.Options{
+		Workers: 1, Pools: []rig.Pool{{Name: "api", Peers: []string{"a"}, Settings: "max_inflight: 1"}},
+		Server: "location /inside/ { internal; proxy_pass http://api/; }\n" +
+			"location /page/ { proxy_pass http://api/status/404; proxy_intercept_errors on; error_page 404 = @again; }\nlocation @again { proxy_pass http://api; }\n" +
+			"location /admitted/ { " + admit + " proxy_pass http://api/status/404; proxy_intercept_errors on; error_page 404 = @admitted; }\n" +
+			"location @admitted { " + admit + " proxy_pass http://api; }",
+	})
+	for _, path := range []string{"/api/accel?to=/inside/x", "/page/x", "/admitted/x"} {
+		answers := r.Send(5, 1, rig.Request{Path: path})
+		r.WantAll(answers, 200)
+		for _, e := range r.NGINX.Logged(answers) {
+			if e.Attempts != "2" {
+				t.Errorf("logged of %s is %+v", path, e)
+			}
+		}
+	}
+	if shed := r.NGINX.Status().Pools["api"].Shed.Full; shed != 0 {
+		t.Errorf("%d are counted as refused", shed)
+	}
+}
+
 // Under `satisfy any` the access phase is over with the first yes: an access_by_lua there would not see who is let in, and let in whoever is not. In the
 // rewrite phase, as docs/limits.md has it, a limit holds and lets nobody in.
 func TestALimitUnderSatisfyAnyHoldsAndLetsNobodyIn(t *testing.T) {

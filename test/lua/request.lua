@@ -30,7 +30,7 @@ package.loaded["resty.weir.attempts"] = {
 -- Another request. NGINX ends it with the exit; here it goes on to a status.
 function _M.fresh(vars)
     _M.vars = vars or {}
-    _M.record = { rated = 0, shed = 0, turn = 0 }
+    _M.record = { rated = 0, shed = 0, turn = 0, total = 0 }
     _M.status, ngx.header = nil, {}
     return _M.record
 end

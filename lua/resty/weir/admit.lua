@@ -85,6 +85,10 @@ function _M.admit(name)
         return
     end
     local r, now = get_request(), now_ms()
+    local q = attempts.open(r)
+    if q.total > 0 then
+        attempts.finish(q) -- by an internal redirect from a peer, which is done
+    end
     if view.limit then
         local reason = shed.over(view, r, now)
         if reason then
@@ -94,7 +98,7 @@ function _M.admit(name)
     if view.cap and not room(view, now) and not wait(r, name, view) then
         return refuse(r, name, shed.FULL)
     end
-    attempts.open(r).turn = ngx.now()
+    q.turn = ngx.now()
 end
 
 return _M

@@ -305,9 +305,12 @@ function _M.close(r, q, is_subrequest)
     drop(addr, by_request[addr])
 end
 
--- A further pass through an upstream (internal redirect): attempts of earlier passes bar no peer and take away no try, and what refused the
--- request then says nothing of it now.
+-- A further pass through an upstream (internal redirect): the peer of the one before is done, attempts of earlier passes bar no peer and take away no try,
+-- and what refused the request then says nothing of it now.
 function _M.new_pass(q)
+    if q.total > 0 then
+        _M.finish(q) -- else the request would be in its own way where a peer has no room for two
+    end
     q.pass = q.n < MAX_ATTEMPTS and q.n or MAX_ATTEMPTS - 1
     q.begun, q.shed, q.capped = q.total, 0, 0
 end
