@@ -155,6 +155,26 @@ func TestTheAccessLogNamesNoPeerOfARequestBeforeThatWasNotLogged(t *testing.T) {
 	}
 }
 
+func TestTheAccessLogMissesNoPeerWhereARequestThatWasLetInNeededNone(t *testing.T) {
+	t.Parallel()
+	r := start(t, rig.Options{
+		Workers: 1, Pools: []rig.Pool{{
+			Name: "api", Peers: []string{"a"}, Settings: "max_inflight: 5",
+			Location: `access_by_lua_block { require("resty.weir").admit("api") } proxy_cache one; proxy_cache_valid 200 1h;`,
+		}},
+		HTTP:   "proxy_cache_path cache keys_zone=one:1m;\nlua_shared_dict weir_rate 1m;",
+		Server: `location /file/ { access_by_lua_block { require("resty.weir").rate("api", "rate=1r/h") } content_by_lua_block { ngx.say("a file") } }`,
+	})
+	r.WantAll(r.Send(1, 1, rig.Request{Path: "/api/x"}), 200)
+	answers := append(r.Send(2, 1, rig.Request{Path: "/api/x"}), r.Do(rig.Request{Path: "/file/x"}))
+	r.WantAll(answers, 200)
+	for _, e := range r.NGINX.Logged(answers) {
+		if e.Addr != "" || e.Peer != "-" || e.Policy != "-" || e.Attempts != "0" {
+			t.Errorf("logged is %+v", e)
+		}
+	}
+}
+
 func TestTheAccessLogTellsEachDecision(t *testing.T) {
 	t.Parallel()
 	r := start(t, rig.Options{

@@ -47,7 +47,7 @@ typedef struct {
     int32_t  total;        /* attempts made; more than n only past WEIR_MAX_ATTEMPTS */
     int32_t  pass;         /* first attempt of the current pass: an internal redirect starts another */
     int32_t  begun;        /* attempts made before the current pass */
-    int32_t  empty;        /* the pool had no peer at all */
+    int32_t  empty;        /* 1: the pool had no peer at all, 2: none to go to; 0 = else */
     double   weight;       /* hint, 0 = none */
     double   work;         /* units of progress.lua it counts as in shm.work; 0 = nowhere (any more) */
     int32_t  work_base, work_slot; /* there: of its row, and the peer's */

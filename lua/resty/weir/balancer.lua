@@ -184,7 +184,7 @@ function _M.balance(name, static_peers)
         pick.drop_tried() -- a later try may go there
     end
     if i < 0 then
-        q.empty = view.n == 0 and 1 or 0
+        q.empty = view.n == 0 and 1 or 2
         if candidates.full then
             q.shed = shed.FULL
             shed.count(name, shed.FULL)

@@ -205,6 +205,9 @@ end
 local function set_variables(r, q, is_subrequest, now)
     local a = q.n > 0 and q.attempt[q.n - 1]
     if not a then
+        if q.shed == 0 and q.empty == 0 then -- let in by admit() or rate(), and served from a file or NGINX's cache
+            return tell_of_none(r)
+        end
         variables.set(r, "-", not is_subrequest and "-", q.shed > 0 and shed.POLICY[q.shed] or "none", -1, "0")
         return
     end
