@@ -4,6 +4,7 @@ local cjson = require "cjson"
 local shm = require "resty.weir.shm"
 local slots = require "resty.weir.slots"
 local pools = require "resty.weir.pools"
+local pick = require "resty.weir.pick"
 
 local dict = stub.dict()
 assert(shm.attach(dict))
@@ -135,6 +136,17 @@ describe("a worker's view of a pool", function()
         local list, err = pools.parse_static("10.0.0.1:80, unix:/run/a.sock, 10.0.0.1:80 weight=3")
         assert.is_nil(err)
         assert.same({ { addr = "10.0.0.1:80", weight = 3 }, { addr = "unix:/run/a.sock", weight = 1 } }, list)
+    end)
+
+    it("takes no more static peers than the picks have room for", function()
+        local many = {}
+        for i = 0, 4999 do
+            many[i + 1] = ("10.1.%d.%d:80 weight=2"):format(i / 250, i % 250)
+        end
+        local list, err = pools.parse_static(table.concat(many, ", ") .. ", 10.1.0.0:80 weight=3")
+        assert.equal(pick.MAX_PEERS, #list)
+        assert.is_truthy(err:find("10.1.16.96:80", 1, true), err)
+        assert.same({ 3, 2 }, { list[1].weight, list[#list].weight })
     end)
 
     it("has the address of the peer that has a slot now, when the worker met it with one that is gone", function()

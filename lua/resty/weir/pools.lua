@@ -198,6 +198,9 @@ function _M.parse_static(text)
             last = addr and (seen[addr] or { addr = addr, weight = 1 }) or false
             if not addr then
                 wrong = wrong or "\"" .. word .. "\" is not IP:port, [IPv6]:port or unix:/path"
+            elseif not seen[addr] and #list == pick.MAX_PEERS then
+                wrong = wrong or "\"" .. word .. "\" is one too many: a pool may have " .. pick.MAX_PEERS .. " peers"
+                last = false
             elseif not seen[addr] then
                 seen[addr] = last
                 list[#list + 1] = last
