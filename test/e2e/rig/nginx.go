@@ -26,6 +26,7 @@ type NGINX struct {
 	proc   process
 	socket string // where NGINX looks for the engine
 	killed []int  // workers ended by KillWorker
+	daemon int    // pid of the master that its file named last, where it is a daemon; 0 = none yet
 	old    int    // pid of the master that an upgrade is to replace; 0 = none
 	web    *http.Client
 }

@@ -19,11 +19,13 @@ func (n *NGINX) master() int {
 		return n.proc.pid()
 	}
 	text, _ := os.ReadFile(filepath.Join(n.rig.dir, "nginx.pid"))
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	if pid == 0 || title(pid) == "" {
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		n.daemon = pid // kept: nobody else would end it, were the file lost
+	}
+	if n.daemon == 0 || title(n.daemon) == "" {
 		return 0
 	}
-	return pid
+	return n.daemon
 }
 
 func (n *NGINX) signal(s syscall.Signal) error {
