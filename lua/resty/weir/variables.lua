@@ -10,23 +10,22 @@
 -- read always, since some location may `set` it.
 --
 -- What goes out is written without ngx.var where it can be (vars.lua): for the five variables that took as long as all the rest that Weir does for a
--- request. The same few values come again and again, so they are kept ready, each as long as the worker lives, and no more than MAX_KEPT of them.
+-- request. The same few values come again and again, so they are kept ready, each as long as the worker lives, and no more than MAX_KEPT of them. In a
+-- loop, which has a trace of its own: with them written out, that of the log phase became too long to be compiled.
 local vars = require "resty.weir.vars"
 
 local ngx = ngx
-local pcall, pairs, format, floor = pcall, pairs, string.format, math.floor
+local pcall, pairs, ipairs, format, floor = pcall, pairs, ipairs, string.format, math.floor
 local write, ready = vars.write, vars.value
 
-local PEER, CLASS, POLICY, PREDICTED, ATTEMPTS = vars.named("weir_peer"), vars.named("weir_class"), vars.named("weir_policy"),
-    vars.named("weir_predicted_ms"), vars.named("weir_attempts")
-local MAX_KEPT = 16384
+local OUT = { "weir_peer", "weir_class", "weir_policy", "weir_predicted_ms", "weir_attempts" }
+local MAX_KEPT = 32768
 local MAX_TENTHS = 10000 -- 1 s
 
 local _M = {}
 
-local in_use = { weir_peer = false, weir_class = false, weir_policy = false, weir_predicted_ms = false, weir_attempts = false }
+local used, nused = {}, 0 -- those of OUT that something reads, by their places there
 local asked, probed = false, false
-local any_out = false
 
 local function assign(name, value)
     ngx.var[name] = value
@@ -35,11 +34,13 @@ end
 -- Needs a request; on the first one of the worker.
 local function probe()
     probed = true
-    for name in pairs(in_use) do
+    for i, name in ipairs(OUT) do
         local value = ngx.var[name]
-        in_use[name] = pcall(assign, name, value or "")
+        if pcall(assign, name, value or "") then
+            nused = nused + 1
+            used[nused] = i
+        end
     end
-    any_out = in_use.weir_peer or in_use.weir_policy or in_use.weir_predicted_ms or in_use.weir_attempts or in_use.weir_class
 end
 
 -- Whether the configuration may set $weir_class and $weir_weight.
@@ -69,49 +70,52 @@ function _M.wanted()
     if not probed then
         probe()
     end
-    return any_out
+    return nused > 0
 end
 
+local named = {}
+for i, name in ipairs(OUT) do
+    named[i] = vars.named(name)
+end
+local texts = {}          -- of the request at hand, by place in OUT; false = the variable is left alone
 local kept, nkept = {}, 0 -- by text
-local tenths = {}         -- of a ms, the text of a number of them
+local tenths = {}         -- texts of so many tenths of a ms
 
-local function set_slowly(name, text)
-    ngx.var[name] = text
+local function keep(text)
+    if nkept == MAX_KEPT then
+        return nil
+    end
+    local v = ready(text)
+    kept[text], nkept = v, nkept + 1
+    return v
 end
 
-local function set(r, variable, name, text)
-    local v = kept[text]
-    if not v and nkept < MAX_KEPT then
-        v = ready(text)
-        kept[text], nkept = v, nkept + 1
-    end
-    if not v or not write(r, variable, v) then
-        set_slowly(name, text)
-    end
-end
-
-local function set_predicted(r, ms)
+local function in_ms(ms)
     local n = floor(ms * 10 + 0.5)
     if n >= 0 and n < MAX_TENTHS then -- nor NaN
-        local v = tenths[n]
-        if not v then
-            v = ready(format("%.1f", n / 10))
-            tenths[n] = v
+        local text = tenths[n]
+        if not text then
+            text = format("%.1f", n / 10)
+            tenths[n] = text
         end
-        if write(r, PREDICTED, v) then
-            return
-        end
+        return text
     end
-    set_slowly("weir_predicted_ms", ms >= 0 and format("%.1f", ms) or "-")
+    return ms >= 0 and format("%.1f", ms) or "-"
 end
 
 -- Sets those that are read, of request r. class: false = leave it; predicted_ms: -1 = none.
 function _M.set(r, peer, class, policy, predicted_ms, attempts)
-    if in_use.weir_peer then set(r, PEER, "weir_peer", peer) end
-    if in_use.weir_class and class then set(r, CLASS, "weir_class", class) end
-    if in_use.weir_policy then set(r, POLICY, "weir_policy", policy) end
-    if in_use.weir_predicted_ms then set_predicted(r, predicted_ms) end
-    if in_use.weir_attempts then set(r, ATTEMPTS, "weir_attempts", attempts) end
+    texts[1], texts[2], texts[3], texts[4], texts[5] = peer, class, policy, in_ms(predicted_ms), attempts
+    for i = 1, nused do
+        local at = used[i]
+        local text = texts[at]
+        if text then
+            local v = kept[text] or keep(text)
+            if not v or not write(r, named[at], v) then
+                ngx.var[OUT[at]] = text
+            end
+        end
+    end
 end
 
 return _M
