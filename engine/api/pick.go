@@ -2,13 +2,12 @@ package api
 
 import (
 	"cmp"
-	"encoding/json"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/jsonwrite"
 	"github.com/weirlb/weir/engine/serve"
 )
 
@@ -69,44 +68,24 @@ func choose(s *serve.Snapshot, row int, q *question) (picked, bool) {
 	}, true
 }
 
-// append appends the pick as encoding/json writes it, but without its garbage; numbers that JSON has none for become null.
+// append appends the pick as JSON.
 func (p *picked) append(dst []byte) []byte {
-	dst = appendText(append(dst, `{"peer":`...), p.Peer)
-	dst = appendNumber(append(dst, `,"predicted_ms":`...), p.PredictedMS)
-	dst = appendNumber(append(dst, `,"propensity":`...), p.Propensity)
+	dst = jsonwrite.String(append(dst, `{"peer":`...), p.Peer)
+	dst = jsonwrite.Number(append(dst, `,"predicted_ms":`...), p.PredictedMS)
+	dst = jsonwrite.Number(append(dst, `,"propensity":`...), p.Propensity)
 	dst = strconv.AppendBool(append(dst, `,"explored":`...), p.Explored)
-	dst = appendNumber(append(dst, `,"size":`...), p.Size)
-	dst = appendText(append(dst, `,"reason":`...), p.Reason)
+	dst = jsonwrite.Number(append(dst, `,"size":`...), p.Size)
+	dst = jsonwrite.String(append(dst, `,"reason":`...), p.Reason)
 	dst = append(dst, `,"alternatives":[`...)
 	for i := range p.Alternatives {
 		a := &p.Alternatives[i]
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendText(append(dst, `{"peer":`...), a.Peer)
-		dst = appendNumber(append(dst, `,"predicted_ms":`...), a.PredictedMS)
-		dst = appendText(append(dst, `,"state":`...), a.State)
+		dst = jsonwrite.String(append(dst, `{"peer":`...), a.Peer)
+		dst = jsonwrite.Number(append(dst, `,"predicted_ms":`...), a.PredictedMS)
+		dst = jsonwrite.String(append(dst, `,"state":`...), a.State)
 		dst = append(strconv.AppendBool(append(dst, `,"usable":`...), a.Usable), '}')
 	}
 	return append(dst, "]}"...)
-}
-
-func appendNumber(dst []byte, x float64) []byte {
-	switch size := math.Abs(x); {
-	case math.IsNaN(x) || math.IsInf(x, 0):
-		return append(dst, "null"...)
-	case size != 0 && (size < 1e-6 || size >= 1e21):
-		return strconv.AppendFloat(dst, x, 'e', -1, 64)
-	}
-	return strconv.AppendFloat(dst, x, 'f', -1, 64)
-}
-
-func appendText(dst []byte, s string) []byte {
-	for i := range len(s) {
-		if b := s[i]; b < ' ' || b > '~' || b == '"' || b == '\\' || b == '<' || b == '>' || b == '&' {
-			quoted, _ := json.Marshal(s) // a string has no value that it refuses
-			return append(dst, quoted...)
-		}
-	}
-	return append(append(append(dst, '"'), s...), '"')
 }

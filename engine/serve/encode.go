@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/jsonwrite"
 	"github.com/weirlb/weir/engine/observe"
 )
 
@@ -28,27 +28,6 @@ func appendFloats(dst []byte, parts ...[]float32) []byte {
 	}
 	return base64.StdEncoding.AppendEncode(dst, raw[:n])
 }
-
-// appendString appends a JSON string. What is no UTF-8 becomes U+FFFD.
-func appendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			dst = append(dst, '\\', byte(r))
-		case r < 0x20 || r == 0x7f:
-			dst = append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
-		case r == utf8.RuneError:
-			dst = append(dst, "\uFFFD"...)
-		default:
-			dst = append(dst, s[i:i+utf8.RuneLen(r)]...)
-		}
-	}
-	return append(dst, '"')
-}
-
-func appendNumber(dst []byte, x float64) []byte { return strconv.AppendFloat(dst, x, 'g', -1, 64) }
 
 func appendGrid(dst []byte) []byte {
 	dst = append(dst, '[')
@@ -94,16 +73,16 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 		dst = append(append(dst, `{"addr":`...), s.shape.peersJSON[i]...)
 		dst = append(append(append(dst, `,"state":"`...), p.State...), '"')
 		dst = strconv.AppendBool(append(dst, `,"usable":`...), p.Usable)
-		dst = appendNumber(append(dst, `,"admit":`...), p.Admit)
-		dst = appendNumber(append(dst, `,"weight":`...), p.Weight)
+		dst = jsonwrite.Number(append(dst, `,"admit":`...), p.Admit)
+		dst = jsonwrite.Number(append(dst, `,"weight":`...), p.Weight)
 		if p.Tier > 0 {
 			dst = strconv.AppendInt(append(dst, `,"tier":`...), int64(p.Tier), 10)
 		}
 		if p.Away > 0 {
-			dst = appendNumber(append(dst, `,"away":`...), p.Away)
+			dst = jsonwrite.Number(append(dst, `,"away":`...), p.Away)
 		}
 		if p.Group != "" {
-			dst = appendString(append(dst, `,"group":`...), p.Group)
+			dst = jsonwrite.String(append(dst, `,"group":`...), p.Group)
 		}
 		if p.Cap > 0 {
 			dst = strconv.AppendInt(append(dst, `,"max_inflight":`...), int64(p.Cap), 10)
@@ -121,9 +100,9 @@ func (s *Snapshot) appendPeers(dst []byte) []byte {
 
 func appendSettings(dst []byte, policy string, c *config.Pool, split config.Split, l Limit) []byte {
 	s := &c.Settings
-	dst = appendString(append(dst, `{"policy":`...), policy)
+	dst = jsonwrite.String(append(dst, `{"policy":`...), policy)
 	number := func(key string, x float64) {
-		dst = appendNumber(append(append(append(dst, `,"`...), key...), `":`...), x)
+		dst = jsonwrite.Number(append(append(append(dst, `,"`...), key...), `":`...), x)
 	}
 	number("spread", s.Spread)
 	number("explore", s.Explore)
@@ -151,16 +130,16 @@ func appendSplit(dst []byte, s *config.Split) []byte {
 	if !s.On() {
 		return dst
 	}
-	dst = appendString(append(dst, `,"split":{"group":`...), s.Group)
-	dst = appendNumber(append(dst, `,"share":`...), s.Share)
+	dst = jsonwrite.String(append(dst, `,"split":{"group":`...), s.Group)
+	dst = jsonwrite.Number(append(dst, `,"share":`...), s.Share)
 	dst = strconv.AppendBool(append(dst, `,"fallback":`...), bool(s.Fallback))
 	if s.Key != "" {
-		dst = appendString(append(dst, `,"key":`...), s.Key)
+		dst = jsonwrite.String(append(dst, `,"key":`...), s.Key)
 	}
 	if name, value := s.HeaderParts(); name != "" {
-		dst = appendString(append(dst, `,"header":`...), name)
+		dst = jsonwrite.String(append(dst, `,"header":`...), name)
 		if value != "" {
-			dst = appendString(append(dst, `,"value":`...), value)
+			dst = jsonwrite.String(append(dst, `,"value":`...), value)
 		}
 	}
 	return append(dst, '}')
@@ -174,11 +153,11 @@ func appendLimit(dst []byte, c *config.Limit, l Limit) []byte {
 	dst = append(dst, `,"limit":{`...)
 	if l.Max > 0 {
 		part := 1 / float64(l.Sharers)
-		dst = appendNumber(append(dst, `"max":`...), l.Max*part)
-		dst = appendNumber(append(dst, `,"normal":`...), min(c.Normal*l.Max, l.Now)*part)
-		dst = appendNumber(append(dst, `,"low":`...), c.Low*l.Now*part)
-		dst = appendNumber(append(dst, `,"whole":`...), l.Max)
-		dst = appendNumber(append(dst, `,"base_ms":`...), l.BaseMS)
+		dst = jsonwrite.Number(append(dst, `"max":`...), l.Max*part)
+		dst = jsonwrite.Number(append(dst, `,"normal":`...), min(c.Normal*l.Max, l.Now)*part)
+		dst = jsonwrite.Number(append(dst, `,"low":`...), c.Low*l.Now*part)
+		dst = jsonwrite.Number(append(dst, `,"whole":`...), l.Max)
+		dst = jsonwrite.Number(append(dst, `,"base_ms":`...), l.BaseMS)
 	}
 	return append(dst, '}')
 }
@@ -189,18 +168,18 @@ func appendAffinity(dst []byte, c *config.Pool) []byte {
 	if a.By == config.AffinityNone || a.By == "" {
 		return dst
 	}
-	dst = appendString(append(dst, `,"affinity":{"by":`...), string(a.By))
-	dst = appendNumber(append(dst, `,"break_at":`...), a.BreakAt)
+	dst = jsonwrite.String(append(dst, `,"affinity":{"by":`...), string(a.By))
+	dst = jsonwrite.Number(append(dst, `,"break_at":`...), a.BreakAt)
 	if a.By == config.AffinityHash {
-		dst = appendString(append(dst, `,"key":`...), a.Key)
-		dst = appendNumber(append(dst, `,"balance_factor":`...), a.BalanceFactor)
+		dst = jsonwrite.String(append(dst, `,"key":`...), a.Key)
+		dst = jsonwrite.Number(append(dst, `,"balance_factor":`...), a.BalanceFactor)
 		return append(dst, '}')
 	}
-	dst = appendString(append(dst, `,"cookie":{"name":`...), c.CookieName())
+	dst = jsonwrite.String(append(dst, `,"cookie":{"name":`...), c.CookieName())
 	dst = strconv.AppendInt(append(dst, `,"max_age":`...), int64(a.Cookie.TTLMS/1000), 10)
-	dst = appendString(append(dst, `,"path":`...), a.Cookie.Path)
-	dst = appendString(append(dst, `,"samesite":`...), string(a.Cookie.SameSite))
-	dst = appendString(append(dst, `,"secure":`...), string(a.Cookie.Secure))
+	dst = jsonwrite.String(append(dst, `,"path":`...), a.Cookie.Path)
+	dst = jsonwrite.String(append(dst, `,"samesite":`...), string(a.Cookie.SameSite))
+	dst = jsonwrite.String(append(dst, `,"secure":`...), string(a.Cookie.Secure))
 	dst = strconv.AppendBool(append(dst, `,"httponly":`...), bool(a.Cookie.HTTPOnly))
 	return append(dst, "}}"...)
 }
@@ -214,9 +193,9 @@ func (s *Snapshot) Decide(class int) []byte {
 	}
 	b := make([]byte, 0, 256+len(s.meta)+12*decide.GridPoints*len(s.Peers))
 	b = append(b, `{"protocol":1,"pool":`...)
-	b = appendString(b, s.Name)
+	b = jsonwrite.String(b, s.Name)
 	b = strconv.AppendUint(append(b, `,"version":`...), s.Version, 10)
-	b = appendString(append(b, `,"class":`...), s.shape.classes[class])
+	b = jsonwrite.String(append(b, `,"class":`...), s.shape.classes[class])
 	b = s.appendPeers(append(b, `,"peers":`...))
 	b = appendGrid(append(b, `,"grid":`...))
 	b = appendCosts(append(b, `,"costs":`...), s.Table, class)
@@ -243,7 +222,7 @@ func (s *Snapshot) Watch() []byte {
 
 // appendWatch appends the pool's object in an answer of /watch, with the costs readable or in base64.
 func (s *Snapshot) appendWatch(dst []byte, readable bool) []byte {
-	dst = appendString(append(dst, `{"name":`...), s.Name)
+	dst = jsonwrite.String(append(dst, `{"name":`...), s.Name)
 	dst = strconv.AppendUint(append(dst, `,"version":`...), s.Version, 10)
 	dst = strconv.AppendUint(append(dst, `,"meta_version":`...), s.MetaVersion, 10)
 	dst = s.appendPeers(append(dst, `,"peers":`...))
@@ -281,7 +260,7 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 		since = 0
 	}
 	dst = append(dst, `{"protocol":1,"epoch":`...)
-	dst = appendString(dst, s.Epoch)
+	dst = jsonwrite.String(dst, s.Epoch)
 	dst = strconv.AppendUint(append(dst, `,"version":`...), s.Version, 10)
 	dst = strconv.AppendInt(append(dst, `,"refresh_ms":`...), int64(s.RefreshMS), 10)
 	dst = append(dst, `,"accepts":[`...)
@@ -289,7 +268,7 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, key)
+		dst = jsonwrite.String(dst, key)
 	}
 	dst = append(dst, `],"pools":[`...)
 	n := 0
@@ -315,7 +294,7 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 		if n++; n > 1 {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, r.Name)
+		dst = jsonwrite.String(dst, r.Name)
 	}
 	dst = append(dst, ']')
 	n = 0
@@ -328,7 +307,7 @@ func (s *State) AppendWatch(dst []byte, epoch string, since uint64, readable boo
 		} else {
 			dst = append(dst, `,"pending":[`...)
 		}
-		dst = appendString(dst, p.Name)
+		dst = jsonwrite.String(dst, p.Name)
 	}
 	if n > 0 {
 		dst = append(dst, ']')

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/weirlb/weir/engine/config"
+	"github.com/weirlb/weir/engine/jsonwrite"
 	"github.com/weirlb/weir/engine/observe"
 	"github.com/weirlb/weir/engine/telemetry"
 )
@@ -58,7 +59,7 @@ func TestRecentForgetsAfterAboutAMinute(t *testing.T) {
 func TestStringsAreValidJSONWhateverIsInThem(t *testing.T) {
 	check := func(t interface{ Fatalf(string, ...any) }, s string) {
 		var back string
-		text := appendString(nil, s)
+		text := jsonwrite.String(nil, s)
 		if err := json.Unmarshal(text, &back); err != nil {
 			t.Fatalf("%q became %s: %v", s, text, err)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirlb/weir/engine/config"
 	"github.com/weirlb/weir/engine/decide"
+	"github.com/weirlb/weir/engine/jsonwrite"
 )
 
 // Protocol is the version of docs/protocol.md that the engine speaks.
@@ -124,7 +125,7 @@ func newShape(peers, classes []string) *shape {
 		classAt: make(map[string]int, len(classes)),
 	}
 	for _, addr := range s.peers {
-		s.peersJSON = append(s.peersJSON, appendString(nil, addr))
+		s.peersJSON = append(s.peersJSON, jsonwrite.String(nil, addr))
 	}
 	s.classesJSON = append(s.classesJSON, '[')
 	for i, name := range s.classes {
@@ -134,7 +135,7 @@ func newShape(peers, classes []string) *shape {
 		if i > 0 {
 			s.classesJSON = append(s.classesJSON, ',')
 		}
-		s.classesJSON = appendString(s.classesJSON, name)
+		s.classesJSON = jsonwrite.String(s.classesJSON, name)
 	}
 	s.classesJSON = append(s.classesJSON, ']')
 	return s

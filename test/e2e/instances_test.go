@@ -8,6 +8,24 @@ import (
 	"github.com/weirlb/weir/test/e2e/rig"
 )
 
+// wantHeld waits until the engine knows of so many requests in flight on a of pool api, and fails the test when it forgets some of them or counts more
+// while each NGINX tells it ten times a second.
+func wantHeld(r *rig.Rig, want int, when string) {
+	r.T.Helper()
+	r.Eventually("the engine knows of all requests, "+when, func() error {
+		if n := r.Engine.Figures("api", "a").Inflight; n != want {
+			return fmt.Errorf("%d in flight, want %d", n, want)
+		}
+		return nil
+	})
+	for range 10 {
+		time.Sleep(50 * time.Millisecond)
+		if n := r.Engine.Figures("api", "a").Inflight; n != want {
+			r.T.Fatalf("%d in flight %s, want %d", n, when, want)
+		}
+	}
+}
+
 // Both were known to the engine by the host's name, and each replaced what the other had told of its requests.
 func TestTheEngineAddsUpTheRequestsOfTwoNGINXOnOneHost(t *testing.T) {
 	t.Parallel()
@@ -16,24 +34,9 @@ func TestTheEngineAddsUpTheRequestsOfTwoNGINXOnOneHost(t *testing.T) {
 	two := start(t, rig.Options{Pools: pools, Beside: one, Follow: one})
 	one.Backend("a").Set(answersIn(20_000))
 	held := []*rig.Pending{one.Begin(7, rig.Request{Path: "/api/x"}), two.Begin(4, rig.Request{Path: "/api/x"})}
-	wantAll := func(when string) {
-		t.Helper()
-		one.Eventually("the engine knows of all requests, "+when, func() error {
-			if n := one.Engine.Figures("api", "a").Inflight; n != 11 {
-				return fmt.Errorf("%d in flight, of 7 and 4", n)
-			}
-			return nil
-		})
-		for range 10 { // each tells it ten times a second
-			time.Sleep(50 * time.Millisecond)
-			if n := one.Engine.Figures("api", "a").Inflight; n != 11 {
-				t.Fatalf("%d in flight %s, of 7 and 4", n, when)
-			}
-		}
-	}
-	wantAll("at first")
+	wantHeld(one, 11, "at first")
 	two.NGINX.Reload() // which must not give it another name
-	wantAll("after a reload")
+	wantHeld(one, 11, "after a reload")
 	for _, h := range held {
 		h.Abort()
 	}
@@ -59,29 +62,14 @@ func TestTheEngineAddsUpTheRequestsOfBothGenerations(t *testing.T) {
 			r := start(t, rig.Options{Daemon: true, Pools: []rig.Pool{{Name: "api", Peers: []string{"a --slots 0"}, Settings: "limit: {adaptive: true}"}}})
 			r.Backend("a").Set(answersIn(20_000))
 			held := []*rig.Pending{r.Begin(7, rig.Request{Path: "/api/x", Fresh: true})}
-			sum := func(want int, when string) {
-				t.Helper()
-				r.Eventually("the engine knows of all requests, "+when, func() error {
-					if n := r.Engine.Figures("api", "a").Inflight; n != want {
-						return fmt.Errorf("%d in flight, want %d", n, want)
-					}
-					return nil
-				})
-				for range 10 { // each generation's elected worker tells it ten times a second
-					time.Sleep(50 * time.Millisecond)
-					if n := r.Engine.Figures("api", "a").Inflight; n != want {
-						t.Fatalf("%d in flight %s, want %d", n, when, want)
-					}
-				}
-			}
-			sum(7, "before")
+			wantHeld(r, 7, "before")
 			renew(r.NGINX)
 			held = append(held, r.Begin(4, rig.Request{Path: "/api/x", Fresh: true}))
-			sum(11, "with both generations")
+			wantHeld(r, 11, "with both generations")
 			for _, h := range held {
 				h.Abort()
 			}
-			sum(0, "after all")
+			wantHeld(r, 0, "after all")
 		})
 	}
 }
